@@ -1,0 +1,117 @@
+//! Every size, count and wait that is bounded, with its default. The same names stand in `[limits]`.
+
+use std::time::Duration;
+
+/// Which congestion controller QUIC connections use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Congestion {
+    /// Cubic (RFC 9438) with `congestion_window_min` as a floor under its window.
+    Cubic,
+    /// BBR, experimental in the QUIC library.
+    Bbr,
+}
+
+/// The bounds. Sizes in octets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest stanza. 512 KiB, which is Prosody's own limit between servers.
+    pub stanza_bytes: usize,
+    /// Largest stream header, and largest element before authentication.
+    pub negotiation_bytes: usize,
+    /// Deepest nesting of elements in a stanza, the stanza itself being 1.
+    pub stanza_depth: usize,
+    /// Most attributes on one element, namespace declarations included.
+    pub element_attributes: usize,
+    /// Stanzas waiting for one direction of a domain pair.
+    pub pair_queue_bytes: usize,
+    /// Stanzas waiting in the whole relay.
+    pub queue_bytes: usize,
+    /// Directions of domain pairs that the relay remembers at once.
+    pub pairs: usize,
+    /// How long reading from a stream may pause because the next hop's queue is full; then we read on, and bounce.
+    pub read_pause: Duration,
+    /// How long an IQ request waits for a way to its destination.
+    pub hold_iq: Duration,
+    /// How long a message or presence waits for a way to its destination.
+    pub hold: Duration,
+    /// From connecting to an authenticated stream. ejabberd gives up at 30 s, Prosody at 90 s.
+    pub handshake: Duration,
+    /// One attempt to connect.
+    pub connect: Duration,
+    /// First wait after a failed attempt; doubled, with jitter, up to `retry_max`.
+    pub retry_min: Duration,
+    /// Longest wait between attempts.
+    pub retry_max: Duration,
+    /// Connections that peers hold to us, and handshakes under way, together.
+    pub remote_connections: usize,
+    /// Streams that our own servers hold to us.
+    pub local_connections: usize,
+    /// Lanes that a peer may have open in one session.
+    pub lanes: u32,
+    /// Lanes that a peer may have open before one of them is authenticated.
+    pub lanes_unauthenticated: u32,
+    /// What a peer may send on one lane before we read it (QUIC's stream window).
+    pub lane_window: u32,
+    /// What a peer may send in a session before we read it (QUIC's connection window).
+    pub session_window: u32,
+    /// A lane with nothing to carry closes after this.
+    pub lane_idle: Duration,
+    /// A session without a lane closes after this.
+    pub session_idle: Duration,
+    /// A session takes no new lane after this, and a fresh one is made.
+    pub session_age: Duration,
+    /// A silent QUIC connection is lost after this; keep-alives are sent at a third of it.
+    pub path_idle: Duration,
+    /// A peer that gives no credit for a lane in this time takes one stream for each connection.
+    pub credit_wait: Duration,
+    /// A lane without the peer's stream header after this counts as refused.
+    pub header_wait: Duration,
+    /// How long it is remembered that a peer takes one stream for each connection.
+    pub single_stream_memory: Duration,
+    /// How long lanes may take to finish when the relay stops.
+    pub drain: Duration,
+    /// Congestion controller of QUIC.
+    pub congestion: Congestion,
+    /// Floor under Cubic's window: without it a relay that is idle most of the time starves under loss.
+    pub congestion_window_min: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const fn seconds(n: u64) -> Duration {
+            Duration::from_secs(n)
+        }
+        Self {
+            stanza_bytes: 524_288,
+            negotiation_bytes: 65_536,
+            stanza_depth: 128,
+            element_attributes: 128,
+            pair_queue_bytes: 1_048_576,
+            queue_bytes: 268_435_456,
+            pairs: 200_000,
+            read_pause: seconds(2),
+            hold_iq: seconds(20),
+            hold: seconds(60),
+            handshake: seconds(20),
+            connect: seconds(10),
+            retry_min: seconds(1),
+            retry_max: seconds(300),
+            remote_connections: 4096,
+            local_connections: 65_536,
+            lanes: 10_000,
+            lanes_unauthenticated: 8,
+            lane_window: 131_072,
+            session_window: 67_108_864,
+            lane_idle: seconds(600),
+            session_idle: seconds(60),
+            session_age: seconds(86_400),
+            path_idle: seconds(60),
+            credit_wait: seconds(2),
+            header_wait: seconds(10),
+            single_stream_memory: seconds(86_400),
+            drain: seconds(10),
+            congestion: Congestion::Cubic,
+            congestion_window_min: 65_536,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a certificate proves, and how and until when a domain is proven for a session.
+//!
+//! RFC 6120 section 13.7 and RFC 9525 say which names of a certificate count; the `identity` floor reads them, this
+//! file says what they amount to.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use crate::xmpp::domain::{Domain, DomainPattern};
+
+/// How a domain was proven for a session or a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DomainProof {
+    /// It stands in the certificate of the other end.
+    Certificate,
+    /// Server dialback: the domain's own server confirmed the key (XEP-0220).
+    Dialback,
+    /// The source address is one that the operator trusts for that host.
+    Trusted,
+}
+
+impl DomainProof {
+    /// The word, as it stands in logs and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Dialback => "dialback",
+            Self::Trusted => "trusted",
+        }
+    }
+}
+
+/// Which of a certificate's names count, by the authority that signed it.
+///
+/// A peer with an authority of its own (`[[peer]] trust`) must not vouch for anybody else's domains, and nobody else's
+/// authority for those that are pinned to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrustScope {
+    /// The names that a pinned authority may vouch for.
+    pub only: Vec<DomainPattern>,
+    /// Whether an authority of `[identity] trust` verified the chain: every name counts but those of `except`.
+    pub general: bool,
+    /// Names pinned to authorities that didn't sign this chain.
+    pub except: Vec<DomainPattern>,
+}
+
+impl TrustScope {
+    /// Every name counts.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { general: true, ..Self::default() }
+    }
+
+    fn allows(&self, domain: &Domain) -> bool {
+        self.only.iter().any(|rule| rule.matches(domain))
+            || (self.general && !self.except.iter().any(|rule| rule.matches(domain)))
+    }
+}
+
+/// The XMPP domains that a verified certificate carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertifiedNames {
+    /// dNSName, SRVName `_xmpp-server.` and XmppAddr names, as they are.
+    pub exact: BTreeSet<Domain>,
+    /// Of each `*.x` the `x`. A wildcard authorises on use, for one label, and is never enumerated.
+    pub wildcard: BTreeSet<Domain>,
+    /// The earliest notAfter of the path: what the certificate proves ends here.
+    pub not_after: SystemTime,
+    /// Which of the names count.
+    pub scope: TrustScope,
+}
+
+impl CertifiedNames {
+    /// Whether the certificate proves `domain`.
+    #[must_use]
+    pub fn covers(&self, domain: &Domain) -> bool {
+        self.scope.allows(domain)
+            && (self.exact.contains(domain)
+                || domain.parent().is_some_and(|parent| self.wildcard.contains(&parent)))
+    }
+
+    /// The names that can be listed: all but wildcards.
+    pub fn listed(&self) -> impl Iterator<Item = &Domain> {
+        self.exact.iter().filter(|domain| self.scope.allows(domain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    fn names(exact: &[&str], wildcard: &[&str], scope: TrustScope) -> CertifiedNames {
+        CertifiedNames {
+            exact: exact.iter().map(|n| domain(n)).collect(),
+            wildcard: wildcard.iter().map(|n| domain(n)).collect(),
+            not_after: SystemTime::UNIX_EPOCH,
+            scope,
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_one_label_and_is_never_listed() {
+        let names = names(&["a.test"], &["a.test"], TrustScope::everything());
+        assert!(names.covers(&domain("a.test")) && names.covers(&domain("rooms.a.test")));
+        assert!(!names.covers(&domain("x.rooms.a.test")) && !names.covers(&domain("test")));
+        assert_eq!(names.listed().count(), 1);
+    }
+
+    #[test]
+    fn a_pinned_authority_vouches_for_its_own_domains_alone() {
+        let rule = DomainPattern::parse("b.test").unwrap();
+        let pinned = TrustScope { only: vec![rule.clone()], ..TrustScope::default() };
+        let other = TrustScope { except: vec![rule], ..TrustScope::everything() };
+        assert!(names(&["b.test"], &[], pinned.clone()).covers(&domain("b.test")));
+        assert!(!names(&["c.test"], &[], pinned).covers(&domain("c.test")));
+        assert!(!names(&["b.test"], &[], other.clone()).covers(&domain("b.test")));
+        assert!(names(&["c.test"], &[], other).covers(&domain("c.test")));
+    }
+}

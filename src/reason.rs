@@ -1,0 +1,176 @@
+//! Why something failed: one enum, and its word is the same in the log, the metric's `reason` label, the text of a
+//! bounce, and whatever the operator is shown.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $permanent:literal, $advice:literal;)*) => {
+        /// Why something failed. See the module.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// All reasons, for metrics that start at zero.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The word, as it stands in logs, labels and bounces.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => $word,)* }
+            }
+
+            /// What the operator can do about it.
+            #[must_use]
+            pub const fn advice(self) -> &'static str {
+                match self { $(Reason::$name => $advice,)* }
+            }
+
+            /// Whether trying again without anybody changing something can't help: waiting stanzas bounce at once.
+            #[must_use]
+            pub const fn is_permanent(self) -> bool {
+                match self { $(Reason::$name => $permanent,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // --- certificates (identity) ---
+    /// The peer showed no certificate; both ends must (XEP-0178).
+    CertificateMissing = "certificate-missing", true, "the other end must present a certificate for its domain";
+    /// A certificate of the path has passed its notAfter.
+    CertificateExpired = "certificate-expired", true, "renew the certificate and check the clocks of both ends";
+    /// A certificate of the path has a notBefore in the future.
+    CertificateNotYetValid = "certificate-not-yet-valid", true, "check the clocks of both ends";
+    /// No path to a certificate authority that we trust.
+    CertificateUnknownIssuer = "certificate-unknown-issuer", true, "have it signed by a trusted authority, send the intermediate certificates, or name its authority in trust";
+    /// The certificate is good, but doesn't carry the domain in question.
+    CertificateWrongName = "certificate-wrong-name", true, "add the domain to the certificate (a wildcard covers one label)";
+    /// Extended key usage allows neither serverAuth nor, for a client, clientAuth.
+    CertificateWrongPurpose = "certificate-wrong-purpose", true, "issue the certificate with the serverAuth extended key usage";
+    /// The certificate can't be read, its signature is wrong, or a constraint is violated.
+    CertificateInvalid = "certificate-invalid", true, "look at the certificate with openssl x509 -text; it is damaged or breaks a constraint of its issuer";
+    /// None of our certificates covers the domain that we should speak for.
+    CertificateNone = "certificate-none", true, "put a certificate for the host into the certificates folder; `fedmux check` lists what is covered";
+
+    // --- connections ---
+    /// Nothing listens at the address, or a firewall refused.
+    ConnectionRefused = "connection-refused", false, "check the address and that the other end is running";
+    /// No answer in time.
+    ConnectionTimeout = "connection-timeout", false, "check the address, the route and the firewall (QUIC is UDP)";
+    /// The connection was reset, or its path died.
+    ConnectionLost = "connection-lost", false, "nothing, if it comes back; else look at the network between the two ends";
+    /// TLS or QUIC could not agree, for another reason than a certificate.
+    HandshakeFailed = "handshake-failed", false, "the two ends share no TLS version, cipher or protocol; see the detail in the log";
+    /// The other end doesn't speak `xmpp-server` (ALPN).
+    AlpnRefused = "alpn-refused", true, "the address belongs to a service that is not an XMPP server";
+    /// A name could not be resolved.
+    NameNotResolved = "name-not-resolved", false, "check the name in the configuration and the resolver";
+
+    // --- streams: the words of RFC 6120 section 4.9.3 ---
+    /// XML that can't be processed here.
+    BadFormat = "bad-format", false, "the other end sent XML that makes no sense at this point";
+    /// A prefix that isn't declared, or is not `stream` where it must be.
+    BadNamespacePrefix = "bad-namespace-prefix", false, "the other end used a namespace prefix that it didn't declare in the stanza itself";
+    /// Another stream has taken this one's place.
+    Conflict = "conflict", false, "nothing: a newer stream has taken over";
+    /// The host is no longer served.
+    HostGone = "host-gone", true, "the host was taken out of the configuration of the relay that answered";
+    /// The host isn't served here.
+    HostUnknown = "host-unknown", true, "add the host to the configuration, or correct the peer's domains";
+    /// `from` or `to` is missing or changed.
+    ImproperAddressing = "improper-addressing", false, "the other end sent a header or stanza without a proper from and to";
+    /// Something inside the relay or the server failed.
+    InternalServerError = "internal-server-error", false, "look at the log of the end that said so";
+    /// `from` isn't proven for this session.
+    InvalidFrom = "invalid-from", true, "the sender may not speak for that domain: it is neither in its certificate nor proven otherwise";
+    /// The stream or content namespace is wrong.
+    InvalidNamespace = "invalid-namespace", false, "the other end is not an XMPP server, or speaks the client protocol";
+    /// Something other than authentication was sent before it.
+    NotAuthorized = "not-authorized", true, "the stream was not authenticated for what it sent";
+    /// Not well-formed XML, or not UTF-8.
+    NotWellFormed = "not-well-formed", false, "the other end sent broken XML";
+    /// A limit or a local policy.
+    PolicyViolation = "policy-violation", false, "a limit of the end that said so was exceeded";
+    /// Out of a bounded resource.
+    ResourceConstraint = "resource-constraint", false, "raise the limit that the log names, or look at what fills it";
+    /// A DTD, a processing instruction, a comment or an entity that RFC 6120 section 11.1 forbids.
+    RestrictedXml = "restricted-xml", false, "the other end sent XML that XMPP forbids";
+    /// The server is going down.
+    SystemShutdown = "system-shutdown", false, "nothing: the other end restarts";
+    /// A stream condition that we don't know, or `undefined-condition`.
+    UndefinedCondition = "undefined-condition", false, "see the text in the log";
+    /// Not UTF-8 as an encoding.
+    UnsupportedEncoding = "unsupported-encoding", false, "XMPP is UTF-8";
+    /// A feature or mechanism that is needed isn't offered.
+    UnsupportedFeature = "unsupported-feature", true, "the other end offers none of the ways to authenticate that are allowed here";
+    /// A first-level child that is no stanza and no negotiation.
+    UnsupportedStanzaType = "unsupported-stanza-type", false, "the other end sent an element that servers don't exchange";
+    /// Stream version below 1.0.
+    UnsupportedVersion = "unsupported-version", true, "the other end speaks XMPP before 1.0";
+
+    // --- limits (each is also counted in fedmux_limit_hits_total) ---
+    /// A stanza or negotiation element over `stanza_bytes` (or the smaller bound before authentication).
+    StanzaTooBig = "stanza-too-big", false, "raise limits.stanza_bytes at both ends, or send less";
+    /// Elements nested deeper than `stanza_depth`.
+    StanzaTooDeep = "stanza-too-deep", false, "raise limits.stanza_depth, if it is no attack";
+    /// More attributes than `element_attributes` on one element.
+    TooManyAttributes = "too-many-attributes", false, "raise limits.element_attributes, if it is no attack";
+    /// A handshake or negotiation not done within its time.
+    NegotiationTimeout = "negotiation-timeout", false, "the other end connected and then fell silent";
+    /// A stream with nothing to carry for `lane_idle`, or a session for `session_idle`.
+    Idle = "idle", false, "nothing: it comes back with the next stanza";
+    /// The queue of a domain pair is full.
+    QueueFull = "queue-full", false, "the next hop is too slow or away; raise limits.pair_queue_bytes only if bursts are expected";
+    /// A stanza waited longer than `hold_iq` or `hold` for a way to its destination.
+    QueueTimeout = "queue-timeout", false, "the next hop could not be reached in time; see the reason logged for it";
+    /// More domain pairs than `pairs`, or more connections or lanes than their limits.
+    TooMany = "too-many", false, "raise the limit that the log names, if it is no attack";
+
+    // --- authentication ---
+    /// The authorization identity isn't the stream's `from` (XEP-0178 section 3).
+    InvalidAuthzid = "invalid-authzid", true, "the other end asked to act as another domain than its stream's from";
+    /// SASL EXTERNAL failed at the other end.
+    ExternalRefused = "external-refused", true, "the other end didn't accept our certificate for the domain; see its log";
+    /// A SASL mechanism that isn't offered.
+    InvalidMechanism = "invalid-mechanism", true, "only EXTERNAL is spoken between servers";
+    /// The server of the domain says that it didn't make this dialback key.
+    DialbackInvalid = "dialback-invalid", true, "whoever sent it is not the server of that domain, or two servers answer for it";
+    /// The server of the domain could not be asked.
+    DialbackTimeout = "dialback-timeout", false, "the host's own server must be reachable at its `deliver` address";
+    /// A source that `sources` doesn't name, for a host with `local_auth = "trusted"`.
+    SourceNotTrusted = "source-not-trusted", true, "add the server's address to sources, or use local_auth = \"dialback\"";
+
+    // --- routing ---
+    /// No `[[peer]]` carries the domain and nothing else leads to it.
+    NoRoute = "no-route", true, "add a [[peer]] for the domain";
+    /// `[policy]` forbids the domain.
+    PolicyDenied = "policy-denied", true, "the domain is not in policy.allow, or is in policy.deny";
+    /// From a remote session to a domain that isn't ours: never relayed.
+    NotOurHost = "not-our-host", true, "the peer sent a stanza for a domain that this relay doesn't serve";
+    /// A second pair on a lane that carries one.
+    WrongPair = "wrong-pair", true, "the peer sent another domain pair's stanza on this lane";
+    /// The peer doesn't speak what the configuration asks of it.
+    NotMultiplexed = "not-multiplexed", false, "the peer doesn't offer XEP-0451 or bidirectional streams; each direction uses a connection of its own";
+    /// The relay itself is stopping.
+    Draining = "draining", false, "nothing: the relay is stopping or restarting";
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for Reason {}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn each_word_is_used_once_and_fits_a_label() {
+        let words: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+    }
+}

@@ -1,0 +1,150 @@
+//! What a relay is told to do: one typed value, complete before any port is bound. The `config` floor reads it from
+//! TOML; tests and the demo make it themselves.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::proto::limits::Limits;
+use crate::xmpp::domain::{Domain, DomainPattern};
+
+/// Everything a relay is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `[identity]`
+    pub identity: Identity,
+    /// `[remote] quic`: where peers reach us. Empty: off.
+    pub remote_quic: Vec<SocketAddr>,
+    /// `[local] s2s`: where our own servers reach us.
+    pub local_s2s: Vec<SocketAddr>,
+    /// `[admin] listen`: /metrics, /live, /ready.
+    pub admin_listen: Vec<SocketAddr>,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[[host]]`, one for each entry.
+    pub hosts: Vec<Host>,
+    /// `[[peer]]`
+    pub peers: Vec<Peer>,
+    /// `[policy]`
+    pub policy: Policy,
+}
+
+/// `[identity]`
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Folder of certificates and keys.
+    pub certificates: PathBuf,
+    /// Whom we believe about peers.
+    pub trust: Trust,
+    /// Master key of the secrets that we make; `None`: a key for each process.
+    pub mux_key_file: Option<PathBuf>,
+}
+
+/// Certificate authorities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// The system's.
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// An address that may have to be resolved first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `127.0.0.2:5269`
+    Address(SocketAddr),
+    /// `xmpp.internal:5269`
+    Name {
+        /// The name to look up (A and AAAA).
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// `[[host]]`: domains behind this relay.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The domains.
+    pub domains: Vec<Domain>,
+    /// Their XMPP server, in order of preference.
+    pub deliver: Vec<Endpoint>,
+    /// How that server proves itself to us.
+    pub local_auth: LocalAuth,
+    /// Whether the host may stand in the list shown to any peer.
+    pub announce: bool,
+}
+
+/// How one of our own servers proves that it speaks for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalAuth {
+    /// Server dialback, verified against the host's `deliver` address.
+    Dialback,
+    /// By source address.
+    Trusted {
+        /// Networks that may speak for the host.
+        sources: Vec<IpNet>,
+        /// Every process of this machine may.
+        loopback: bool,
+    },
+}
+
+/// `[[peer]]`: remote domains reached without DNS, or with rules of their own.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The domains.
+    pub domains: Vec<DomainPattern>,
+    /// Where the peer listens.
+    pub address: Endpoint,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Its own certificate authorities, if not `[identity] trust`.
+    pub trust: Option<PathBuf>,
+    /// Whether it may see every host of ours.
+    pub announce_all: bool,
+    /// How its domain pairs are placed in a session.
+    pub placement: Placement,
+}
+
+/// `[[peer]] transport`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// QUIC (XEP-0467).
+    Quic,
+}
+
+/// `[[peer]] placement`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// `"stream-per-pair"`: each domain pair has a QUIC stream of its own.
+    #[default]
+    StreamPerPair,
+    /// `"one-stream"`: one XML stream carries every proven pair, as XEP-0451 is written.
+    OneStream,
+}
+
+/// `[policy]`
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Remote domains that we exchange stanzas with.
+    pub allow: Vec<DomainPattern>,
+    /// Exceptions from `allow`.
+    pub deny: Vec<DomainPattern>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { allow: vec![DomainPattern::Any], deny: Vec::new() }
+    }
+}
