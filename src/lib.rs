@@ -1,7 +1,9 @@
 //! fedmux: a server-to-server federation relay for XMPP.
 
 pub mod identity;
+pub mod metrics;
 pub mod proto;
 pub mod reason;
 pub mod relay;
+pub mod transport;
 pub mod xmpp;
