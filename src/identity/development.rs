@@ -262,3 +262,19 @@ fn at(path: &Path, error: &io::Error) -> io::Error {
     };
     io::Error::new(error.kind(), format!("{}: {error}{advice}", path.display()))
 }
+
+#[cfg(test)]
+impl DevelopmentCa {
+    /// An authority below this one, until `not_after`, which may vouch for dNSNames below `permitted` alone.
+    pub(super) fn subordinate(&self, not_after: SystemTime, permitted: Option<&str>) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = authority_params(&key);
+        params.not_after = not_after.into();
+        params.name_constraints = permitted.map(|name| rcgen::NameConstraints {
+            permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName(name.to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+}

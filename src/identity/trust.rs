@@ -9,10 +9,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor};
-use webpki::EndEntityCert;
 
-use super::certificate::CertificateFacts;
-use super::chain::ChainRules;
+use super::chain::{ChainRules, PresentedChain};
 use super::pem;
 use crate::proto::proof::TrustScope;
 use crate::reason::Reason;
@@ -181,19 +179,17 @@ impl TrustStore {
     /// Verify the chain of a peer with this role against every set.
     pub(super) fn verify(
         &self,
-        end_entity: &EndEntityCert<'_>,
-        facts: &CertificateFacts,
-        intermediates: &[CertificateDer<'_>],
+        chain: &PresentedChain<'_>,
         rules: &ChainRules,
     ) -> Result<VerifiedChain, Reason> {
         let mut scope = TrustScope::default();
-        let mut not_after = facts.not_after;
+        let mut not_after = chain.facts.not_after;
         let mut constrained = false;
         let mut verified = false;
         let mut refusal = Reason::CertificateUnknownIssuer;
         let sets = self.pinned.iter().map(|(domains, anchors)| (Some(domains), anchors));
         for (domains, anchors) in sets.chain([(None, &self.general)]) {
-            match rules.path(end_entity, intermediates, &anchors.0) {
+            match rules.path(chain, &anchors.0) {
                 Ok(path) => {
                     verified = true;
                     not_after = not_after.min(path.not_after.unwrap_or(not_after));
