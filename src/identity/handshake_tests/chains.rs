@@ -165,3 +165,32 @@ async fn a_server_shows_the_full_name_before_a_wildcard_and_never_what_is_for_cl
     let outcomes = scenario("only-client.test").run().await;
     assert_server_refused(&outcomes, Reason::HostUnknown, Reason::CertificateWrongPurpose);
 }
+
+#[tokio::test]
+async fn a_stranger_is_a_stranger_even_with_an_expired_certificate() {
+    let now = SystemTime::now();
+    let request =
+        Request { dns: &["a.test"], not_before: now - 2 * DAY, not_after: now - DAY, ..Request::default() };
+    let client = certificate_of(&DevelopmentCa::create().unwrap().issue(&request).unwrap());
+    let outcomes = Scenario { client, ..Scenario::good() }.run().await;
+    assert_client_refused(&outcomes, Reason::CertificateUnknownIssuer, Reason::CertificateUnknownIssuer);
+}
+
+#[test]
+fn a_certificate_that_the_server_cannot_verify_is_not_shown() {
+    let (_, _, client, verdict) = Scenario::good().configs(Carrier::Quic);
+    let resolver = client.client_auth_cert_resolver;
+    assert!(resolver.resolve(&[], &[rustls::SignatureScheme::RSA_PSS_SHA256]).is_none());
+    assert!(verdict.shown().is_none());
+    assert!(resolver.resolve(&[], &[rustls::SignatureScheme::ECDSA_NISTP256_SHA256]).is_some());
+    assert!(verdict.shown().is_some());
+}
+
+#[test]
+fn every_configuration_binds_exporters_and_sends_no_early_data() {
+    for carrier in [Carrier::Quic, Carrier::DirectTls, Carrier::StartTls] {
+        let (server, _, client, _) = Scenario::good().configs(carrier);
+        assert!(server.require_ems && client.require_ems);
+        assert!(server.max_early_data_size == 0 && !server.send_half_rtt_data && !client.enable_early_data);
+    }
+}
