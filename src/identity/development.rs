@@ -71,7 +71,7 @@ impl Default for Request<'_> {
 }
 
 /// A certificate and its key, in PEM.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct IssuedPem {
     /// The certificate.
     pub certificate: String,
