@@ -341,8 +341,8 @@ impl Hub {
         }
     }
 
-    /// Bounce everything that waits.
-    pub(crate) fn bounce_everything(self: &Arc<Self>, reason: Reason) -> usize {
+    /// Drop everything that waits, and count it: nobody is left to tell.
+    pub(crate) fn discard_everything(&self, reason: Reason) -> usize {
         let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
         let mut count = 0;
         for outlet in outlets {
