@@ -1,4 +1,9 @@
 //! Floor 0: words. What XMPP's texts are made of, without any behaviour over time.
 
 pub mod domain;
+pub mod element;
+pub mod escape;
+pub mod framer;
+pub mod header;
 pub mod namespace;
+pub mod stanza;
