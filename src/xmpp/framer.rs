@@ -226,6 +226,11 @@ impl Framer {
         loop {
             let Some(&octet) = bytes.get(self.position) else { return Ok(None) };
             match self.at {
+                // Most tags follow another at once.
+                At::Text if octet == b'<' => {
+                    self.position += 1;
+                    self.at = At::Markup;
+                }
                 At::Text => {
                     if !self.text(bytes)? {
                         return Ok(None);
