@@ -1,5 +1,6 @@
 //! fedmux: a server-to-server federation relay for XMPP.
 
+pub mod admin;
 pub mod config;
 pub mod proto;
 pub mod reason;
