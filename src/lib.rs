@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod identity;
 pub mod proto;
 pub mod reason;
 pub mod relay;
