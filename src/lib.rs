@@ -1,6 +1,7 @@
 //! fedmux: a server-to-server federation relay for XMPP.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod proto;
