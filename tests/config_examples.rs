@@ -104,17 +104,32 @@ fn each_key_of_the_reference_can_be_uncommented_and_shows_the_default() {
     }
 }
 
+/// The names of the fields of [`Limits`], from its Debug form: `Limits { stanza_bytes: 524288, ... }`.
+fn limits() -> Vec<String> {
+    let debug = format!("{:?}", Limits::default());
+    let fields = debug.trim_start_matches("Limits { ").trim_end_matches(" }").split(", ");
+    fields.map(|field| field.split(':').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_limit_can_be_configured() {
+    for name in limits() {
+        let text = reference().replace("\n[limits]\n", &format!("\n[limits]\n{name} = []\n"));
+        let error = config::parse(Path::new("f.toml"), &text).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("limits.{name} is an array")),
+            "limits.{name} is in the code and not in [limits]: a bound that can't be raised stops somebody one day\n{error}"
+        );
+    }
+}
+
 #[test]
 fn every_limit_stands_in_the_reference() {
     let text = reference();
-    let limits = text.split("[limits]").nth(1).expect("the reference has a [limits] table");
-    // The names of the fields, from their Debug form: `Limits { stanza_bytes: 524288, ... }`.
-    let debug = format!("{:?}", Limits::default());
-    let fields = debug.trim_start_matches("Limits { ").trim_end_matches(" }").split(", ");
-    for name in fields.map(|field| field.split(':').next().unwrap()) {
-        let documented = limits.lines().any(|line| line.starts_with(&format!("#{name} = ")));
+    let documented = text.split("[limits]").nth(1).expect("the reference has a [limits] table");
+    for name in limits() {
         assert!(
-            documented,
+            documented.lines().any(|line| line.starts_with(&format!("#{name} = "))),
             "limits.{name} is missing in config/fedmux.toml: a bound that nobody can find is a bound that nobody can \
              raise; add it with its default and what it bounds"
         );
