@@ -61,7 +61,7 @@ impl ChainRules {
     }
 }
 
-/// webpki asks for every certificate of the path that has the extension.
+/// webpki asks for every certificate of the path; one without the extension has no purposes, and is good for any.
 impl ExtendedKeyUsageValidator for Role {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
         let mut present = Vec::new();
@@ -74,6 +74,9 @@ impl ExtendedKeyUsageValidator for Role {
                 return Ok(());
             }
             present.push(purpose.to_decoded_oid());
+        }
+        if present.is_empty() {
+            return Ok(());
         }
         let required = KeyUsage::server_auth();
         Err(Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
