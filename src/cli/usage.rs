@@ -68,7 +68,7 @@ mod tests {
                 "certs dev a.test",
                 "required arguments were not provided: --out <DIR>: fedmux certs dev --out <DIR> <DOMAIN>...: try --help",
             ),
-            ("demo --loss 101", "invalid value '101' for '--loss <PERCENT>'"),
+            ("demo --hosts x", "invalid value 'x' for '--hosts <N>'"),
             ("", "no command given: fedmux: try fedmux demo, or fedmux --help"),
         ] {
             let said = said(line);
