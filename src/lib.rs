@@ -1,5 +1,8 @@
 //! fedmux: a server-to-server federation relay for XMPP.
 
+pub mod admin;
+pub mod cli;
+pub mod config;
 pub mod identity;
 pub mod metrics;
 pub mod proto;
