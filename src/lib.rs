@@ -1,5 +1,6 @@
 //! fedmux: a server-to-server federation relay for XMPP.
 
+pub mod demo;
 pub mod proto;
 pub mod reason;
 pub mod relay;

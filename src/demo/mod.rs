@@ -1,0 +1,6 @@
+//! `fedmux demo`: the newcomer's first command.
+mod floor;
+mod histogram;
+mod pace;
+mod path;
+mod rng;
