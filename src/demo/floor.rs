@@ -72,7 +72,8 @@ struct Model<'a> {
 
 impl<'a> Model<'a> {
     fn new(departures: &'a [Departure], loss: f64, round_trip: Duration, seed: u64) -> Self {
-        let events = departures.iter().enumerate().map(|(index, d)| Reverse((d.at, Event::Departs(index)))).collect();
+        let events =
+            departures.iter().enumerate().map(|(index, d)| Reverse((d.at, Event::Departs(index)))).collect();
         Self {
             departures,
             loss,
@@ -166,7 +167,10 @@ mod tests {
     fn the_floor_grows_with_the_loss_and_is_at_least_the_loss_itself() {
         let (one, two, four) = (floor(0.01), floor(0.02), floor(0.04));
         assert!(one > 0.01 && two > 0.02 && four > 0.04, "{one} {two} {four}");
-        assert!((1.8..2.2).contains(&(two / one)) && (1.8..2.2).contains(&(four / two)), "{one} {two} {four}");
+        assert!(
+            (1.8..2.2).contains(&(two / one)) && (1.8..2.2).contains(&(four / two)),
+            "{one} {two} {four}"
+        );
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Path {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
         };
-        self.threads.push(spawn("demo-path-in", Box::new(move || receive(&receiving, &from, one_way, rng, &queue)))?);
+        self.threads
+            .push(spawn("demo-path-in", Box::new(move || receive(&receiving, &from, one_way, rng, &queue)))?);
         self.threads.push(spawn("demo-path-out", Box::new(move || deliver(&shared, &to, &due, send)))?);
         Ok(())
     }
@@ -132,7 +133,13 @@ impl Drop for Path {
 }
 
 /// Receive until the path ends; the sending thread ends when the queue's sender is dropped with this function.
-fn receive(shared: &Shared, socket: &UdpSocket, one_way: Duration, mut rng: Rng, queue: &SyncSender<Datagram>) {
+fn receive(
+    shared: &Shared,
+    socket: &UdpSocket,
+    one_way: Duration,
+    mut rng: Rng,
+    queue: &SyncSender<Datagram>,
+) {
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     while !shared.stop.load(Ordering::Relaxed) {
         // An error is a time-out, or the ICMP answer to a datagram for a relay that has gone: nothing to forward.
