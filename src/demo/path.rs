@@ -42,7 +42,7 @@ struct Shared {
 }
 
 /// Datagrams in both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Sent on.
     pub(super) forwarded: u64,
