@@ -56,7 +56,10 @@ fn private_folder() -> io::Result<PathBuf> {
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}; set TMPDIR to a folder that can be written", path.display()))
+    io::Error::new(
+        error.kind(),
+        format!("{}: {error}; set TMPDIR to a folder that can be written", path.display()),
+    )
 }
 
 #[cfg(test)]

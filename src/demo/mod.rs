@@ -101,7 +101,9 @@ pub enum DemoError {
     #[error("demo: {0}: {1}")]
     Io(&'static str, #[source] std::io::Error),
     /// Too few files may be open.
-    #[error("demo: this needs about {needed} open files and {allowed} are allowed; ask for fewer --hosts, or run `ulimit -n {needed}` before")]
+    #[error(
+        "demo: this needs about {needed} open files and {allowed} are allowed; ask for fewer --hosts, or run `ulimit -n {needed}` before"
+    )]
     OpenFiles {
         /// How many sockets there will be, and some.
         needed: usize,
@@ -118,7 +120,9 @@ pub enum DemoError {
     #[error("demo: no stream {0}: {1}; this is a fault of the relay, please report it")]
     Stream(String, String),
     /// The first stanzas did not all arrive.
-    #[error("demo: {arrived} of {sent} first stanzas arrived{troubles}; this is a fault of the relay, please report it")]
+    #[error(
+        "demo: {arrived} of {sent} first stanzas arrived{troubles}; this is a fault of the relay, please report it"
+    )]
     NotOpened {
         /// First stanzas and their answers that arrived.
         arrived: u64,

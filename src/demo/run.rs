@@ -133,9 +133,14 @@ async fn lossy(
     let departures = schedule.lossy();
     let before = stage.path_counts();
     stage.set_loss(impairment.loss);
-    let Phase { timing, took, .. } =
-        load::paced(flows, departures.clone().into(), Some(loss_free.mul_f64(floor::LATE_FACTOR)), progress, label)
-            .await;
+    let Phase { timing, took, .. } = load::paced(
+        flows,
+        departures.clone().into(),
+        Some(loss_free.mul_f64(floor::LATE_FACTOR)),
+        progress,
+        label,
+    )
+    .await;
     stage.set_loss(0.0);
     let after = stage.path_counts();
     if after.overflowed > 0 {
@@ -164,7 +169,8 @@ async fn lossy(
 fn unavoidable(departures: &[Departure], forth: usize, impairment: Impairment) -> f64 {
     let (there, back): (Vec<_>, Vec<_>) = departures.iter().partition(|departure| departure.flow < forth);
     let late = |direction: &[Departure]| {
-        floor::late_share(direction, impairment.loss, impairment.round_trip, impairment.seed) * direction.len() as f64
+        floor::late_share(direction, impairment.loss, impairment.round_trip, impairment.seed)
+            * direction.len() as f64
     };
     (late(&there) + late(&back)) / (departures.len() as f64).max(1.0)
 }

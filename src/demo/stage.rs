@@ -32,7 +32,10 @@ impl Cast {
     pub(super) fn new(hosts: usize) -> Result<Self, DemoError> {
         let side = |letter: char| -> Result<Vec<Domain>, DemoError> {
             (1..=hosts)
-                .map(|n| Domain::parse(&format!("{letter}{n}.test")).map_err(|error| DemoError::Options(error.to_string())))
+                .map(|n| {
+                    Domain::parse(&format!("{letter}{n}.test"))
+                        .map_err(|error| DemoError::Options(error.to_string()))
+                })
                 .collect()
         };
         Ok(Self { a: side('a')?, b: side('b')? })
@@ -84,9 +87,10 @@ impl Stage {
         let quic_a = first(&listeners_a.remote_quic())?;
         let quic_b = first(&listeners_b.remote_quic())?;
         let path = match impairment {
-            Some(Impairment { round_trip, seed, .. }) => {
-                Some(Path::open(quic_b, round_trip / 2, seed).map_err(|error| DemoError::Io("the impaired path", error))?)
-            }
+            Some(Impairment { round_trip, seed, .. }) => Some(
+                Path::open(quic_b, round_trip / 2, seed)
+                    .map_err(|error| DemoError::Io("the impaired path", error))?,
+            ),
             None => None,
         };
         let towards_b = path.as_ref().map_or(quic_b, Path::address);
