@@ -27,7 +27,7 @@ const PACKET_THRESHOLD: usize = 3;
 /// RFC 9000 section 18.2: the default of max_ack_delay, and RFC 9002's kGranularity.
 const PROBE_ALLOWANCE: Duration = Duration::from_millis(26);
 /// Runs that are averaged, so that the figure doesn't hang on one seed's luck.
-const RUNS: u64 = 20;
+const RUNS: u32 = 20;
 
 /// The share (0 to 1) of these departures that must be late. They are those of one direction of a session.
 pub(super) fn late_share(departures: &[Departure], loss: f64, round_trip: Duration, seed: u64) -> f64 {
@@ -36,12 +36,12 @@ pub(super) fn late_share(departures: &[Departure], loss: f64, round_trip: Durati
     }
     let late: usize = (0..RUNS)
         .map(|run| {
-            let mut model = Model::new(departures, loss, round_trip, seed.wrapping_add(run));
+            let mut model = Model::new(departures, loss, round_trip, seed.wrapping_add(u64::from(run)));
             model.run();
             model.late()
         })
         .sum();
-    late as f64 / (RUNS as usize * departures.len()) as f64
+    late as f64 / (f64::from(RUNS) * departures.len() as f64)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

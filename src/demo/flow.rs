@@ -116,11 +116,6 @@ impl Flow {
         })
     }
 
-    /// What all flows of the run have in common.
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
     /// Tell the sender.
     pub(super) fn order(&self, order: Order) {
         // Counted here and not where it is written: what a dead stream never sends is missed, and counts as lost.

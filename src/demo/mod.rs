@@ -28,9 +28,9 @@ mod table;
 
 use std::process::ExitCode;
 
+use crate::relay::StartError;
 pub use self::report::{Comparison, FullSpeed, Report, Side};
 pub use self::run::run;
-use crate::relay::StartError;
 
 /// Most domains behind each relay.
 pub const HOSTS_MAX: usize = 30;

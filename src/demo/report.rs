@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ledger::{Counts, Timing};
+use super::ledger::Timing;
 use super::table::grouped;
 
 /// The result of a demo. Field names are those of `--json`; durations are in the unit that ends their name.
@@ -146,11 +146,6 @@ pub(super) fn quantile_ms(timing: &Timing, share: f64) -> f64 {
 /// To three places: what is measured here deserves no more.
 pub(super) fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
-}
-
-/// Everything that must be zero.
-pub(super) fn wrong(counts: &Counts) -> u64 {
-    counts.lost + counts.duplicated + counts.reordered + counts.altered + counts.bounced
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::flow::{Flows, Order};
 use super::load::{self, Phase};
 use super::pace::{self, Departure};
 use super::progress::Progress;
-use super::report::{Comparison, FullSpeed, Report, Side, quantile_ms, rounded, wrong};
+use super::report::{Comparison, FullSpeed, Report, Side, quantile_ms, rounded};
 use super::stage::{Cast, Impairment, Links, Stage};
 use super::{DemoError, Options, RTT_MS_DEFAULT, exit_code, floor};
 use crate::relay::settings::Placement;
@@ -154,7 +154,7 @@ async fn lossy(
         stanzas_timed: timing.timed,
         datagrams_lost: after.lost - before.lost,
         datagrams_forwarded: after.forwarded - before.forwarded,
-        wrong: wrong(&flows.counts()),
+        wrong: flows.counts().wrong(),
         loss_free_ms: rounded(loss_free.as_secs_f64() * 1e3),
         p50_ms: quantile(0.50),
         p95_ms: quantile(0.95),

@@ -10,12 +10,12 @@ use super::DemoError;
 use super::certificates::Certificates;
 use super::endpoint::Endpoint;
 use super::flow::Flows;
+use crate::relay::{Listeners, Relay};
 use super::path::{Counts, Path};
 use crate::proto::limits::Limits;
 use crate::relay::settings::{
     Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
 };
-use crate::relay::{Listeners, Relay};
 use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// Who is on the stage.
