@@ -19,6 +19,8 @@
 module:set_global();
 
 local ip = require "util.ip";
+local st = require "util.stanza";
+local timer = require "util.timer";
 local manual_resolver = require "net.resolvers.manual";
 local service_resolver = require "net.resolvers.service";
 
@@ -119,5 +121,70 @@ module:hook("s2s-check-certificate", function (event)
 	session.cert_identity_status = "valid";
 	return true;
 end, 1000);
+
+-- When a stream from the relay may carry our stanzas ------------------------------------------------------------------
+
+-- With bidi, mod_s2s sends over an incoming stream from the moment that EXTERNAL succeeded. That is before the stream's
+-- restart: a stanza of ours that leaves just then stands between <success/> and our new stream header, where no XML parser
+-- can accept it. So our stanzas wait; moreover until stream management is on, since it covers only what is sent after it.
+
+local xmlns_sm = "urn:xmpp:sm:3";
+local WAIT_FOR_ENABLE_SECONDS = 2; -- for a relay that doesn't turn on what we offer
+
+local function bounce(host, stanza)
+	if stanza.attr.type ~= "error" and stanza.attr.type ~= "result" then
+		module:context(host):send(st.error_reply(stanza, "wait", "remote-server-timeout", "The stream from the relay ended before it was ready"));
+	end
+end
+
+local function hold_stanzas(session)
+	local send = session.sends2s;
+	local held = { host = session.to_host }; -- a destroyed session forgets it
+	session.fedmux_held = held;
+
+	local function release()
+		if session.fedmux_held ~= held then return; end -- done, or destroyed
+		session.fedmux_held = nil;
+		session.sends2s = send;
+		for _, stanza in ipairs(held) do
+			if not session.sends2s(stanza) then bounce(held.host, stanza); end
+		end
+	end
+
+	function session.sends2s(data)
+		if not st.is_stanza(data) then
+			return send(data);
+		elseif not data.attr.xmlns and (data.name == "message" or data.name == "presence" or data.name == "iq") then
+			table.insert(held, st.clone(data));
+			return true; -- or mod_s2s takes the stream for dead and dials
+		end
+		local sent = send(data);
+		if data.name == "enabled" then
+			release();
+		elseif data.name == "stream:features" then
+			if data:get_child("sm", xmlns_sm) then
+				timer.add_task(WAIT_FOR_ENABLE_SECONDS, release);
+			else
+				release();
+			end
+		end
+		return sent;
+	end
+end
+
+module:hook("s2sin-established", function (event)
+	local session = event.session;
+	if session.fedmux and session.outgoing and session.external_auth == "succeeded" then
+		hold_stanzas(session);
+	end
+end, 1000);
+
+module:hook("s2s-destroyed", function (event)
+	local session = event.session;
+	local held = session.fedmux_held;
+	if not held then return; end
+	session.fedmux_held = nil;
+	for _, stanza in ipairs(held) do bounce(held.host, stanza); end
+end);
 
 module:log("info", "Streams to remote servers go to the relay at %s port %d; it is recognised by %s", relay_address, relay_port, relay_sources);

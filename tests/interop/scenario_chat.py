@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 from play import Cast, scenario
 
 CHAPTERS = 200
+LARGE = 200_000
 
 
 @scenario
@@ -81,14 +82,16 @@ async def message_of_200_kb_arrives_whole(cast: Cast) -> None:
     romeo = await cast.enter("romeo", cast.stage.a)
     juliet = await cast.enter("juliet", cast.stage.b)
 
-    sonnet = "".join(f"{line:07}, shall I compare thee to a summer's day?\n" for line in range(200_000 // 52 + 1))[:200_000]
+    sonnet = "".join(f"{line:07}, shall I compare thee to a summer's day?\n" for line in range(LARGE // 40))[:LARGE]
+    assert len(sonnet) == LARGE
     for speaker, listener in ((romeo, juliet), (juliet, romeo)):
         speaker.say(listener.full_jid, sonnet)
         speaker.say(listener.full_jid, "Thou art more lovely.")
     for listener in (romeo, juliet):
         heard = await listener.hears()
         assert heard["body"] == sonnet, f"{listener.jid} received {len(heard['body'])} of {len(sonnet)} characters, or others"
-        assert (await listener.hears())["body"] == "Thou art more lovely."
+        heard = await listener.hears()
+        assert heard["body"] == "Thou art more lovely.", f"{listener.jid} heard {heard['body'][:80]!r} after the sonnet"
 
 
 @scenario
