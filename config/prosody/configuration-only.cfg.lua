@@ -2,13 +2,12 @@
 -- A complete configuration for one domain with its rooms; README.md beside this file says which lines matter.
 
 modules_enabled = {
-	-- Between us and the relay. No "tls": Prosody would insist on it. Users then need another way to encrypt, for example
-	-- Direct TLS (c2s_direct_tls_ports), which needs no module.
+	-- Between us and the relay
 	"dialback"; -- the relay asks us back, at the address that its `deliver` names
 	"saslauth";
 
 	-- For our own users, as you like
-	"roster"; "disco"; "pep"; "vcard4"; "vcard_legacy"; "private"; "blocklist"; "carbons"; "ping"; "version"; "time"; "uptime";
+	"roster"; "tls"; "disco"; "pep"; "vcard4"; "vcard_legacy"; "private"; "blocklist"; "carbons"; "ping"; "version"; "time"; "uptime";
 }
 
 -- Every domain's SRV record leads to the relay's [local] s2s listener, port 5266 on this machine. libunbound answers from
@@ -31,6 +30,7 @@ s2s_interfaces = { "127.0.0.1" }
 -- The streams to and from the relay are plain TCP on this machine; the relay does the TLS with the world.
 s2s_require_encryption = false
 s2s_secure_auth = false
+s2s_allow_encryption = false -- or mod_tls tries Direct TLS first, since the table above answers for that service too
 
 VirtualHost "example.org"
 

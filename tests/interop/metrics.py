@@ -26,9 +26,12 @@ class Metrics:
 
     def total(self, name: str, **labels: str) -> float:
         """Sum over all samples that carry these labels. A metric that isn't there at all is an error, not a zero."""
-        samples = list(self.samples(name))
-        assert samples, f"the relay exports no metric {name}"
-        return sum(value for have, value in samples if labels.items() <= have.items())
+        assert any(self.samples(name)), f"the relay exports no metric {name}"
+        return self.sum(name, **labels)
+
+    def sum(self, name: str, **labels: str) -> float:
+        """The same for a metric whose label values appear only once they have happened."""
+        return sum(value for have, value in self.samples(name) if labels.items() <= have.items())
 
 
 async def scrape(port: int) -> Metrics:

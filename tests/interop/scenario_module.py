@@ -54,6 +54,7 @@ async def module_trusts_the_relays_address_alone(cast: Cast) -> None:
         stream.close()
         assert answer.startswith("<?xml"), f"{source} was answered {answer!r}"
         assert ("EXTERNAL" in answer) == trusted, f"{source} was answered {answer!r}"
+        assert not (trusted and "starttls" in answer), f"the relay is asked for TLS: {answer!r}"
 
 
 @scenario

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certificates import make_certificates
+from capture import Capture
 from metrics import Metrics, is_ready, scrape
 from processes import Process, StageError, free_ports, listens, until
 
@@ -170,6 +171,7 @@ class Stage:
         self.folder = folder
         self.variant = variant
         self.fedmux = fedmux
+        self.capture: Capture | None = None
         ports = iter(free_ports(10))
         self.a = Provider("a", folder / "a", Ports(*itertools.islice(ports, 5)))
         self.b = Provider("b", folder / "b", Ports(*itertools.islice(ports, 5)))
@@ -188,9 +190,11 @@ class Stage:
 
     async def set(self) -> None:
         """Start everything. When this returns, all of it answers."""
-        for provider in self.providers:
-            if self.fedmux:
+        if self.fedmux:
+            for provider in self.providers:
                 await make_certificates(self.fedmux, provider.folder / "certs", [provider.domain, provider.rooms])
+            capture = Capture(self.folder, [provider.ports.relay_quic for provider in self.providers])
+            self.capture = capture if await capture.start() else None
         for provider in self.providers:
             other = self.other(provider)
             if self.fedmux:
@@ -215,7 +219,7 @@ class Stage:
                     raise StageError(f"{provider.relay.name} ended with exit code {code} on SIGTERM; see {provider.relay_log}")
 
     def kill(self) -> None:
-        for process in self.processes:
+        for process in [*self.processes, *([self.capture] if self.capture else [])]:
             process.kill()
 
     @property
