@@ -8,16 +8,20 @@ of connections that were attempted, whatever the relays' counters say.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
+import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import Process, until
+from processes import Process, free_ports, until
 
 SNAPSHOT_BYTES = 192
+# How far before the end of the file the last datagram is looked for: others may follow it.
+END_BYTES = 1 << 20
 PCAP_HEADER = struct.Struct("<IHHiIII")
 PCAP_RECORD = struct.Struct("<IIII")
 LONG_HEADER = 0x80
@@ -50,9 +54,12 @@ class Capture:
 
     def __init__(self, folder: Path, ports: list[int]) -> None:
         self.file = folder / "quic.pcap"
-        expression = " or ".join(f"udp port {port}" for port in ports)
-        # -U: each packet is written at once. -Z root: don't give up the right to write into our folder.
-        command = ["tcpdump", "-i", "lo", "-n", "-U", "-s", str(SNAPSHOT_BYTES), "-B", "32768", "-Z", "root", "-w", self.file, expression]
+        self._end_port = free_ports(1)[0]
+        self._end_mark = os.urandom(16)
+        expression = " or ".join(f"udp port {port}" for port in [*ports, self._end_port])
+        # -U: write each packet at once. -Z root: don't give up the right to write into our folder.
+        options = ["-n", "-U", "--immediate-mode", "-s", str(SNAPSHOT_BYTES), "-B", "32768", "-Z", "root"]
+        command = ["tcpdump", "-i", "lo", *options, "-w", self.file, expression]
         self._tcpdump = Process("tcpdump", command, folder / "tcpdump.log", folder)
 
     async def start(self) -> bool:
@@ -73,19 +80,31 @@ class Capture:
 
     async def finish(self) -> Seen:
         """Stop capturing and read what was captured."""
+        # tcpdump drops what it has not yet read when it is stopped: wait for a datagram of ours, sent after all others.
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            sender.sendto(self._end_mark, ("127.0.0.1", self._end_port))
+
+        async def complete() -> bool:
+            with self.file.open("rb") as file:
+                file.seek(-min(END_BYTES, self.file.stat().st_size), os.SEEK_END)
+                return self._end_mark in file.read()
+
+        await until("the capture is complete", complete, seconds=20, watch=[self._tcpdump])
         await self._tcpdump.stop(signal.SIGINT)
         log = self._tcpdump.log.read_text()
         assert "\n0 packets dropped by kernel" in log, f"the capture is incomplete: {log}"
-        return await asyncio.to_thread(read, self.file)
+        return await asyncio.to_thread(read, self.file, self._end_port)
 
     def kill(self) -> None:
         self._tcpdump.kill()
 
 
-def read(file: Path) -> Seen:
-    """All datagrams of a pcap file."""
+def read(file: Path, ignored_port: int) -> Seen:
+    """All datagrams of a pcap file, but those to one port."""
     seen = Seen()
     for source, target, size, payload in datagrams(file):
+        if target[1] == ignored_port:
+            continue
         seen.datagrams += 1
         seen.bytes += size
         seen.paths.add(frozenset((source, target)))

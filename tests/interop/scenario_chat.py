@@ -127,7 +127,7 @@ async def message_that_cannot_arrive_comes_back(cast: Cast) -> None:
 
     for nobody, conditions in (
         ("nobody@b.test", {"service-unavailable", "item-not-found"}),
-        ("nobody@nowhere.b.test", {"remote-server-not-found", "remote-server-timeout"}),
+        ("nobody@nowhere.test", {"remote-server-not-found", "remote-server-timeout"}),
     ):
         sent = romeo.say(nobody, "Who's there?")
         error = await romeo.hears(sender=nobody, kind="error")

@@ -77,6 +77,6 @@ async def errors_come_from_whom_was_asked(cast: Cast) -> None:
     await romeo.is_refused("b.test", ET.Element(f"{{{DISCO_INFO}}}query", node="no-such-node"), "item-not-found")
     await romeo.is_refused("no-such-room@rooms.b.test", ET.Element(f"{{{DISCO_INFO}}}query"), "item-not-found")
     await romeo.is_refused(juliet.jid, ET.Element(f"{{{DISCO_ITEMS}}}query"), "service-unavailable", "item-not-found")
-    await romeo.is_refused("nowhere.b.test", ping, "remote-server-not-found", "remote-server-timeout")
+    await romeo.is_refused("nowhere.test", ping, "remote-server-not-found", "remote-server-timeout")
     # After all of it, the way is as open as before.
     await romeo.ping(juliet.full_jid)
