@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
 from xml.etree import ElementTree as ET
 
 import slixmpp
@@ -13,7 +12,6 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 PATIENCE_SECONDS = 15
-Stanza = TypeVar("Stanza", slixmpp.Message, slixmpp.Presence)
 
 
 class Inbox:
@@ -41,7 +39,7 @@ class Inbox:
         self._waiting.append(entry)
         try:
             return await asyncio.wait_for(entry[1], seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             came = "".join(f"\n    {str(stanza)[:300]}" for stanza in self.unread[-10:]) or " nothing"
             raise AssertionError(f"{self.owner} waited {seconds:g} s for {what}; unread:{came}") from None
         finally:
@@ -87,7 +85,7 @@ class User(slixmpp.ClientXMPP):
         self.connect("127.0.0.1", self._port)
         try:
             await asyncio.wait_for(arrived, PATIENCE_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise AssertionError(f"{self.jid} could not log in within {PATIENCE_SECONDS} s") from None
         await self.get_roster()
         if present:

@@ -78,7 +78,7 @@ class Process:
             self._signal(stop_signal)
             try:
                 await asyncio.wait_for(child.wait(), STOP_SECONDS)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 self._signal(signal.SIGKILL)
                 await child.wait()
         return child.returncode

@@ -38,7 +38,10 @@ from stage import VARIANTS, Stage, Variant, find_prosody
 
 SCENARIO_SECONDS = 90
 LEAVE_SECONDS = 10
+# At a failure: for so many failures of a variant, so much of each log.
+TAILS = 3
 TAIL_LINES = 40
+LINE_CHARACTERS = 400
 
 
 class Programme:
@@ -47,7 +50,7 @@ class Programme:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options = options
         self.folder = folder
-        self.passed = self.failed = 0
+        self.passed = self.failed = self.tails_left = 0
         self.stage: Stage | None = None
 
     async def play(self) -> None:
@@ -62,7 +65,7 @@ class Programme:
         self.stage = Stage(folder, variant, self.options.fedmux)
         log = logging.FileHandler(folder / "clients.log")
         logging.getLogger().addHandler(log)
-        failed_before = self.failed
+        self.tails_left = TAILS
         try:
             if await self.report(f"{variant.name}/the stage is set", self.stage.set()):
                 for scenario in scenarios:
@@ -72,8 +75,6 @@ class Programme:
             self.stage.kill()
             logging.getLogger().removeHandler(log)
             log.close()
-        if self.failed > failed_before:
-            self.print_logs()
 
     async def play_scenario(self, scenario: Scenario) -> None:
         cast = Cast(self.stage)
@@ -86,6 +87,7 @@ class Programme:
     async def report(self, name: str, step) -> bool:
         """Await a step and print its line."""
         started = time.monotonic()
+        logged = {path: path.stat().st_size for path in self.stage.logs()}
         try:
             await step
             verdict, detail = "ok", ""
@@ -98,13 +100,20 @@ class Programme:
             if self.options.verbose or not isinstance(error, (AssertionError, StageError)):
                 detail += "\n" + "".join(traceback.format_exception(error))
         print(f"{verdict:>6} {time.monotonic() - started:6.2f} s  {name}{detail}", flush=True)
+        if verdict == "FAILED":
+            self.print_logs(logged)
         return verdict != "FAILED"
 
-    def print_logs(self) -> None:
+    def print_logs(self, logged: dict[Path, int]) -> None:
+        """The end of what each log has gained since it had this size; for the first few failures of a variant."""
+        if not self.tails_left:
+            return
+        self.tails_left -= 1
         for path in self.stage.logs():
-            lines = path.read_text(errors="replace").splitlines()
-            print(f"\n--- {path.relative_to(self.folder)}, last {min(TAIL_LINES, len(lines))} of {len(lines)} lines")
-            print("\n".join(line[:400] for line in lines[-TAIL_LINES:]))
+            lines = path.read_bytes()[logged.get(path, 0) :].decode(errors="replace").splitlines()
+            if lines:
+                print(f"\n--- {path.relative_to(self.folder)}, last {min(TAIL_LINES, len(lines))} of {len(lines)} new lines")
+                print("\n".join(line[:LINE_CHARACTERS] for line in lines[-TAIL_LINES:]))
         print(flush=True)
 
 
@@ -136,10 +145,10 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
     except StageError as error:
         print(error)
         programme.failed += 1
-    except asyncio.TimeoutError:
+    except TimeoutError:
         print(f"stopped: all of it took longer than {options.timeout:g} s")
         programme.failed += 1
-        programme.print_logs()
+        programme.print_logs({})
     except asyncio.CancelledError:
         print("stopped by a signal")
         programme.failed += 1

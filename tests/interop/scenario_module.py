@@ -79,7 +79,7 @@ async def module_holds_stanzas_until_the_stream_can_carry_them(cast: Cast) -> No
     assert enabled.find("dream 0") < enabled.find("dream 1") < enabled.find("dream 2"), f"out of order: {enabled!r}"
     stream.close()
     # Nobody acknowledged them: stream management bounces them, which shows that it covered them.
-    for number in range(3):
+    for _ in range(3):
         await romeo.hears(sender=f"mab@{REMOTE}", kind="error")
 
 
