@@ -18,6 +18,7 @@
 
 module:set_global();
 
+local filters = require "util.filters";
 local ip = require "util.ip";
 local st = require "util.stanza";
 local timer = require "util.timer";
@@ -127,9 +128,10 @@ end, 1000);
 -- With bidi, mod_s2s sends over an incoming stream from the moment that EXTERNAL succeeded. That is before the stream's
 -- restart: a stanza of ours that leaves just then stands between <success/> and our new stream header, where no XML parser
 -- can accept it. So our stanzas wait; moreover until stream management is on, since it covers only what is sent after it.
+-- A relay that wants it turns it on at once after the restart: if anything else comes first, there is nothing to wait for.
 
 local xmlns_sm = "urn:xmpp:sm:3";
-local WAIT_FOR_ENABLE_SECONDS = 2; -- for a relay that doesn't turn on what we offer
+local WAIT_FOR_RELAY_SECONDS = 2; -- for one that says nothing at all
 
 local function bounce(host, stanza)
 	if stanza.attr.type ~= "error" and stanza.attr.type ~= "result" then
@@ -142,10 +144,19 @@ local function hold_stanzas(session)
 	local held = { host = session.to_host }; -- a destroyed session forgets it
 	session.fedmux_held = held;
 
-	local function release()
+	local restarted = false;
+	local release;
+
+	local function release_unless_enable(data)
+		if restarted and data.attr.xmlns ~= xmlns_sm then release(); end
+		return data;
+	end
+
+	function release()
 		if session.fedmux_held ~= held then return; end -- done, or destroyed
 		session.fedmux_held = nil;
 		session.sends2s = send;
+		filters.remove_filter(session, "stanzas/in", release_unless_enable);
 		for _, stanza in ipairs(held) do
 			if not session.sends2s(stanza) then bounce(held.host, stanza); end
 		end
@@ -162,14 +173,16 @@ local function hold_stanzas(session)
 		if data.name == "enabled" then
 			release();
 		elseif data.name == "stream:features" then
+			restarted = true;
 			if data:get_child("sm", xmlns_sm) then
-				timer.add_task(WAIT_FOR_ENABLE_SECONDS, release);
+				timer.add_task(WAIT_FOR_RELAY_SECONDS, release);
 			else
 				release();
 			end
 		end
 		return sent;
 	end
+	filters.add_filter(session, "stanzas/in", release_unless_enable);
 end
 
 module:hook("s2sin-established", function (event)

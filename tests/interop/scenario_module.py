@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 
+from client import User
 from play import Cast, Skip, scenario
 
 # A domain that nobody else speaks for.
@@ -57,10 +59,8 @@ async def module_trusts_the_relays_address_alone(cast: Cast) -> None:
         assert not (trusted and "starttls" in answer), f"the relay is asked for TLS: {answer!r}"
 
 
-@scenario
-async def module_holds_stanzas_until_the_stream_can_carry_them(cast: Cast) -> None:
-    """What is sent between <success/> and the restart follows after <enabled/>, in order: stream management covers it."""
-    romeo = await cast.enter("romeo", cast.stage.a)
+async def stream_with_three_held_messages(cast: Cast, romeo: User) -> RawStream:
+    """A stream that has authenticated and not yet restarted; meanwhile Romeo has dreamt three times."""
     stream = await RawStream.open(cast)
     assert "EXTERNAL" in await stream.exchange(HEADER, FEATURES_END)
     assert "<success" in await stream.exchange(AUTHENTICATE, "/>")
@@ -68,19 +68,43 @@ async def module_holds_stanzas_until_the_stream_can_carry_them(cast: Cast) -> No
         romeo.say(f"mab@{REMOTE}", f"dream {number}")
     # Prosody handles what a client sends in order: after the answer it has handled the messages too.
     await romeo.ping("a.test")
+    return stream
 
+
+def is_in_order(text: str, *words: str) -> bool:
+    """Whether all of these stand in `text`, in this order."""
+    places = [text.find(word) for word in words]
+    return -1 not in places and places == sorted(places)
+
+
+@scenario
+async def module_holds_stanzas_until_stream_management_covers_them(cast: Cast) -> None:
+    """What is sent between <success/> and the restart follows after <enabled/>, in order."""
+    romeo = await cast.enter("romeo", cast.stage.a)
+    stream = await stream_with_three_held_messages(cast, romeo)
     restart = await stream.exchange(HEADER, FEATURES_END)
-    assert restart.startswith("<?xml"), f"before the new stream header came {restart!r}"
-    assert "<message" not in restart, f"too early: {restart!r}"
-    enabled = await stream.exchange("<enable xmlns='urn:xmpp:sm:3'/>", "dream 2</body></message>")
-    first = enabled.find("<message")
-    assert 0 <= enabled.find("<enabled") < first, f"sent before <enabled/>: {enabled!r}"
-    assert [enabled.find(f"dream {number}") > first for number in range(3)] == [True] * 3, f"missing: {enabled!r}"
-    assert enabled.find("dream 0") < enabled.find("dream 1") < enabled.find("dream 2"), f"out of order: {enabled!r}"
+    assert restart.startswith("<?xml") and "<message" not in restart, f"too early: {restart!r}"
+    answer = await stream.exchange("<enable xmlns='urn:xmpp:sm:3'/>", "dream 2</body></message>")
+    assert is_in_order(answer, "<enabled", "<message", "dream 0", "dream 1", "dream 2"), f"not so: {answer!r}"
     stream.close()
     # Nobody acknowledged them: stream management bounces them, which shows that it covered them.
     for _ in range(3):
         await romeo.hears(sender=f"mab@{REMOTE}", kind="error")
+
+
+@scenario
+async def module_lets_stanzas_go_to_a_relay_without_stream_management(cast: Cast) -> None:
+    """As soon as it sends something else than <enable/>."""
+    romeo = await cast.enter("romeo", cast.stage.a)
+    stream = await stream_with_three_held_messages(cast, romeo)
+    restart = await stream.exchange(HEADER, FEATURES_END)
+    assert restart.startswith("<?xml") and "<message" not in restart, f"too early: {restart!r}"
+    ping = f"<iq type='get' id='mab-1' from='{REMOTE}' to='a.test'><ping xmlns='urn:xmpp:ping'/></iq>"
+    started = time.monotonic()
+    answer = await stream.exchange(ping, "mab-1")
+    assert is_in_order(answer, "dream 0", "dream 1", "dream 2", "mab-1"), f"not so: {answer!r}"
+    assert time.monotonic() - started < 1, "only after a time-out"
+    stream.close()
 
 
 @scenario
