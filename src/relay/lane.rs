@@ -3,8 +3,8 @@
 //! Reading and writing go on side by side in the one task; neither waits for the other. Whatever ends the stream, its end
 //! is told to the router once ([`super::guard`]).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
@@ -67,11 +67,14 @@ pub(crate) struct Lane {
 /// The answer of a host's server about a dialback key.
 pub(crate) type KeyAnswer = (Route, Result<(), Reason>);
 
+/// Stanzas that were handed to the transport, and the queue that they came from.
+type Sent = (Run, Arc<Outlet>);
+
 /// What the reading and the writing half of a lane share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// Stanzas that were sent behind a pipelined negotiation: behind a refusal they weren't read.
-    unconfirmed: std::sync::Mutex<Option<Vec<(Run, Arc<Outlet>)>>>,
+    unconfirmed: Mutex<Option<Vec<Sent>>>,
     /// When something was last written, in milliseconds since `epoch`.
     written: AtomicU64,
     epoch: Instant,
@@ -80,7 +83,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(pipelined: bool) -> Arc<Self> {
         Arc::new(Self {
-            unconfirmed: std::sync::Mutex::new(pipelined.then(Vec::new)),
+            unconfirmed: Mutex::new(pipelined.then(Vec::new)),
             written: AtomicU64::new(0),
             epoch: Instant::now(),
         })
@@ -380,7 +383,7 @@ enum Ended {
 /// Why writing ended, and what was being written.
 struct Unsent {
     reason: Reason,
-    run: Option<(Run, Arc<Outlet>)>,
+    run: Option<Sent>,
 }
 
 async fn write<T: Transmit>(

@@ -76,11 +76,11 @@ impl Place {
 
     /// The other end's header came. On a stream to one of our servers its id is what a dialback key is made for.
     pub(crate) fn header_came(&mut self, hub: &Arc<Hub>, machine: &Machine, header: &StreamHeader) {
-        if let (Self::ToServer { route, key, .. }, Machine::Initiating(machine)) = (self, machine) {
-            if let (Some(id), false) = (&header.id, machine.is_established()) {
-                hub.open_key(route.clone(), id.clone());
-                *key = Some(OpenKey { hub: Arc::clone(hub), key: (route.clone(), id.clone()) });
-            }
+        if let (Self::ToServer { route, key, .. }, Machine::Initiating(machine)) = (self, machine)
+            && let (Some(id), false) = (&header.id, machine.is_established())
+        {
+            hub.open_key(route.clone(), id.clone());
+            *key = Some(OpenKey { hub: Arc::clone(hub), key: (route.clone(), id.clone()) });
         }
     }
 }

@@ -87,12 +87,12 @@ impl Initiating {
     /// # Errors
     /// A [`Violation`] by the other end; the stream is over.
     pub fn handle(&mut self, event: Event<'_>, out: &mut Outbox) -> Result<(), Violation> {
-        if let Event::Element(element) = &event {
-            if let Some(reason) = stream_error(element) {
-                self.state = State::Ended;
-                out.tell(Notice::Ended(Some(reason)));
-                return Ok(());
-            }
+        if let Event::Element(element) = &event
+            && let Some(reason) = stream_error(element)
+        {
+            self.state = State::Ended;
+            out.tell(Notice::Ended(Some(reason)));
+            return Ok(());
         }
         self.state = match (std::mem::replace(&mut self.state, State::Ended), event) {
             (State::Ended, _) => State::Ended,
