@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::failure::Failure;
+use crate::demo;
 
 /// See it work: two whole relays on this machine, with real traffic.
 ///
@@ -39,9 +40,18 @@ pub(super) struct Arguments {
 
 /// Run it.
 pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    Err(Failure::failed(
-        "this build has no demo",
-        format!("{} hosts", arguments.hosts),
-        "merge the demo's branch",
-    ))
+    let options = demo::Options {
+        hosts: arguments.hosts,
+        stanzas: arguments.stanzas,
+        loss_percent: arguments.loss,
+        rtt_ms: arguments.rtt,
+        json: arguments.json,
+        keep: arguments.keep,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
+    })?;
+    let ended = runtime.block_on(demo::run(options)).map_err(Failure::failed_as);
+    runtime.shutdown_background();
+    ended
 }
