@@ -81,7 +81,7 @@ impl Carry {
         head: Head,
     ) -> Result<(), Reason> {
         let stanza = &buffer[at..at + len];
-        let mark = Mark { len, iq: kind == StanzaKind::Iq };
+        let mark = Mark { len, iq: kind == StanzaKind::Iq, ours: false };
         let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else {
             return Err(Reason::ImproperAddressing);
         };

@@ -23,7 +23,7 @@ use crate::proto::bounce;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::Hosts;
 use crate::proto::limits::Limits;
-use crate::proto::queue::{Hold, Mark};
+use crate::proto::queue::{Hold, Mark, Waited};
 use crate::proto::router::{Action, LaneId, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::framer::XmlLimits;
@@ -247,12 +247,13 @@ impl Hub {
     /// Answer stanzas of `route` that can't go on. `octets` holds them one behind the other.
     pub(crate) fn bounce_run(self: &Arc<Self>, route: &Route, octets: &[u8], marks: &[Mark], reason: Reason) {
         let mut rest = Bytes::copy_from_slice(octets);
-        let stanzas: Vec<Bytes> = marks.iter().map(|mark| rest.split_to(mark.len)).collect();
+        let stanzas: Vec<Waited> =
+            marks.iter().map(|mark| Waited { octets: rest.split_to(mark.len), ours: mark.ours }).collect();
         self.bounce_all(route, &stanzas, reason);
     }
 
     /// Answer stanzas of `route` that can't go on.
-    pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Bytes], reason: Reason) {
+    pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Waited], reason: Reason) {
         if stanzas.is_empty() {
             return;
         }
@@ -267,7 +268,7 @@ impl Hub {
         self: &Arc<Self>,
         control: &mut Control,
         route: &Route,
-        stanzas: &[Bytes],
+        stanzas: &[Waited],
         reason: Reason,
         now: Instant,
     ) {
@@ -277,7 +278,11 @@ impl Hub {
         let back = route.reversed();
         let by = if self.hosts.serves(&route.from) { &route.from } else { &route.to };
         info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
-        for stanza in stanzas {
+        for Waited { octets: stanza, ours } in stanzas {
+            if *ours {
+                // An error answers nobody's stanza twice, and was accepted from nobody.
+                continue;
+            }
             let mut error = String::new();
             let answered = bounce::read(stanza)
                 .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
@@ -364,8 +369,8 @@ impl Hub {
         let mut count = 0;
         for outlet in outlets {
             let stanzas = outlet.drain();
-            count += stanzas.len();
-            for _ in &stanzas {
+            for _ in stanzas.iter().filter(|stanza| !stanza.ours) {
+                count += 1;
                 self.metrics.discarded(reason);
             }
         }

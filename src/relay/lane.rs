@@ -395,7 +395,7 @@ async fn write<T: Transmit>(
                 transmit.write(octets.into()).await.map_err(|reason| Unsent { reason, run: None })?;
             }
             Next::Stanzas(run, outlet) => {
-                let (octets, stanzas) = (run.octets.clone(), run.stanzas);
+                let (octets, stanzas) = (run.octets.clone(), run.counted());
                 if let Some(kept) = lock(&shared.unconfirmed).as_mut() {
                     kept.push((run.clone(), Arc::clone(&outlet)));
                 }
