@@ -1,6 +1,6 @@
 -- mod_fedmux: all server-to-server traffic of this Prosody goes through a fedmux relay.
 --
--- Prosody 0.12 and later. Put this file into a folder that plugin_paths names, add "fedmux" to the global
+-- For Prosody 0.12 and later; tested with 0.12.3. Put this file into a folder that plugin_paths names, add "fedmux" to the global
 -- modules_enabled (and "s2s_bidi", "smacks" beside it). Options, all global:
 --
 --   fedmux_address  string  "127.0.0.1"         IP address of the relay's [local] s2s listener
@@ -11,7 +11,7 @@
 -- The relay speaks TLS with the rest of the world and has verified who is at the other end before a stanza reaches us.
 -- Between the relay and us there is plain TCP, on loopback or a private wire. So a stream to or from the relay counts as
 -- encrypted and authenticated here: SASL EXTERNAL, bidi (XEP-0288) and stream management (XEP-0198) then work without a
--- certificate, and s2s_require_encryption and s2s_secure_auth stay on for every other stream.
+-- certificate of ours, and s2s_require_encryption and s2s_secure_auth stay on for every other stream.
 --
 -- WHOEVER CAN CONNECT FROM AN ADDRESS IN fedmux_sources SPEAKS FOR EVERY REMOTE DOMAIN. On 127.0.0.1 that is every local
 -- process. If that is too many, use dialback (configuration-only.cfg.lua), or a network namespace for the two.
