@@ -92,9 +92,7 @@ impl Domain {
     /// Whether this domain is `other` or lies below it.
     #[must_use]
     pub fn is_within(&self, other: &Domain) -> bool {
-        self.0
-            .strip_suffix(other.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        self.0.strip_suffix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 }
 
@@ -194,7 +192,18 @@ mod tests {
 
     #[test]
     fn what_is_no_domain_is_refused() {
-        for text in ["", ".", "a..b", "-a.test", "a-.test", "user@a.test", "a.test/r", "*.a.test", "a b.test", "a.test\0"] {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "-a.test",
+            "a-.test",
+            "user@a.test",
+            "a.test/r",
+            "*.a.test",
+            "a b.test",
+            "a.test\0",
+        ] {
             assert!(Domain::parse(text).is_err(), "{text:?}");
         }
         for text in ["127.0.0.1", "::1", "[::1]"] {

@@ -1,0 +1,84 @@
+//! `fedmux run`: the relay.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::failure::Failure;
+use super::lifecycle::{self, Ended, Service};
+use super::signals::Signals;
+use super::{ConfigArgument, logging};
+use crate::relay::settings::Settings;
+use crate::relay::{Listeners, Relay};
+use crate::{admin, config};
+
+/// Run the relay.
+///
+/// SIGTERM (or SIGINT) lets it finish what is under way, for at most limits.drain; a second one ends it at once. A
+/// mistake in the configuration is told before any port is bound.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    logging: logging::LogArguments,
+}
+
+/// Run until told to stop.
+pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    logging::start(&arguments.logging)?;
+    let settings = config::load(&arguments.config.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
+    })?;
+    let ended = runtime.block_on(serve(settings));
+    // Whatever still runs had its time, or was told to end at once.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::watch()?;
+    let mut listeners = Listeners::bind(&settings).map_err(Failure::failed_as)?;
+    let admin_listeners = listeners.take_admin();
+    let relay = Relay::start(settings, listeners).await.map_err(Failure::failed_as)?;
+    let mut admin_tasks = JoinSet::new();
+    for listener in admin_listeners {
+        let listener = asynchronous(listener)?;
+        admin_tasks.spawn(admin::serve(listener, Arc::new(relay.view())));
+    }
+    // The admin tasks only end by being dropped here, so that a draining relay can still be watched.
+    match lifecycle::run(relay, async || signals.stop().await).await {
+        Ended::Drained(report) => {
+            tracing::info!("stopped: {report}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::AtOnce => {
+            let advice =
+                "what was in custody is lost to this relay; senders that acknowledge will send it again";
+            Err(Failure::failed("ended before it was drained", "a second signal", advice))
+        }
+        Ended::Failed(failure) => Err(Failure::failed_as(failure)),
+    }
+}
+
+fn asynchronous(listener: std::net::TcpListener) -> Result<tokio::net::TcpListener, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::failed(error, "admin.listen", "the system can't watch the socket; look at its limits")
+    };
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    tracing::info!(address = %listener.local_addr().map_err(failed)?, "admin listener");
+    Ok(listener)
+}
+
+impl Service for Relay {
+    async fn failed(&self) -> String {
+        Relay::failed(self).await.to_string()
+    }
+
+    async fn drain(self) -> String {
+        Relay::drain(self).await.to_string()
+    }
+}

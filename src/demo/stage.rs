@@ -1,0 +1,193 @@
+//! The stage of a demo: two whole relays in this process, an XMPP server for each, and the path between them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::DemoError;
+use super::certificates::Certificates;
+use super::endpoint::Endpoint;
+use super::flow::Flows;
+use super::path::{Counts, Path};
+use crate::proto::limits::Limits;
+use crate::relay::settings::{
+    Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
+};
+use crate::relay::{Listeners, Relay};
+use crate::xmpp::domain::{Domain, DomainPattern};
+
+/// Who is on the stage.
+#[derive(Debug)]
+pub(super) struct Cast {
+    /// The domains behind A, which dials.
+    pub(super) a: Vec<Domain>,
+    /// The domains behind B.
+    pub(super) b: Vec<Domain>,
+}
+
+impl Cast {
+    /// `a1.test` to `aN.test`, and the same with b.
+    pub(super) fn new(hosts: usize) -> Result<Self, DemoError> {
+        let side = |letter: char| -> Result<Vec<Domain>, DemoError> {
+            (1..=hosts)
+                .map(|n| {
+                    Domain::parse(&format!("{letter}{n}.test"))
+                        .map_err(|error| DemoError::Options(error.to_string()))
+                })
+                .collect()
+        };
+        Ok(Self { a: side('a')?, b: side('b')? })
+    }
+}
+
+/// How the path between the relays is impaired.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Impairment {
+    /// Probability (0 to 1) that a datagram is lost.
+    pub(super) loss: f64,
+    /// Delay both ways together.
+    pub(super) round_trip: Duration,
+    /// What decides which datagrams are lost.
+    pub(super) seed: u64,
+}
+
+/// What joins the relays, read from A's metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Links {
+    pub(super) connections: u64,
+    pub(super) quic_streams: u64,
+}
+
+/// Everything that runs.
+pub(super) struct Stage {
+    pub(super) flows: Arc<Flows>,
+    path: Option<Path>,
+    relays: [Relay; 2],
+    admin: Vec<SocketAddr>,
+    /// Kept for their streams.
+    _endpoints: [Endpoint; 2],
+}
+
+impl Stage {
+    /// Start both relays and both servers, and open a stream from A's server for each domain pair.
+    pub(super) async fn start(
+        cast: &Cast,
+        certificates: &Certificates,
+        placement: Placement,
+        impairment: Option<Impairment>,
+    ) -> Result<Self, DemoError> {
+        let flows = Flows::between(&cast.a, &cast.b);
+        let [(server_a, at_a), (server_b, at_b)] = [listen().await?, listen().await?];
+        let mut a = settings(certificates, &cast.a, at_a, &cast.b, placement);
+        let mut b = settings(certificates, &cast.b, at_b, &cast.a, placement);
+        let listeners_a = Listeners::bind(&a).map_err(DemoError::Relay)?;
+        let listeners_b = Listeners::bind(&b).map_err(DemoError::Relay)?;
+        let quic_a = first(&listeners_a.remote_quic())?;
+        let quic_b = first(&listeners_b.remote_quic())?;
+        let path = match impairment {
+            Some(Impairment { round_trip, seed, .. }) => Some(
+                Path::open(quic_b, round_trip / 2, seed)
+                    .map_err(|error| DemoError::Io("the impaired path", error))?,
+            ),
+            None => None,
+        };
+        let towards_b = path.as_ref().map_or(quic_b, Path::address);
+        a.peers.iter_mut().for_each(|peer| peer.address = Address::Address(towards_b));
+        // A peer is who comes from its configured address: for B that is the far end of the path.
+        let towards_a = path.as_ref().map_or(quic_a, Path::far_address);
+        b.peers.iter_mut().for_each(|peer| peer.address = Address::Address(towards_a));
+        let admin = [listeners_a.admin(), listeners_b.admin()].concat();
+        let local_a = first(&listeners_a.local_s2s())?;
+        let relays = [
+            Relay::start(a, listeners_a).await.map_err(DemoError::Relay)?,
+            Relay::start(b, listeners_b).await.map_err(DemoError::Relay)?,
+        ];
+        let endpoints =
+            [Endpoint::serve(server_a, Arc::clone(&flows)), Endpoint::serve(server_b, Arc::clone(&flows))];
+        endpoints[0].open(local_a, &flows.forth).await.map_err(|(flow, error)| {
+            DemoError::Stream(format!("{} -> {}", flow.from, flow.to), error.to_string())
+        })?;
+        Ok(Self { flows, path, relays, admin, _endpoints: endpoints })
+    }
+
+    /// From now on lose datagrams with this probability.
+    pub(super) fn set_loss(&self, probability: f64) {
+        if let Some(path) = &self.path {
+            path.set_loss(probability);
+        }
+    }
+
+    /// What the impaired path has done; nothing without one.
+    pub(super) fn path_counts(&self) -> Counts {
+        self.path.as_ref().map(Path::counts).unwrap_or_default()
+    }
+
+    /// What joins the relays now.
+    pub(super) fn links(&self) -> Links {
+        let metrics = self.relays[0].metrics();
+        Links { connections: whole(metrics.sessions.get()), quic_streams: whole(metrics.lanes.get()) }
+    }
+
+    /// Where both relays show their metrics.
+    pub(super) fn admin(&self) -> &[SocketAddr] {
+        &self.admin
+    }
+
+    /// Let both relays finish what they have, A first: it dialled.
+    pub(super) async fn end(self) {
+        let [a, b] = self.relays;
+        a.drain().await;
+        b.drain().await;
+    }
+}
+
+async fn listen() -> Result<(TcpListener, SocketAddr), DemoError> {
+    let failed = |error| DemoError::Io("a listener on 127.0.0.1", error);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+fn first(addresses: &[SocketAddr]) -> Result<SocketAddr, DemoError> {
+    addresses.first().copied().ok_or(DemoError::NoListener)
+}
+
+/// A relay with these hosts, whose server listens at `deliver`, and one peer with the other side's. The peer's address
+/// is filled in when both are bound.
+fn settings(
+    certificates: &Certificates,
+    hosts: &[Domain],
+    deliver: SocketAddr,
+    peer: &[Domain],
+    placement: Placement,
+) -> Settings {
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    Settings {
+        identity: certificates.identity(hosts),
+        remote_quic: vec![any_port],
+        local_s2s: vec![any_port],
+        admin_listen: vec![any_port],
+        limits: Limits::default(),
+        hosts: vec![Host {
+            domains: hosts.to_vec(),
+            deliver: vec![Address::Address(deliver)],
+            local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
+            announce: false,
+        }],
+        peers: vec![Peer {
+            domains: peer.iter().cloned().map(DomainPattern::Exact).collect(),
+            address: Address::Address(any_port),
+            transport: Transport::Quic,
+            trust: None,
+            announce_all: false,
+            placement,
+        }],
+        policy: Policy::default(),
+    }
+}
+
+fn whole(gauge: i64) -> u64 {
+    u64::try_from(gauge).unwrap_or(0)
+}

@@ -1,0 +1,62 @@
+//! The domains served behind this relay, and which remote domains they may talk to.
+
+use rustc_hash::FxHashMap;
+
+use crate::reason::Reason;
+use crate::xmpp::domain::{Domain, DomainPattern};
+
+/// What the machines know of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Which `[[host]]` entry serves it.
+    pub entry: usize,
+    /// It may stand in the host list shown to any peer (XEP-0451 after authentication).
+    pub announce: bool,
+}
+
+/// All hosts, and `[policy]`. Immutable; a new configuration makes a new one.
+#[derive(Debug, Clone)]
+pub struct Hosts {
+    hosts: FxHashMap<Domain, HostFacts>,
+    allow: Vec<DomainPattern>,
+    deny: Vec<DomainPattern>,
+}
+
+impl Hosts {
+    /// The hosts and the policy.
+    #[must_use]
+    pub fn new(
+        hosts: impl IntoIterator<Item = (Domain, HostFacts)>,
+        allow: Vec<DomainPattern>,
+        deny: Vec<DomainPattern>,
+    ) -> Self {
+        Self { hosts: hosts.into_iter().collect(), allow, deny }
+    }
+
+    /// Whether we serve `domain`.
+    #[must_use]
+    pub fn serves(&self, domain: &Domain) -> bool {
+        self.hosts.contains_key(domain)
+    }
+
+    /// What we know of `domain`, if we serve it.
+    #[must_use]
+    pub fn facts(&self, domain: &Domain) -> Option<HostFacts> {
+        self.hosts.get(domain).copied()
+    }
+
+    /// All domains that we serve, with what we know of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&Domain, HostFacts)> {
+        self.hosts.iter().map(|(domain, facts)| (domain, *facts))
+    }
+
+    /// Whether `[policy]` lets us exchange stanzas with the remote domain `domain`.
+    ///
+    /// # Errors
+    /// [`Reason::PolicyDenied`] if it isn't allowed, or denied.
+    pub fn policy(&self, domain: &Domain) -> Result<(), Reason> {
+        let allowed = self.allow.iter().any(|rule| rule.matches(domain));
+        let denied = self.deny.iter().any(|rule| rule.matches(domain));
+        if allowed && !denied { Ok(()) } else { Err(Reason::PolicyDenied) }
+    }
+}

@@ -1,0 +1,318 @@
+//! All domain pairs: which lane carries each direction of each pair.
+//!
+//! A [`Route`] is placed once, when its first stanza comes, and stays on its lane until that is gone: order within a
+//! pair can't change. Where no lane leads, the router asks for one, at most one attempt at a time for a next hop, and
+//! meanwhile the stanzas wait in a bounded queue of the shell; where none can be had, it says so and they bounce.
+//!
+//! Which session may carry a remote domain (the first half of the rule; the half about mux secrets joins it here):
+//! its peer proved the domain by certificate AND a `[[peer]]` pins the domain to this session's address. Without the
+//! second condition, whoever holds an old or stolen certificate for a name would receive its mail by connecting.
+//! Of several such sessions (both relays dialled at once) the one with the smaller exporter value takes new lanes, at
+//! both ends alike; nothing moves away from the other, and when it has no lane left its dialler closes it.
+//!
+//! - `routes.rs`: routes, waiting and expiry
+//! - `remote.rs`: sessions and their lanes; `local.rs`: streams of and to our own servers
+//! - `retry.rs`: when to try a failed next hop again
+
+mod local;
+pub mod remote;
+mod retry;
+mod routes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::hosts::Hosts;
+use super::limits::Limits;
+use super::session::Session;
+use crate::reason::Reason;
+use crate::xmpp::domain::{Domain, DomainPattern};
+use crate::xmpp::route::Route;
+use retry::Retry;
+
+/// A session, for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// An XML stream that carries stanzas, on either side, for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u64);
+
+/// A `[[peer]]` entry, by its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub usize);
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Connect to a peer and open `lane` for `route` as the session's first stream.
+    Dial {
+        /// Where.
+        peer: PeerId,
+        /// The session that comes of it.
+        session: SessionId,
+        /// Its first lane.
+        lane: LaneId,
+        /// The pair that it is for: certificates and TLS names follow from it.
+        route: Route,
+    },
+    /// Open a stream for `route` in a session.
+    OpenLane {
+        /// The session.
+        session: SessionId,
+        /// The new lane.
+        lane: LaneId,
+        /// The pair.
+        route: Route,
+        /// Don't pipeline: a pipelined attempt was refused.
+        plain: bool,
+    },
+    /// Connect to the server of `route.to`, a host of ours.
+    OpenLocal {
+        /// The new lane.
+        lane: LaneId,
+        /// The pair.
+        route: Route,
+    },
+    /// From now on `lane` takes the stanzas of `route`, as soon as it is established.
+    Attach {
+        /// The route.
+        route: Route,
+        /// Its lane.
+        lane: LaneId,
+    },
+    /// The lane of `route` is gone. If stanzas wait, the route is wanted again.
+    Detach {
+        /// The route.
+        route: Route,
+    },
+    /// Bounce what has waited for its full time in the queue of `route`, then [`Router::rearm`].
+    Expire {
+        /// The route.
+        route: Route,
+        /// Why they waited.
+        reason: Reason,
+    },
+    /// Bounce everything in the queue of `route`.
+    Bounce {
+        /// The route.
+        route: Route,
+        /// Why.
+        reason: Reason,
+    },
+    /// Finish a lane in good order.
+    CloseLane {
+        /// The lane.
+        lane: LaneId,
+        /// Why.
+        reason: Reason,
+    },
+    /// Close a session that has no lane.
+    CloseSession {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// A `[[peer]]` entry, as far as routing goes.
+#[derive(Debug, Clone)]
+pub struct PeerRule {
+    /// The domains that it carries.
+    pub domains: Vec<DomainPattern>,
+}
+
+/// What carries a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// A session of the remote side.
+    Session(SessionId),
+    /// A stream of or to one of our own servers.
+    Local,
+}
+
+#[derive(Debug)]
+struct Lane {
+    carrier: Carrier,
+    /// We opened it.
+    initiated: bool,
+    up: bool,
+    closing: bool,
+    /// Routes that are placed on it.
+    routes: BTreeSet<Route>,
+    /// Routes that it could carry for us, beside those placed: the reverse of what the other end opened it for.
+    offers: BTreeSet<Route>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    Waiting,
+    On(LaneId),
+}
+
+/// When a route that lost its lane may have another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    AtOnce,
+    /// At once, but step by step.
+    Plain,
+    NotBefore(Instant),
+}
+
+#[derive(Debug)]
+struct RouteState {
+    placement: Placement,
+    /// When the queue has to be looked at for stanzas that waited too long.
+    expires: Option<Instant>,
+    /// A pipelined attempt was refused: go step by step.
+    plain: bool,
+    /// Its last lane did not come to be: no other one before this.
+    not_before: Option<Instant>,
+    /// Why the last attempt failed, for what expires.
+    reason: Reason,
+}
+
+#[derive(Debug)]
+struct SessionEntry {
+    /// `None` until its first stream is authenticated.
+    session: Option<Session>,
+    /// The peers whose pinned address this session leads to.
+    pinned: Vec<PeerId>,
+    exporter: [u8; 32],
+    dialled: bool,
+    retiring: bool,
+    lanes: BTreeSet<LaneId>,
+    /// Lanes by what they can carry for us.
+    by_route: FxHashMap<Route, LaneId>,
+    laneless_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct PeerState {
+    domains: Vec<DomainPattern>,
+    dialling: Option<(SessionId, Route)>,
+    waiting: BTreeSet<Route>,
+    retry: Retry,
+    /// Domains that were refused for a reason that waiting doesn't cure, and until when that is remembered.
+    refused: FxHashMap<Domain, (Instant, Reason)>,
+    single_stream_until: Option<Instant>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Router {
+    hosts: Arc<Hosts>,
+    limits: Limits,
+    routes: FxHashMap<Route, RouteState>,
+    expiries: BTreeSet<(Instant, Route)>,
+    /// Routes that may be placed again at a certain time.
+    later: BTreeSet<(Instant, Route)>,
+    lanes: FxHashMap<LaneId, Lane>,
+    sessions: BTreeMap<SessionId, SessionEntry>,
+    peers: Vec<PeerState>,
+    /// Of each `[[host]]` entry: when its server may be tried again, and who waits for that.
+    servers: BTreeMap<usize, (Retry, BTreeSet<Route>)>,
+    /// Lanes of the local side by what they can carry for us.
+    local: FxHashMap<Route, LaneId>,
+    next_id: u64,
+    jitter: retry::Jitter,
+    actions: Vec<Action>,
+}
+
+impl Router {
+    /// A router with nothing placed. `seed` only spreads retries.
+    #[must_use]
+    pub fn new(hosts: Arc<Hosts>, peers: Vec<PeerRule>, limits: Limits, seed: u64) -> Self {
+        let peers = peers
+            .into_iter()
+            .map(|rule| PeerState {
+                domains: rule.domains,
+                dialling: None,
+                waiting: BTreeSet::new(),
+                retry: Retry::default(),
+                refused: FxHashMap::default(),
+                single_stream_until: None,
+            })
+            .collect();
+        Self {
+            hosts,
+            limits,
+            routes: FxHashMap::default(),
+            expiries: BTreeSet::new(),
+            later: BTreeSet::new(),
+            lanes: FxHashMap::default(),
+            sessions: BTreeMap::new(),
+            peers,
+            servers: BTreeMap::new(),
+            local: FxHashMap::default(),
+            next_id: 1,
+            jitter: retry::Jitter::new(seed),
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is to be done after the last call. Drain it after every call.
+    pub fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// An identifier for a session or a lane that the shell was given by somebody else.
+    pub fn fresh_session(&mut self) -> SessionId {
+        SessionId(self.fresh())
+    }
+
+    /// An identifier for a lane that the other end opened.
+    pub fn fresh_lane(&mut self) -> LaneId {
+        LaneId(self.fresh())
+    }
+
+    fn fresh(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// The entry whose rule speaks most closely of `domain`.
+    #[must_use]
+    pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
+        self.peers
+            .iter()
+            .enumerate()
+            .filter_map(|(index, peer)| {
+                let closest = peer
+                    .domains
+                    .iter()
+                    .filter(|rule| rule.matches(domain))
+                    .map(DomainPattern::closeness)
+                    .max()?;
+                Some((closest, index))
+            })
+            .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
+            .map(|(_, index)| PeerId(index))
+    }
+
+    /// How many routes are placed or waiting.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Domain pairs that remote lanes carry at the moment, each counted once however many lanes it has.
+    #[must_use]
+    pub fn pair_count(&self) -> usize {
+        self.routes
+            .iter()
+            .filter(|(_, state)| matches!(state.placement, Placement::On(_)))
+            .filter(|(route, _)| {
+                !self.hosts.serves(&route.to) || !self.routes.contains_key(&route.reversed())
+            })
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

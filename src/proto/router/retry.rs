@@ -1,0 +1,59 @@
+//! When to try a failed next hop again: back-off with jitter, so that a thousand relays don't return in one second.
+
+use std::time::{Duration, Instant};
+
+use crate::proto::limits::Limits;
+use crate::reason::Reason;
+
+/// What is remembered of a next hop's failures.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Retry {
+    failures: u32,
+    /// Not before this.
+    pub(super) at: Option<Instant>,
+    /// When the first of an unbroken row of failures happened, and the last reason.
+    down: Option<(Instant, Reason)>,
+}
+
+impl Retry {
+    pub(super) fn failed(&mut self, reason: Reason, now: Instant, limits: &Limits, jitter: &mut Jitter) {
+        let wait = limits.retry_min.saturating_mul(1 << self.failures.min(16)).min(limits.retry_max);
+        self.failures = self.failures.saturating_add(1);
+        self.at = Some(now + jitter.spread(wait));
+        self.down = Some((self.down.map_or(now, |(since, _)| since), reason));
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether an attempt may be made now.
+    pub(super) fn may_try(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| at <= now)
+    }
+
+    /// Why a fresh stanza needn't wait: the hop has been down for so long that the next attempt won't help it.
+    pub(super) fn long_down(&self, now: Instant, limits: &Limits) -> Option<Reason> {
+        let (since, reason) = self.down?;
+        (!self.may_try(now) && now.saturating_duration_since(since) > limits.hold).then_some(reason)
+    }
+}
+
+/// A small generator: retries need spreading, not secrecy. Its seed is an argument, so that a history replays.
+#[derive(Debug)]
+pub(super) struct Jitter(u64);
+
+impl Jitter {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// Between half of `wait` and all of it.
+    fn spread(&mut self, wait: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let share = u32::try_from(self.0 >> 40 & 0xffff).unwrap_or(0);
+        wait / 2 + (wait / 2).mul_f64(f64::from(share) / 65_536.0)
+    }
+}

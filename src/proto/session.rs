@@ -1,0 +1,284 @@
+//! One authenticated peer on one connection, with the domains that are proven for it.
+//!
+//! Each side keeps two sets: what the peer proved to us (`theirs`, its certificate), and what we proved to the peer
+//! (`ours`, the certificate that we showed there). A stream of the session authenticates its own pair by EXTERNAL; where
+//! mux was negotiated too, every domain of both certificates counts for the whole session (XEP-0451 section 3.1). Grants
+//! belong to the connection: the stream that made them may close.
+//!
+//! A name that both certificates carry is ours if we serve it; a remote session never proves a host of ours.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::admission::{Direction, Proven, Scope, Side, admit};
+use super::hosts::Hosts;
+use super::proof::CertifiedNames;
+use super::stream::Learned;
+use super::stream::initiating::Wants;
+use super::stream::receiving::{Authority, DialbackOffer, Offers};
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+use crate::xmpp::route::Route;
+
+/// How a session places domain pairs; agreed by configuration at both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lanes {
+    /// A stream for each pair; a lane carries its own pair only.
+    #[default]
+    PerPair,
+    /// One stream for all proven pairs, as XEP-0451 is written.
+    Shared,
+}
+
+/// What is fixed when the connection is up.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The hosts of this relay, and its policy.
+    pub hosts: Arc<Hosts>,
+    /// The peer's certificate.
+    pub theirs: Arc<CertifiedNames>,
+    /// The certificate that we showed.
+    pub ours: Arc<CertifiedNames>,
+    /// Whether we opened the connection.
+    pub dialled: bool,
+    /// How pairs are placed.
+    pub lanes: Lanes,
+    /// The peer may see every host of ours.
+    pub announce_all: bool,
+}
+
+/// The machine.
+#[derive(Debug, Clone)]
+pub struct Session {
+    facts: Facts,
+    learned: Option<Learned>,
+}
+
+impl Session {
+    /// A session on a connection whose certificates were verified; nothing is granted yet.
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        Self { facts, learned: None }
+    }
+
+    /// What is fixed.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Whether a stream of this session has been authenticated.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.learned.is_some()
+    }
+
+    /// Whether mux was negotiated: certificates count as a whole.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        self.learned.as_ref().is_some_and(|learned| learned.mux)
+    }
+
+    /// A stream was authenticated. What one stream agreed to is never taken back by another.
+    pub fn learn(&mut self, learned: Learned) {
+        let known = self.learned.get_or_insert_default();
+        known.mux |= learned.mux;
+        known.pipelining |= learned.pipelining;
+        if !learned.listed.is_empty() {
+            known.listed = learned.listed;
+        }
+    }
+
+    /// When what the certificates prove ends.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.facts.theirs.not_after.min(self.facts.ours.not_after)
+    }
+
+    /// What may pass on a stream of this session that was authenticated for `pair`.
+    #[must_use]
+    pub fn scope(&self, pair: &Route, dialled_by_us: bool) -> Scope {
+        let shared = self.facts.lanes == Lanes::Shared;
+        let pair_alone = (!shared).then(|| pair.clone());
+        if self.is_multiplexed() {
+            return Scope { pair: pair_alone, ..self.certificate_scope() };
+        }
+        let (ours, theirs) = if dialled_by_us { (&pair.from, &pair.to) } else { (&pair.to, &pair.from) };
+        Scope {
+            side: Side::Remote,
+            theirs: Proven::only(theirs.clone()),
+            ours: Proven::only(ours.clone()),
+            pair: pair_alone,
+        }
+    }
+
+    /// Whether a stream for `route` (from us to the peer) can be authenticated on this connection.
+    ///
+    /// # Errors
+    /// What stands against it; see [`admit`].
+    pub fn may_carry(&self, route: &Route) -> Result<(), Reason> {
+        admit(&self.certificate_scope(), &self.facts.hosts, Direction::Outbound, &route.from, &route.to)
+    }
+
+    /// Whether we may open streams: we opened the connection, or the peer speaks mux, which is symmetric.
+    #[must_use]
+    pub fn may_open(&self) -> bool {
+        self.facts.dialled || self.is_multiplexed()
+    }
+
+    /// What to ask for on a stream that we open in this session.
+    #[must_use]
+    pub fn wants(&self) -> Wants {
+        let known = self.learned.as_ref();
+        Wants {
+            mux: !self.is_multiplexed(),
+            bidi: true,
+            dialback: None,
+            pipelined: known.is_some_and(|learned| learned.pipelining),
+        }
+    }
+
+    /// Our hosts that the peer may know of: those of the certificate that it sees anyway, and the announced ones.
+    #[must_use]
+    pub fn host_list(&self) -> Vec<Domain> {
+        let Facts { hosts, ours, announce_all, .. } = &self.facts;
+        let mut list: Vec<Domain> = hosts
+            .iter()
+            .filter(|(domain, facts)| {
+                *announce_all || facts.announce || ours.listed().any(|name| name == *domain)
+            })
+            .map(|(domain, _)| domain.clone())
+            .collect();
+        list.sort_unstable();
+        list.truncate(super::mux::HOST_LIST_ENTRIES_MAX);
+        list
+    }
+
+    fn certificate_scope(&self) -> Scope {
+        Scope {
+            side: Side::Remote,
+            theirs: Proven::Certificate(Arc::clone(&self.facts.theirs)),
+            ours: Proven::Certificate(Arc::clone(&self.facts.ours)),
+            pair: None,
+        }
+    }
+}
+
+/// The authority for one stream that the peer opened in a session.
+#[derive(Debug)]
+pub struct StreamAuthority<'a> {
+    /// The session.
+    pub session: &'a Session,
+    /// Whether this is the first stream of the connection, the one with the host list.
+    pub first: bool,
+}
+
+impl Authority for StreamAuthority<'_> {
+    fn offers(&self, route: &Route) -> Result<Offers, Reason> {
+        let session = self.session;
+        admit(
+            &session.certificate_scope(),
+            &session.facts.hosts,
+            Direction::Inbound,
+            &route.from,
+            &route.to,
+        )?;
+        Ok(Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true })
+    }
+
+    fn host_list(&self) -> Vec<Domain> {
+        if self.first { self.session.host_list() } else { Vec::new() }
+    }
+
+    fn dialback(&self, _route: &Route) -> Result<DialbackOffer, Reason> {
+        Err(Reason::UnsupportedFeature)
+    }
+
+    fn made_key(&self, _route: &Route, _stream_id: &str, _key: &str) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::hosts::HostFacts;
+    use crate::proto::proof::TrustScope;
+    use crate::xmpp::domain::DomainPattern;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    fn route(from: &str, to: &str) -> Route {
+        Route::new(domain(from), domain(to))
+    }
+
+    fn session(dialled: bool) -> Session {
+        let names = |list: &[&str]| {
+            Arc::new(CertifiedNames {
+                exact: list.iter().map(|n| domain(n)).collect(),
+                wildcard: [domain("b.test")].into(),
+                not_after: SystemTime::UNIX_EPOCH,
+                scope: TrustScope::everything(),
+            })
+        };
+        let facts = |announce| HostFacts { entry: 0, announce };
+        let hosts = [
+            (domain("a.test"), facts(false)),
+            (domain("x.test"), facts(true)),
+            (domain("y.test"), facts(false)),
+        ];
+        Session::new(Facts {
+            hosts: Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], Vec::new())),
+            theirs: names(&["b.test", "a.test"]),
+            ours: names(&["a.test", "unserved.test"]),
+            dialled,
+            lanes: Lanes::PerPair,
+            announce_all: false,
+        })
+    }
+
+    #[test]
+    fn without_mux_only_the_streams_own_pair_counts() {
+        let mut session = session(false);
+        session.learn(Learned::default());
+        let scope = session.scope(&route("b.test", "a.test"), false);
+        let hosts = &session.facts.hosts;
+        let inbound =
+            |from: &str, to: &str| admit(&scope, hosts, Direction::Inbound, &domain(from), &domain(to));
+        assert_eq!(inbound("b.test", "a.test"), Ok(()));
+        assert_eq!(inbound("rooms.b.test", "a.test"), Err(Reason::InvalidFrom));
+        assert!(!session.may_open(), "a peer without mux takes no streams from the end that it dialled");
+    }
+
+    #[test]
+    fn with_mux_every_domain_of_the_certificate_counts() {
+        let mut session = session(false);
+        session.learn(Learned { mux: true, ..Learned::default() });
+        assert_eq!(session.may_carry(&route("a.test", "rooms.b.test")), Ok(()));
+        assert_eq!(session.may_carry(&route("x.test", "b.test")), Err(Reason::HostUnknown));
+        assert_eq!(session.may_carry(&route("a.test", "a.test")), Err(Reason::InvalidFrom));
+        session.learn(Learned::default());
+        assert!(session.is_multiplexed(), "one stream can't take back what another agreed to");
+    }
+
+    #[test]
+    fn a_stream_is_offered_external_only_for_what_the_certificate_proves() {
+        let session = session(false);
+        let offers = |from: &str, to: &str| {
+            StreamAuthority { session: &session, first: false }.offers(&route(from, to))
+        };
+        assert!(offers("b.test", "a.test").unwrap().external);
+        assert_eq!(offers("c.test", "a.test"), Err(Reason::InvalidFrom));
+        assert_eq!(offers("a.test", "a.test"), Err(Reason::InvalidFrom));
+        assert_eq!(offers("b.test", "unserved.test"), Err(Reason::NotOurHost));
+    }
+
+    #[test]
+    fn the_host_list_stands_on_the_first_stream_and_shows_what_is_announced() {
+        let session = session(false);
+        assert_eq!(session.host_list(), [domain("a.test"), domain("x.test")]);
+        assert!(StreamAuthority { session: &session, first: false }.host_list().is_empty());
+    }
+}

@@ -1,0 +1,221 @@
+//! The initiating entity of a stream: whoever opened it (RFC 6120 section 4.2).
+//!
+//! ```text
+//! ExpectHeader -> ExpectFeatures -> ExpectSuccess -> ExpectRestartHeader -> ExpectFinalFeatures -> Established
+//!                        |
+//!                        +--------> ExpectDialbackResult ----------------------------------------> Established
+//! ```
+//!
+//! Pipelined (XEP-0305, to a peer that offered it on this connection), everything up to the second header leaves at
+//! once and the same states only check what comes back. Stanzas may then follow at once too; the shell keeps them until
+//! the stream is established, because behind a `<failure/>` nothing was read.
+
+use std::sync::Arc;
+
+use super::{Event, Learned, Notice, Outbox, Violation, require_version, stream_error};
+use crate::proto::dialback::{self, Dialback, KeyMaker};
+use crate::proto::features::Features;
+use crate::proto::{bidi, mux, sasl_external};
+use crate::reason::Reason;
+use crate::xmpp::element::Element;
+use crate::xmpp::header::StreamHeader;
+use crate::xmpp::namespace as ns;
+use crate::xmpp::route::Route;
+
+/// What to ask for, where it is offered.
+#[derive(Debug, Clone)]
+pub struct Wants {
+    /// Every domain of the certificates (XEP-0451).
+    pub mux: bool,
+    /// Stanzas in both directions (XEP-0288).
+    pub bidi: bool,
+    /// Authenticate by dialback where EXTERNAL isn't offered. `None`: never.
+    pub dialback: Option<Arc<KeyMaker>>,
+    /// Send all of the negotiation at once: the peer offered pipelining on this connection.
+    pub pipelined: bool,
+}
+
+/// What is expected next.
+#[derive(Debug)]
+enum State {
+    ExpectHeader,
+    ExpectFeatures { id: String },
+    ExpectSuccess { learned: Learned, bidi: bool },
+    ExpectRestartHeader { learned: Learned, bidi: bool },
+    ExpectFinalFeatures { learned: Learned, bidi: bool },
+    ExpectDialbackResult { learned: Learned, bidi: bool },
+    Established,
+    Ended,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Initiating {
+    route: Route,
+    wants: Wants,
+    state: State,
+}
+
+impl Initiating {
+    /// Open a stream from `route.from`, which is ours, to `route.to`. What is to be sent first is in `out`.
+    #[must_use]
+    pub fn start(route: Route, wants: Wants, out: &mut Outbox) -> Self {
+        let machine = Self { route, wants, state: State::ExpectHeader };
+        machine.write_header(&mut out.octets);
+        if machine.wants.pipelined {
+            machine.write_requests(&mut out.octets, machine.wants.mux, machine.wants.bidi);
+            sasl_external::write_auth(&mut out.octets, &machine.route.from);
+            machine.write_header(&mut out.octets);
+        }
+        machine
+    }
+
+    /// Whether stanzas may be sent: the negotiation is done.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        matches!(self.state, State::Established)
+    }
+
+    /// The pair that this stream was opened for, in our direction.
+    #[must_use]
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Take what happened.
+    ///
+    /// # Errors
+    /// A [`Violation`] by the other end; the stream is over.
+    pub fn handle(&mut self, event: Event<'_>, out: &mut Outbox) -> Result<(), Violation> {
+        if let Event::Element(element) = &event
+            && let Some(reason) = stream_error(element)
+        {
+            self.state = State::Ended;
+            out.tell(Notice::Ended(Some(reason)));
+            return Ok(());
+        }
+        self.state = match (std::mem::replace(&mut self.state, State::Ended), event) {
+            (State::Ended, _) => State::Ended,
+            (_, Event::End) => {
+                out.tell(Notice::Ended(None));
+                State::Ended
+            }
+            (State::ExpectHeader, Event::Header { header, .. }) => self.on_header(header)?,
+            (State::ExpectFeatures { id }, Event::Element(element)) => self.on_features(element, &id, out)?,
+            (State::ExpectSuccess { learned, bidi }, Event::Element(element)) => {
+                self.on_sasl(element, out)?;
+                State::ExpectRestartHeader { learned, bidi }
+            }
+            (State::ExpectRestartHeader { learned, bidi }, Event::Header { header, .. }) => {
+                self.on_header(header)?;
+                State::ExpectFinalFeatures { learned, bidi }
+            }
+            (State::ExpectFinalFeatures { learned, bidi }, Event::Element(element)) => {
+                let listed = Features::parse(element)?.mux.unwrap_or_default();
+                self.establish(Learned { listed, ..learned }, bidi, out)
+            }
+            (State::ExpectDialbackResult { learned, bidi }, Event::Element(element)) => {
+                self.on_dialback_result(element)?;
+                self.establish(learned, bidi, out)
+            }
+            (State::Established, Event::Element(element)) => {
+                Self::on_late_element(element, out)?;
+                State::Established
+            }
+            (_, Event::Stanza) => return Err(Reason::NotAuthorized.into()),
+            _ => return Err(Reason::BadFormat.into()),
+        };
+        Ok(())
+    }
+
+    fn on_header(&self, header: &StreamHeader) -> Result<State, Violation> {
+        require_version(header)?;
+        if header.from.as_ref().is_some_and(|from| *from != self.route.to) {
+            return Err(Reason::ImproperAddressing.into());
+        }
+        let id = header.id.clone().ok_or(Reason::BadFormat)?;
+        Ok(State::ExpectFeatures { id })
+    }
+
+    fn on_features(&self, element: &Element, id: &str, out: &mut Outbox) -> Result<State, Violation> {
+        let features = Features::parse(element)?;
+        let bidi = self.wants.bidi && features.bidi;
+        let mux = self.wants.mux && features.mux.is_some();
+        let learned = Learned { mux, pipelining: features.pipelining, listed: Vec::new() };
+        if self.wants.pipelined {
+            return Ok(State::ExpectSuccess { learned, bidi });
+        }
+        if features.starttls_required {
+            return Err(Reason::UnsupportedFeature.into());
+        }
+        if features.external {
+            self.write_requests(&mut out.octets, mux, bidi);
+            sasl_external::write_auth(&mut out.octets, &self.route.from);
+            return Ok(State::ExpectSuccess { learned, bidi });
+        }
+        // Dialback stands in the features only with XEP-0220's later revisions; servers that speak it without saying so
+        // answer the request all the same.
+        let keys = self.wants.dialback.as_ref().ok_or(Reason::UnsupportedFeature)?;
+        self.write_requests(&mut out.octets, false, bidi);
+        dialback::write_request(&mut out.octets, &self.route, &keys.key(&self.route, id));
+        Ok(State::ExpectDialbackResult { learned: Learned { mux: false, ..learned }, bidi })
+    }
+
+    fn on_sasl(&self, element: &Element, out: &mut Outbox) -> Result<(), Violation> {
+        if element.is("success", ns::SASL) {
+            out.tell(Notice::Restart);
+            if !self.wants.pipelined {
+                self.write_header(&mut out.octets);
+            }
+            return Ok(());
+        }
+        if element.is("failure", ns::SASL) {
+            Err(Reason::ExternalRefused.into())
+        } else {
+            Err(Reason::BadFormat.into())
+        }
+    }
+
+    fn on_dialback_result(&self, element: &Element) -> Result<(), Violation> {
+        match Dialback::parse(element)? {
+            Some(Dialback::Result { route, valid: true }) if route == self.route => Ok(()),
+            Some(Dialback::Result { route, valid: false }) if route == self.route => {
+                Err(Reason::DialbackInvalid.into())
+            }
+            _ => Err(Reason::BadFormat.into()),
+        }
+    }
+
+    /// With bidi the receiving entity may ask for further pairs by dialback (XEP-0288 section 2.2). We take none on a
+    /// stream that we opened, and say so; a server then uses a stream of its own.
+    fn on_late_element(element: &Element, out: &mut Outbox) -> Result<(), Violation> {
+        match Dialback::parse(element)? {
+            Some(Dialback::Request { route, .. }) => {
+                dialback::write_result(&mut out.octets, &route, Err(Reason::InvalidFrom));
+                Ok(())
+            }
+            // Nothing is open that this could answer.
+            Some(Dialback::Result { .. } | Dialback::Verified { .. }) => Ok(()),
+            Some(Dialback::Verify { .. }) | None => Err(Reason::UnsupportedStanzaType.into()),
+        }
+    }
+
+    fn establish(&self, learned: Learned, bidi: bool, out: &mut Outbox) -> State {
+        out.tell(Notice::Learned(learned));
+        out.tell(Notice::Proven { route: self.route.clone(), bidi });
+        State::Established
+    }
+
+    fn write_header(&self, out: &mut String) {
+        StreamHeader::new(Some(self.route.from.clone()), Some(self.route.to.clone()), None).write_into(out);
+    }
+
+    fn write_requests(&self, out: &mut String, mux: bool, bidi: bool) {
+        if bidi {
+            out.push_str(bidi::REQUEST);
+        }
+        if mux {
+            out.push_str(mux::REQUEST);
+        }
+    }
+}

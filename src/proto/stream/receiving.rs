@@ -1,0 +1,334 @@
+//! The receiving entity of a stream (RFC 6120 section 4.2).
+//!
+//! ```text
+//! ExpectHeader -> Negotiating -> ExpectRestart -> Established      (EXTERNAL)
+//!                      +----------------------------> Established      (dialback: the first pair that is believed)
+//! ```
+//!
+//! What may be offered to whom is not this machine's to know: an [`Authority`] says it, a QUIC session on the remote
+//! side, the list of our own servers on the local side.
+
+use super::{Event, Learned, Notice, Outbox, Violation, refuse, require_version, stream_error};
+use crate::proto::dialback::{self, Dialback};
+use crate::proto::features::Features;
+use crate::proto::{bidi, mux, sasl_external};
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+use crate::xmpp::element::Element;
+use crate::xmpp::header::StreamHeader;
+use crate::xmpp::namespace as ns;
+use crate::xmpp::route::Route;
+
+/// Dialback requests that may be under way on one stream. Further ones get `resource-constraint`.
+pub const VERIFICATIONS_MAX: usize = 16;
+
+/// What to do with a dialback request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialbackOffer {
+    /// The domain's own server is asked.
+    Verify,
+    /// The source is trusted: it is believed at once.
+    Believe,
+}
+
+/// What is offered on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offers {
+    /// EXTERNAL: the header's `from` is proven by the connection.
+    pub external: bool,
+    /// Dialback.
+    pub dialback: bool,
+    /// Bidirectional streams.
+    pub bidi: bool,
+    /// Mux: every domain of the certificates.
+    pub mux: bool,
+    /// Pipelining.
+    pub pipelining: bool,
+}
+
+/// Who knows what the other end may prove.
+pub trait Authority {
+    /// What is offered to a stream from `route.from` to `route.to`.
+    ///
+    /// # Errors
+    /// Why such a stream is refused.
+    fn offers(&self, route: &Route) -> Result<Offers, Reason>;
+
+    /// The host list for the features after authentication; empty where none belongs.
+    fn host_list(&self) -> Vec<Domain>;
+
+    /// What to do with a dialback request for `route`, in the requester's direction.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn dialback(&self, route: &Route) -> Result<DialbackOffer, Reason>;
+
+    /// Whether we made `key` for `route`, in our direction, on the stream `stream_id` that is still open.
+    fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool;
+}
+
+/// What was agreed so far.
+#[derive(Debug, Clone)]
+struct Agreed {
+    route: Route,
+    offers: Offers,
+    bidi: bool,
+    mux: bool,
+}
+
+/// What is expected next.
+#[derive(Debug)]
+enum State {
+    ExpectHeader,
+    Negotiating(Agreed),
+    ExpectRestart(Agreed),
+    Established(Agreed),
+    Ended,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Receiving {
+    state: State,
+    /// The id in the last header that we sent; keys are made for it.
+    stream_id: String,
+    header_sent: bool,
+    verifying: Vec<Route>,
+}
+
+impl Default for Receiving {
+    fn default() -> Self {
+        Self {
+            state: State::ExpectHeader,
+            stream_id: String::new(),
+            header_sent: false,
+            verifying: Vec::new(),
+        }
+    }
+}
+
+impl Receiving {
+    /// Whether the other end is believed for at least one pair, so that stanzas may come.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        matches!(self.state, State::Established(_))
+    }
+
+    /// The pair of the stream header, in the initiating entity's direction, once it has come.
+    #[must_use]
+    pub fn route(&self) -> Option<&Route> {
+        match &self.state {
+            State::Negotiating(agreed) | State::ExpectRestart(agreed) | State::Established(agreed) => {
+                Some(&agreed.route)
+            }
+            State::ExpectHeader | State::Ended => None,
+        }
+    }
+
+    /// Take what happened.
+    ///
+    /// # Errors
+    /// A [`Violation`] by the other end; the stream is over and [`Receiving::refuse`] writes its end.
+    pub fn handle(
+        &mut self,
+        event: Event<'_>,
+        authority: &dyn Authority,
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
+        if let Event::Element(element) = &event
+            && let Some(reason) = stream_error(element)
+        {
+            self.state = State::Ended;
+            out.tell(Notice::Ended(Some(reason)));
+            return Ok(());
+        }
+        self.state = match (std::mem::replace(&mut self.state, State::Ended), event) {
+            (State::Ended, _) => State::Ended,
+            (_, Event::End) => {
+                out.tell(Notice::Ended(None));
+                State::Ended
+            }
+            (State::ExpectHeader, Event::Header { header, fresh_id }) => {
+                State::Negotiating(self.on_header(header, fresh_id, authority, out)?)
+            }
+            (State::Negotiating(agreed), Event::Element(element)) => {
+                self.on_negotiation(agreed, element, authority, out)?
+            }
+            (State::ExpectRestart(agreed), Event::Header { header, fresh_id }) => {
+                self.on_restart(agreed, header, fresh_id, authority, out)?
+            }
+            (State::Established(agreed), Event::Element(element)) => {
+                if !self.on_dialback(&agreed, element, authority, out)? {
+                    return Err(Reason::UnsupportedStanzaType.into());
+                }
+                State::Established(agreed)
+            }
+            (state, Event::KeyVerified { route, outcome }) => {
+                self.on_key_verified(state, route, outcome, out)
+            }
+            (State::ExpectHeader, Event::Element(_)) => return Err(Reason::BadFormat.into()),
+            (_, Event::Stanza) => return Err(Reason::NotAuthorized.into()),
+            _ => return Err(Reason::BadFormat.into()),
+        };
+        Ok(())
+    }
+
+    /// Write the end of a stream that the other end violated.
+    pub fn refuse(&mut self, violation: Violation, fresh_id: &str, out: &mut String) {
+        let header = StreamHeader::new(None, None, Some(fresh_id.to_owned()));
+        refuse(out, violation, (!self.header_sent).then_some(&header));
+        self.header_sent = true;
+        self.state = State::Ended;
+    }
+
+    fn on_header(
+        &mut self,
+        header: &StreamHeader,
+        fresh_id: &str,
+        authority: &dyn Authority,
+        out: &mut Outbox,
+    ) -> Result<Agreed, Violation> {
+        require_version(header)?;
+        let (Some(from), Some(to)) = (header.from.clone(), header.to.clone()) else {
+            return Err(Reason::ImproperAddressing.into());
+        };
+        let route = Route::new(from, to);
+        // The answer comes from the domain that was asked for, even if the next thing it says is a refusal.
+        self.write_header(&route, fresh_id, out);
+        let offers = authority.offers(&route)?;
+        Features {
+            external: offers.external,
+            dialback: offers.dialback,
+            bidi: offers.bidi,
+            pipelining: offers.pipelining,
+            mux: offers.mux.then(Vec::new),
+            starttls_required: false,
+        }
+        .write(&mut out.octets);
+        Ok(Agreed { route, offers, bidi: false, mux: false })
+    }
+
+    fn on_negotiation(
+        &mut self,
+        agreed: Agreed,
+        element: &Element,
+        authority: &dyn Authority,
+        out: &mut Outbox,
+    ) -> Result<State, Violation> {
+        if agreed.offers.bidi && bidi::is_request(element) {
+            return Ok(State::Negotiating(Agreed { bidi: true, ..agreed }));
+        }
+        if agreed.offers.mux && mux::is_request(element) {
+            return Ok(State::Negotiating(Agreed { mux: true, ..agreed }));
+        }
+        if element.is("auth", ns::SASL) {
+            let judged = if agreed.offers.external {
+                sasl_external::judge_auth(element, &agreed.route.from)
+            } else {
+                Err(Reason::InvalidMechanism)
+            };
+            judged.map_err(|reason| Violation { reason, sasl: true })?;
+            out.octets.push_str(sasl_external::SUCCESS);
+            out.tell(Notice::Restart);
+            return Ok(State::ExpectRestart(agreed));
+        }
+        if self.on_dialback(&agreed, element, authority, out)? {
+            // A trusted source was believed at once.
+            let believed = out.notices.iter().any(|notice| matches!(notice, Notice::Proven { .. }));
+            return Ok(if believed { State::Established(agreed) } else { State::Negotiating(agreed) });
+        }
+        Err(Reason::NotAuthorized.into())
+    }
+
+    fn on_restart(
+        &mut self,
+        agreed: Agreed,
+        header: &StreamHeader,
+        fresh_id: &str,
+        authority: &dyn Authority,
+        out: &mut Outbox,
+    ) -> Result<State, Violation> {
+        require_version(header)?;
+        // A header that names another pair after authentication would carry the proof over to it.
+        if header.from.as_ref() != Some(&agreed.route.from) || header.to.as_ref() != Some(&agreed.route.to) {
+            return Err(Reason::ImproperAddressing.into());
+        }
+        self.write_header(&agreed.route, fresh_id, out);
+        let listed = authority.host_list();
+        let features = Features { mux: (!listed.is_empty()).then_some(listed), ..Features::default() };
+        features.write(&mut out.octets);
+        out.tell(Notice::Learned(Learned { mux: agreed.mux, pipelining: false, listed: Vec::new() }));
+        out.tell(Notice::Proven { route: agreed.route.clone(), bidi: agreed.bidi });
+        Ok(State::Established(agreed))
+    }
+
+    /// Whether `element` was dialback's, and was dealt with.
+    fn on_dialback(
+        &mut self,
+        agreed: &Agreed,
+        element: &Element,
+        authority: &dyn Authority,
+        out: &mut Outbox,
+    ) -> Result<bool, Violation> {
+        if !agreed.offers.dialback {
+            return Ok(false);
+        }
+        match Dialback::parse(element)? {
+            None => return Ok(false),
+            Some(Dialback::Request { route, key }) => match authority.dialback(&route) {
+                Err(reason) => dialback::write_result(&mut out.octets, &route, Err(reason)),
+                Ok(DialbackOffer::Believe) => {
+                    dialback::write_result(&mut out.octets, &route, Ok(()));
+                    out.tell(Notice::Proven { route, bidi: agreed.bidi });
+                }
+                Ok(DialbackOffer::Verify) if self.verifying.len() >= VERIFICATIONS_MAX => {
+                    dialback::write_result(&mut out.octets, &route, Err(Reason::TooMany));
+                }
+                Ok(DialbackOffer::Verify) => {
+                    if !self.verifying.contains(&route) {
+                        self.verifying.push(route.clone());
+                        out.tell(Notice::VerifyKey { route, stream_id: self.stream_id.clone(), key });
+                    }
+                }
+            },
+            Some(Dialback::Verify { route, stream_id, key }) => {
+                let valid = authority.made_key(&route, &stream_id, &key);
+                dialback::write_verified(&mut out.octets, &route, &stream_id, valid);
+            }
+            // We asked nothing on a stream that the other end opened: unsolicited, and without effect.
+            Some(Dialback::Result { .. } | Dialback::Verified { .. }) => {}
+        }
+        Ok(true)
+    }
+
+    fn on_key_verified(
+        &mut self,
+        state: State,
+        route: Route,
+        outcome: Result<(), Reason>,
+        out: &mut Outbox,
+    ) -> State {
+        let Some(at) = self.verifying.iter().position(|open| *open == route) else { return state };
+        self.verifying.swap_remove(at);
+        let bidi = match &state {
+            State::Negotiating(agreed) | State::Established(agreed) => agreed.bidi,
+            _ => return state,
+        };
+        dialback::write_result(&mut out.octets, &route, outcome);
+        if outcome.is_ok() {
+            out.tell(Notice::Proven { route, bidi });
+        }
+        match state {
+            State::Negotiating(agreed) if outcome.is_ok() => State::Established(agreed),
+            other => other,
+        }
+    }
+
+    fn write_header(&mut self, route: &Route, fresh_id: &str, out: &mut Outbox) {
+        fresh_id.clone_into(&mut self.stream_id);
+        self.header_sent = true;
+        let header =
+            StreamHeader::new(Some(route.to.clone()), Some(route.from.clone()), Some(fresh_id.to_owned()));
+        header.write_into(&mut out.octets);
+    }
+}

@@ -1,0 +1,209 @@
+//! Namespace prefixes in scope (Namespaces in XML sections 3 to 6).
+//!
+//! Prefixes of the stream header are in scope in negotiation elements, but not in stanzas: a stanza is forwarded
+//! into another stream, whose header may not declare them.
+
+use super::error::XmlError;
+use super::names::QName;
+use super::span::Span;
+use super::tag::Place;
+use crate::xmpp::{escape, namespace};
+use std::borrow::Cow;
+
+/// Prefixes that the stream header declares, as far as they are in scope in the present first-level child.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Inherited {
+    /// `stream`, bound to the streams namespace.
+    pub(super) stream: bool,
+    /// `db`, bound to the dialback namespace.
+    pub(super) dialback: bool,
+}
+
+/// A prefix declared by an open element.
+#[derive(Debug)]
+struct Binding {
+    prefix: Span,
+    name: Span,
+    namespace: NamespaceHash,
+    depth: u32,
+}
+
+/// The hash of a namespace name. It serves to find two attributes with the same expanded name: equal names have
+/// equal hashes, and whoever makes two names collide only has their own stanza refused.
+type NamespaceHash = u64;
+
+/// The declarations in scope.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    bindings: Vec<Binding>,
+    inherited: Inherited,
+    /// Expanded names of one element's attributes. Kept for its memory only.
+    expanded: Vec<(NamespaceHash, Span)>,
+}
+
+impl Scope {
+    /// A first-level child begins, or rather: it is known which.
+    pub(super) fn inherit(&mut self, inherited: Inherited) {
+        self.inherited = inherited;
+    }
+
+    /// A declaration; no `prefix` for the default namespace. No more prefixes may be in scope at once than one element
+    /// may have attributes, so that looking one up stays cheap.
+    pub(super) fn declare(
+        &mut self,
+        bytes: &[u8],
+        prefix: Option<Span>,
+        name: Span,
+        place: Place,
+    ) -> Result<(), XmlError> {
+        let text = name.of(bytes);
+        let reserved = reserved(text)?;
+        let Some(prefix) = prefix else {
+            return if reserved.is_some() { Err(XmlError::BadNamespaceDeclaration) } else { Ok(()) };
+        };
+        match (prefix.of(bytes), reserved) {
+            (b"xml", Some(namespace::XML)) => Ok(()),
+            (b"xml" | b"xmlns", _) | (_, Some(_)) => Err(XmlError::BadNamespaceDeclaration),
+            _ if text.is_empty() => Err(XmlError::BadNamespaceDeclaration),
+            _ if self.bindings.len() >= place.attributes => Err(XmlError::TooManyAttributes),
+            _ => {
+                self.bindings.push(Binding { prefix, name, namespace: hash(text), depth: place.depth });
+                Ok(())
+            }
+        }
+    }
+
+    /// The element at `depth` ends.
+    pub(super) fn leave(&mut self, depth: u32) {
+        while self.bindings.last().is_some_and(|binding| binding.depth >= depth) {
+            self.bindings.pop();
+        }
+    }
+
+    /// A first-level child has ended: keep room for `entries`.
+    pub(super) fn clear(&mut self, entries: usize) {
+        self.bindings.clear();
+        self.expanded.clear();
+        self.bindings.shrink_to(entries);
+        self.expanded.shrink_to(entries);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bindings.capacity() + self.expanded.capacity()
+    }
+
+    /// The namespace that `prefix` stands for.
+    pub(super) fn resolve(&self, bytes: &[u8], prefix: &[u8]) -> Result<NamespaceHash, XmlError> {
+        if let Some(binding) = self.declared(bytes, prefix) {
+            return Ok(binding.namespace);
+        }
+        match prefix {
+            b"xml" => Ok(XML_HASH),
+            b"stream" if self.inherited.stream => Ok(STREAM_HASH),
+            b"db" if self.inherited.dialback => Ok(DIALBACK_HASH),
+            _ => Err(XmlError::UndeclaredPrefix),
+        }
+    }
+
+    /// Whether `prefix` stands for the namespace `name`.
+    pub(super) fn is_bound(&self, bytes: &[u8], prefix: &[u8], name: &str) -> bool {
+        match self.declared(bytes, prefix) {
+            Some(binding) => is_text(binding.name.of(bytes), name),
+            None => match prefix {
+                b"stream" => self.inherited.stream && name == namespace::STREAM,
+                b"db" => self.inherited.dialback && name == namespace::DIALBACK,
+                _ => false,
+            },
+        }
+    }
+
+    fn declared(&self, bytes: &[u8], prefix: &[u8]) -> Option<&Binding> {
+        self.bindings.iter().rev().find(|binding| binding.prefix.of(bytes) == prefix)
+    }
+
+    /// Resolve the prefixes of an element's attributes; no two of them may have the same expanded name.
+    pub(super) fn check_attributes(&mut self, bytes: &[u8], attributes: &[QName]) -> Result<(), XmlError> {
+        self.expanded.clear();
+        for attribute in attributes {
+            let Some(prefix) = attribute.prefix(bytes).filter(|prefix| *prefix != b"xmlns") else { continue };
+            let namespace = self.resolve(bytes, prefix)?;
+            let local = attribute.local();
+            if self.expanded.iter().any(|other| other.0 == namespace && other.1.of(bytes) == local.of(bytes))
+            {
+                return Err(XmlError::DuplicateAttribute);
+            }
+            self.expanded.push((namespace, local));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a raw attribute value stands for `text`.
+pub(super) fn is_text(raw: &[u8], text: &str) -> bool {
+    raw == text.as_bytes() || (raw.contains(&b'&') && unescape(raw) == text)
+}
+
+/// What a namespace name may not be, and the two that are reserved (Namespaces in XML section 3).
+fn reserved(name: &[u8]) -> Result<Option<&'static str>, XmlError> {
+    let kinds = name.iter().fold(0, |kinds, &octet| kinds | KINDS[usize::from(octet)]);
+    let text = if kinds & REFERENCE == 0 {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(unescape(name).into_owned().into_bytes())
+    };
+    if kinds & FORBIDDEN != 0
+        || (kinds & REFERENCE != 0 && !text.iter().all(|&octet| KINDS[usize::from(octet)] & FORBIDDEN == 0))
+    {
+        return Err(XmlError::BadNamespaceDeclaration);
+    }
+    Ok([namespace::XML, namespace::XMLNS].into_iter().find(|reserved| reserved.as_bytes() == text.as_ref()))
+}
+
+fn unescape(raw: &[u8]) -> Cow<'_, str> {
+    // The scanners only see valid UTF-8.
+    std::str::from_utf8(raw).map_or(Cow::Borrowed(""), escape::unescape_attribute)
+}
+
+/// An octet that may not stand in a namespace name: what RFC 3986 doesn't allow in a URI, except what is above ASCII.
+/// expat refuses a name that holds the separator which its user chose (a line feed, U+0001, a space), unless that is
+/// a character of URIs.
+const FORBIDDEN: u8 = 1;
+/// The beginning of a reference.
+const REFERENCE: u8 = 2;
+
+const KINDS: [u8; 256] = kinds();
+
+const fn kinds() -> [u8; 256] {
+    let mut kinds = [0; 256];
+    let mut octet = 0_u8;
+    while octet < 0x80 {
+        kinds[octet as usize] = match octet {
+            0..=0x20 | 0x7F | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => FORBIDDEN,
+            b'&' => REFERENCE,
+            _ => 0,
+        };
+        octet += 1;
+    }
+    kinds
+}
+
+const XML_HASH: NamespaceHash = fnv(namespace::XML.as_bytes());
+const STREAM_HASH: NamespaceHash = fnv(namespace::STREAM.as_bytes());
+const DIALBACK_HASH: NamespaceHash = fnv(namespace::DIALBACK.as_bytes());
+
+/// The hash of the name that a raw value stands for.
+fn hash(raw: &[u8]) -> NamespaceHash {
+    if raw.contains(&b'&') { fnv(unescape(raw).as_bytes()) } else { fnv(raw) }
+}
+
+/// FNV-1a.
+const fn fnv(octets: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < octets.len() {
+        hash = (hash ^ octets[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
