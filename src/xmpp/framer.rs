@@ -107,7 +107,7 @@ enum At {
     Outside,
     /// Behind `<?`.
     Declaration,
-    /// Text that began at `mark`.
+    /// Text.
     Text,
     /// Behind `<`.
     Markup,
@@ -360,7 +360,7 @@ impl Framer {
                 return Err(XmlError::SecondHeader);
             }
         }
-        self.begin_text();
+        self.at = At::Text;
         self.open.push(name.whole());
         Ok(closing == Closing::Empty && self.end_tag())
     }
@@ -409,7 +409,7 @@ impl Framer {
             self.phase = Phase::Ended;
             self.kind = FrameKind::End;
         }
-        self.begin_text();
+        self.at = At::Text;
         self.open.is_empty()
     }
 }

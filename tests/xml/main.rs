@@ -21,7 +21,15 @@ fn choices() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..600)
 }
 
+/// Broken streams are cheap: more of them than proptest makes unasked.
+fn config() -> Config {
+    let config = Config::default();
+    Config { cases: config.cases.max(2000), ..config }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn valid_streams_are_framed_as_they_were_made(choices in choices(), piece in 1_usize..2000) {
         let mut source = Source::new(&choices);

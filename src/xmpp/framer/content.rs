@@ -4,12 +4,6 @@ use super::error::XmlError;
 use super::{At, Framer, HEADER_NAME, Phase, reference};
 
 impl Framer {
-    /// Text may follow.
-    pub(super) fn begin_text(&mut self) {
-        self.at = At::Text;
-        self.mark = self.position;
-    }
-
     /// Text in an element, as far as it is there. True if something else follows.
     pub(super) fn text(&mut self, bytes: &[u8]) -> Result<bool, XmlError> {
         loop {
@@ -28,9 +22,8 @@ impl Framer {
                     Some(length) => self.position += length,
                     None => return Ok(false),
                 },
-                _ if bytes[self.mark..self.position].ends_with(b"]]") => {
-                    return Err(XmlError::CdataEndInText);
-                }
+                // What is before the text ends with `>` or `;`, so this looks no further back than it may.
+                _ if bytes[..self.position].ends_with(b"]]") => return Err(XmlError::CdataEndInText),
                 _ => self.position += 1,
             }
         }
@@ -71,7 +64,7 @@ impl Framer {
             let end = self.position + found;
             self.position = end + 1;
             if bytes[self.mark..end].ends_with(b"]]") {
-                self.begin_text();
+                self.at = At::Text;
                 return true;
             }
         }
