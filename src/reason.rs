@@ -140,6 +140,22 @@ reasons! {
     /// A source that `sources` doesn't name, for a host with `local_auth = "trusted"`.
     SourceNotTrusted = "source-not-trusted", true, "add the server's address to sources, or use local_auth = \"dialback\"";
 
+    // --- connection authorization (XEP-0451) ---
+    /// Too many proofs under way in a session, or too fast.
+    MuxBusy = "mux-busy", false, "nothing: the proof is tried again; raise the limits of the [[peer]] if it has hundreds of hosts";
+    /// A secret came back for which no request is open: a replay, a restart in between, or another node.
+    MuxNoRequest = "mux-no-request", false, "nothing: a fresh proof follows; if it repeats, two relays answer at one address";
+    /// A secret that we didn't make, or not for this.
+    MuxForged = "mux-forged", true, "whoever sent it was not handed the secret that it claims";
+    /// A secret past its time, by the system's clock.
+    MuxExpired = "mux-expired", false, "check the clock of this relay: its secrets are good for 60 seconds";
+    /// A secret came back between other domains than those that were agreed.
+    MuxAddress = "mux-address", true, "the peer returned a secret with another from or to than its own";
+    /// The peer took a secret back with an error, or doesn't list what it would have to.
+    MuxRefused = "mux-refused", false, "the peer doesn't let the host join the session; it keeps a connection of its own";
+    /// No answer in time.
+    MuxTimeout = "mux-timeout", false, "the peer never returned the secret; the host keeps a connection of its own";
+
     // --- routing ---
     /// No `[[peer]]` carries the domain and nothing else leads to it.
     NoRoute = "no-route", true, "add a [[peer]] for the domain";

@@ -1,0 +1,138 @@
+//! The IQs of connection authorization (XEP-0451 section 3.2), and how they are told from everybody else's stanzas.
+//!
+//! They are the relay's own: taken out of what comes from the remote side, never forwarded, and refused from the local
+//! side, where a tenant's server could otherwise return a secret that it was handed. They are written to the session
+//! that they speak for and to nothing else.
+
+use memchr::memmem;
+
+use crate::xmpp::domain::Domain;
+use crate::xmpp::element::Element;
+use crate::xmpp::escape::escape_into;
+use crate::xmpp::namespace as ns;
+
+/// Begins the ids of our own requests; 128 random bits follow.
+pub const ID_PREFIX: &str = "fedmux-mux-";
+
+/// What an IQ of ours, or one for us, says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MuxIq {
+    /// A secret comes back.
+    Offer {
+        /// For the answer.
+        id: String,
+        /// Its `from`.
+        from: String,
+        /// Its `to`.
+        to: String,
+        /// The secret.
+        secret: String,
+    },
+    /// The answer to our offer.
+    Answer {
+        /// Of our offer.
+        id: String,
+        /// Its `from`.
+        from: String,
+        /// Its `to`.
+        to: String,
+        /// Whether the host was granted.
+        granted: bool,
+    },
+}
+
+/// Whether an IQ may be one of these; cheap, and wrong only in saying yes. `id` is its raw `id` attribute.
+#[must_use]
+pub fn is_suspect(stanza: &[u8], id: Option<&[u8]>) -> bool {
+    id.is_some_and(|id| id.starts_with(ID_PREFIX.as_bytes())) || memmem::find(stanza, ns::MUX.as_bytes()).is_some()
+}
+
+impl MuxIq {
+    /// Read an IQ; `None` if it is none of these.
+    #[must_use]
+    pub fn read(iq: &Element) -> Option<Self> {
+        let text = |name: &str| iq.attribute(name).map(str::to_owned);
+        let (id, from, to) = (text("id")?, text("from")?, text("to")?);
+        match iq.attribute("type")? {
+            "set" => {
+                let mux = iq.child("mux", ns::MUX)?;
+                Some(Self::Offer { id, from, to, secret: mux.text() })
+            }
+            kind @ ("result" | "error") if id.starts_with(ID_PREFIX) => {
+                Some(Self::Answer { id, from, to, granted: kind == "result" })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a stanza holds a child of this protocol, wherever it goes: such a stanza isn't for forwarding.
+#[must_use]
+pub fn holds_mux(stanza: &Element) -> bool {
+    stanza.children().any(|child| child.ns() == ns::MUX)
+}
+
+/// Write the offer of `secret` from `prover` to `verifier`.
+pub fn write_offer(out: &mut String, id: &str, prover: &Domain, verifier: &Domain, secret: &str) {
+    out.push_str(&format!("<iq type='set' from='{prover}' to='{verifier}' id='{id}'><mux xmlns='{}'>", ns::MUX));
+    escape_into(out, secret);
+    out.push_str("</mux></iq>");
+}
+
+/// Answer an offer: granted, or `not-acceptable`.
+pub fn write_answer(out: &mut String, offer_id: &str, from: &str, to: &str, granted: bool) {
+    let kind = if granted { "result" } else { "error" };
+    out.push_str(&format!("<iq type='{kind}' from='"));
+    escape_into(out, to);
+    out.push_str("' to='");
+    escape_into(out, from);
+    out.push_str("' id='");
+    escape_into(out, offer_id);
+    if granted {
+        out.push_str("'/>");
+    } else {
+        out.push_str(
+            "'><error type='modify'><not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<MuxIq> {
+        MuxIq::read(&Element::parse(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn offers_and_answers_are_read_as_they_are_written() {
+        let (p, v) = (Domain::parse("p.test").unwrap(), Domain::parse("v.test").unwrap());
+        let mut offer = String::new();
+        write_offer(&mut offer, "fedmux-mux-1", &p, &v, "a<b");
+        let expected = MuxIq::Offer {
+            id: "fedmux-mux-1".to_owned(),
+            from: "p.test".to_owned(),
+            to: "v.test".to_owned(),
+            secret: "a<b".to_owned(),
+        };
+        assert_eq!(read(&offer), Some(expected));
+        assert!(is_suspect(offer.as_bytes(), None));
+        for granted in [true, false] {
+            let mut answer = String::new();
+            write_answer(&mut answer, "fedmux-mux-1", "p.test", "v.test", granted);
+            let (from, to) = ("v.test".to_owned(), "p.test".to_owned());
+            assert_eq!(read(&answer), Some(MuxIq::Answer { id: "fedmux-mux-1".to_owned(), from, to, granted }));
+            assert!(is_suspect(answer.as_bytes(), Some(b"fedmux-mux-1")));
+        }
+    }
+
+    #[test]
+    fn everybody_elses_iqs_pass() {
+        let ping = "<iq type='get' id='1' from='a.test' to='b.test'><ping xmlns='urn:xmpp:ping'/></iq>";
+        assert!(!is_suspect(ping.as_bytes(), Some(b"1")) && read(ping).is_none());
+        let talk = "<iq type='set' id='1' from='a.test' to='b.test'><x xmlns='y'>urn:xmpp:mux:0</x></iq>";
+        assert!(is_suspect(talk.as_bytes(), Some(b"1")), "suspected");
+        assert!(read(talk).is_none(), "and cleared");
+    }
+}
