@@ -4,8 +4,9 @@
 //! and what we proved to the other end. [`admit`] holds a stanza's domains against it. Nothing else in the relay decides
 //! this, and nothing is forwarded that did not pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::hosts::Hosts;
 use super::proof::CertifiedNames;
@@ -25,8 +26,9 @@ pub enum Side {
 /// A set of proven domains.
 #[derive(Debug, Clone)]
 pub enum Proven {
-    /// Every name of a certificate: EXTERNAL succeeded and mux was negotiated (XEP-0451 section 3.1).
-    Certificate(Arc<CertifiedNames>),
+    /// Every name of a certificate: EXTERNAL succeeded and mux was negotiated (XEP-0451 section 3.1). And the hosts that
+    /// were granted to the session by mux secrets (section 3.2), each until its own end.
+    Session(Arc<CertifiedNames>, Arc<BTreeMap<Domain, SystemTime>>),
     /// These, one by one: without mux only the stream's own pair counts, and dialback proves pair by pair.
     Domains(BTreeSet<Domain>),
     /// Whatever we forward: our own server trusts its relay, or was given a dialback key for each pair.
@@ -50,7 +52,7 @@ impl Proven {
     #[must_use]
     pub fn covers(&self, domain: &Domain) -> bool {
         match self {
-            Self::Certificate(names) => names.covers(domain),
+            Self::Session(names, granted) => names.covers(domain) || granted.contains_key(domain),
             Self::Domains(domains) => domains.contains(domain),
             Self::Any => true,
         }
@@ -137,8 +139,6 @@ pub fn admit(
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::super::hosts::HostFacts;
     use super::super::proof::TrustScope;
     use super::*;
@@ -149,12 +149,13 @@ mod tests {
     }
 
     fn certificate(names: &[&str], wildcard: &[&str]) -> Proven {
-        Proven::Certificate(Arc::new(CertifiedNames {
+        let names = CertifiedNames {
             exact: names.iter().map(|n| domain(n)).collect(),
             wildcard: wildcard.iter().map(|n| domain(n)).collect(),
             not_after: SystemTime::UNIX_EPOCH,
             scope: TrustScope::everything(),
-        }))
+        };
+        Proven::Session(Arc::new(names), Arc::default())
     }
 
     fn hosts() -> Hosts {

@@ -7,6 +7,7 @@
 //!
 //! A name that both certificates carry is ours if we serve it; a remote session never proves a host of ours.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -47,18 +48,25 @@ pub struct Facts {
     pub announce_all: bool,
 }
 
+/// Hosts that may be granted to one session, each way.
+pub const GRANTS_MAX: usize = 4096;
+
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Session {
     facts: Facts,
     learned: Option<Learned>,
+    /// Hosts that the peer proved by a mux secret, and until when.
+    granted_theirs: Arc<BTreeMap<Domain, SystemTime>>,
+    /// Hosts of ours whose secret the peer took, and until when.
+    granted_ours: Arc<BTreeMap<Domain, SystemTime>>,
 }
 
 impl Session {
     /// A session on a connection whose certificates were verified; nothing is granted yet.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
-        Self { facts, learned: None }
+        Self { facts, learned: None, granted_theirs: Arc::default(), granted_ours: Arc::default() }
     }
 
     /// What is fixed.
@@ -87,6 +95,80 @@ impl Session {
         if !learned.listed.is_empty() {
             known.listed = learned.listed;
         }
+    }
+
+    /// The peer proved `host` by a mux secret, until `until`.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidFrom`] for a host of ours, [`Reason::TooMany`] beyond [`GRANTS_MAX`].
+    pub fn grant_theirs(&mut self, host: Domain, until: SystemTime) -> Result<(), Reason> {
+        if self.facts.hosts.serves(&host) {
+            return Err(Reason::InvalidFrom);
+        }
+        grant(&mut self.granted_theirs, host, until)
+    }
+
+    /// The peer took the secret of `host`, a host of ours, until `until`.
+    ///
+    /// # Errors
+    /// [`Reason::HostUnknown`] if we don't serve it, [`Reason::TooMany`] beyond [`GRANTS_MAX`].
+    pub fn grant_ours(&mut self, host: Domain, until: SystemTime) -> Result<(), Reason> {
+        if !self.facts.hosts.serves(&host) {
+            return Err(Reason::HostUnknown);
+        }
+        grant(&mut self.granted_ours, host, until)
+    }
+
+    /// Take back what has ended by `now`: the hosts concerned.
+    pub fn end_grants(&mut self, now: SystemTime) -> Vec<Domain> {
+        let mut ended = Vec::new();
+        for grants in [&mut self.granted_theirs, &mut self.granted_ours] {
+            let over: Vec<Domain> =
+                grants.iter().filter(|(_, until)| **until <= now).map(|(host, _)| host.clone()).collect();
+            if !over.is_empty() {
+                let grants = Arc::make_mut(grants);
+                over.iter().for_each(|host| drop(grants.remove(host)));
+                ended.extend(over);
+            }
+        }
+        ended
+    }
+
+    /// How many hosts were granted: the peer's, and ours.
+    #[must_use]
+    pub fn grants(&self) -> (usize, usize) {
+        (self.granted_theirs.len(), self.granted_ours.len())
+    }
+
+    /// Whether the peer's certificate itself proves `domain`. Only such a domain may prove others: a name proven by
+    /// secret never serves as p.
+    #[must_use]
+    pub fn theirs_by_certificate(&self, domain: &Domain) -> bool {
+        !self.facts.hosts.serves(domain) && self.facts.theirs.covers(domain)
+    }
+
+    /// Whether the certificate that we showed itself proves `domain`, a host of ours.
+    #[must_use]
+    pub fn ours_by_certificate(&self, domain: &Domain) -> bool {
+        self.facts.hosts.serves(domain) && self.facts.ours.covers(domain)
+    }
+
+    /// Whether the peer is proven for `domain`, by certificate or by secret.
+    #[must_use]
+    pub fn theirs_proven(&self, domain: &Domain) -> bool {
+        self.certificate_scope().theirs.covers(domain) && !self.facts.hosts.serves(domain)
+    }
+
+    /// Whether we are proven for `domain` to the peer, by certificate or by secret.
+    #[must_use]
+    pub fn ours_proven(&self, domain: &Domain) -> bool {
+        self.certificate_scope().ours.covers(domain) && self.facts.hosts.serves(domain)
+    }
+
+    /// Whether the peer's host list names `domain`. A hint, and no proof.
+    #[must_use]
+    pub fn lists(&self, domain: &Domain) -> bool {
+        self.learned.as_ref().is_some_and(|learned| learned.listed.contains(domain))
     }
 
     /// When what the certificates prove ends.
@@ -157,11 +239,23 @@ impl Session {
     fn certificate_scope(&self) -> Scope {
         Scope {
             side: Side::Remote,
-            theirs: Proven::Certificate(Arc::clone(&self.facts.theirs)),
-            ours: Proven::Certificate(Arc::clone(&self.facts.ours)),
+            theirs: Proven::Session(Arc::clone(&self.facts.theirs), Arc::clone(&self.granted_theirs)),
+            ours: Proven::Session(Arc::clone(&self.facts.ours), Arc::clone(&self.granted_ours)),
             pair: None,
         }
     }
+}
+
+fn grant(
+    grants: &mut Arc<BTreeMap<Domain, SystemTime>>,
+    host: Domain,
+    until: SystemTime,
+) -> Result<(), Reason> {
+    if grants.len() >= GRANTS_MAX && !grants.contains_key(&host) {
+        return Err(Reason::TooMany);
+    }
+    Arc::make_mut(grants).insert(host, until);
+    Ok(())
 }
 
 /// The authority for one stream that the peer opened in a session.
@@ -273,6 +367,25 @@ mod tests {
         assert_eq!(offers("c.test", "a.test"), Err(Reason::InvalidFrom));
         assert_eq!(offers("a.test", "a.test"), Err(Reason::InvalidFrom));
         assert_eq!(offers("b.test", "unserved.test"), Err(Reason::NotOurHost));
+    }
+
+    #[test]
+    fn a_granted_host_counts_until_its_grant_ends_and_never_proves_others() {
+        let mut session = session(false);
+        session.learn(Learned { mux: true, ..Learned::default() });
+        let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10);
+        assert_eq!(session.may_carry(&route("x.test", "n.test")), Err(Reason::InvalidFrom));
+        session.grant_theirs(domain("n.test"), until).unwrap();
+        assert_eq!(session.may_carry(&route("x.test", "n.test")), Err(Reason::HostUnknown));
+        session.grant_ours(domain("x.test"), until).unwrap();
+        assert_eq!(session.may_carry(&route("x.test", "n.test")), Ok(()));
+        assert!(
+            !session.theirs_by_certificate(&domain("n.test"))
+                && !session.ours_by_certificate(&domain("x.test"))
+        );
+        assert_eq!(session.grant_theirs(domain("x.test"), until), Err(Reason::InvalidFrom), "a host of ours");
+        assert_eq!(session.end_grants(until), [domain("n.test"), domain("x.test")]);
+        assert_eq!(session.may_carry(&route("a.test", "n.test")), Err(Reason::InvalidFrom));
     }
 
     #[test]

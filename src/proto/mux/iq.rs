@@ -44,7 +44,8 @@ pub enum MuxIq {
 /// Whether an IQ may be one of these; cheap, and wrong only in saying yes. `id` is its raw `id` attribute.
 #[must_use]
 pub fn is_suspect(stanza: &[u8], id: Option<&[u8]>) -> bool {
-    id.is_some_and(|id| id.starts_with(ID_PREFIX.as_bytes())) || memmem::find(stanza, ns::MUX.as_bytes()).is_some()
+    id.is_some_and(|id| id.starts_with(ID_PREFIX.as_bytes()))
+        || memmem::find(stanza, ns::MUX.as_bytes()).is_some()
 }
 
 impl MuxIq {
@@ -74,7 +75,10 @@ pub fn holds_mux(stanza: &Element) -> bool {
 
 /// Write the offer of `secret` from `prover` to `verifier`.
 pub fn write_offer(out: &mut String, id: &str, prover: &Domain, verifier: &Domain, secret: &str) {
-    out.push_str(&format!("<iq type='set' from='{prover}' to='{verifier}' id='{id}'><mux xmlns='{}'>", ns::MUX));
+    out.push_str(&format!(
+        "<iq type='set' from='{prover}' to='{verifier}' id='{id}'><mux xmlns='{}'>",
+        ns::MUX
+    ));
     escape_into(out, secret);
     out.push_str("</mux></iq>");
 }
@@ -122,7 +126,10 @@ mod tests {
             let mut answer = String::new();
             write_answer(&mut answer, "fedmux-mux-1", "p.test", "v.test", granted);
             let (from, to) = ("v.test".to_owned(), "p.test".to_owned());
-            assert_eq!(read(&answer), Some(MuxIq::Answer { id: "fedmux-mux-1".to_owned(), from, to, granted }));
+            assert_eq!(
+                read(&answer),
+                Some(MuxIq::Answer { id: "fedmux-mux-1".to_owned(), from, to, granted })
+            );
             assert!(is_suspect(answer.as_bytes(), Some(b"fedmux-mux-1")));
         }
     }

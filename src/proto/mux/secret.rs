@@ -158,7 +158,11 @@ impl SecretKeys {
     pub fn verify(&self, text: &str, binding: &Binding, now: u64) -> Result<(), SecretRefusal> {
         let octets = decode(text)?;
         let (fixed, mac) = octets.split_at(FIXED_BYTES);
-        let key = self.0.iter().find(|key| key.id == fixed[2..2 + KEY_ID_BYTES]).ok_or(SecretRefusal::UnknownKey)?;
+        let key = self
+            .0
+            .iter()
+            .find(|key| key.id == fixed[2..2 + KEY_ID_BYTES])
+            .ok_or(SecretRefusal::UnknownKey)?;
         hmac::verify(&key.key, &covered(fixed, binding), mac).map_err(|_| SecretRefusal::Forged)?;
         let mut expires = [0; 8];
         expires.copy_from_slice(&fixed[2 + KEY_ID_BYTES..2 + KEY_ID_BYTES + 8]);
@@ -253,7 +257,8 @@ mod tests {
 
     #[test]
     fn the_published_vector_reproduces() {
-        let documented = include_str!("secret.rs").split("```text\n//! ").nth(1).unwrap().lines().next().unwrap();
+        let documented =
+            include_str!("secret.rs").split("```text\n//! ").nth(1).unwrap().lines().next().unwrap();
         assert_eq!(secret(), documented);
         assert_eq!(nonce(&secret()), Ok(nonce_of(0xa0)));
     }
@@ -279,7 +284,8 @@ mod tests {
     #[test]
     fn fields_cant_run_into_each_other() {
         let keys = SecretKeys::new([key(0)]);
-        let shifted = Binding { host: domain("rooms.capulet.examplec"), prover: domain("apulet.example"), ..binding() };
+        let shifted =
+            Binding { host: domain("rooms.capulet.examplec"), prover: domain("apulet.example"), ..binding() };
         assert_eq!(keys.verify(&secret(), &shifted, NOW), Err(SecretRefusal::Forged));
     }
 

@@ -80,9 +80,8 @@ impl Verifier {
         if too_fast || self.open.len() >= OPEN_MAX || self.has_open(&binding.host) {
             return Err(Reason::MuxBusy);
         }
-        let secret = keys
-            .make(&binding, clocks.unix + LIFETIME_SECONDS, &nonce)
-            .ok_or(Reason::InternalServerError)?;
+        let secret =
+            keys.make(&binding, clocks.unix + LIFETIME_SECONDS, &nonce).ok_or(Reason::InternalServerError)?;
         self.whole_at = Some(whole_at);
         self.open.push(OpenRequest { nonce, binding, until: clocks.now + ANSWER_WAIT });
         Ok(secret)
@@ -177,7 +176,11 @@ mod tests {
     fn without_an_open_request_there_is_no_grant() {
         let (mut other, mut verifier, clocks) = (Verifier::default(), Verifier::default(), start());
         let secret = other.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
-        assert_eq!(verifier.judge(&keys(), offer(&secret), clocks), Err(Reason::MuxNoRequest), "another session's");
+        assert_eq!(
+            verifier.judge(&keys(), offer(&secret), clocks),
+            Err(Reason::MuxNoRequest),
+            "another session's"
+        );
         let late = Clocks { now: clocks.now + ANSWER_WAIT, ..clocks };
         assert_eq!(other.judge(&keys(), offer(&secret), late), Err(Reason::MuxNoRequest), "too late");
     }
@@ -186,14 +189,17 @@ mod tests {
     fn a_forged_offer_takes_nothing_from_the_true_one() {
         let (mut verifier, clocks) = (Verifier::default(), start());
         let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
-        let forged = SecretKeys::new([[8; 32]]).make(&binding("n.test"), clocks.unix + 60, &[9; NONCE_BYTES]).unwrap();
+        let forged =
+            SecretKeys::new([[8; 32]]).make(&binding("n.test"), clocks.unix + 60, &[9; NONCE_BYTES]).unwrap();
         assert!(verifier.judge(&keys(), offer(&forged), clocks).is_err());
         assert!(verifier.judge(&keys(), offer(&secret), clocks).is_ok());
     }
 
     #[test]
     fn the_offer_comes_from_bare_p_to_bare_v() {
-        for (from, to) in [("n.test", "v.test"), ("p.test/r", "v.test"), ("u@p.test", "v.test"), ("p.test", "w.test")] {
+        for (from, to) in
+            [("n.test", "v.test"), ("p.test/r", "v.test"), ("u@p.test", "v.test"), ("p.test", "w.test")]
+        {
             let (mut verifier, clocks) = (Verifier::default(), start());
             let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
             let offer = Offer { from, to, secret: &secret };
@@ -219,6 +225,9 @@ mod tests {
         }
         assert!((BURST as usize..=BURST as usize + 21).contains(&made), "{made} in 20 s");
         assert_eq!(ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }), Ok(()));
-        assert_eq!(ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }), Err(Reason::MuxBusy));
+        assert_eq!(
+            ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }),
+            Err(Reason::MuxBusy)
+        );
     }
 }
