@@ -28,9 +28,9 @@ mod table;
 
 use std::process::ExitCode;
 
-use crate::relay::StartError;
 pub use self::report::{Comparison, FullSpeed, Report, Side};
 pub use self::run::run;
+use crate::relay::StartError;
 
 /// Most domains behind each relay.
 pub const HOSTS_MAX: usize = 30;
@@ -64,6 +64,14 @@ impl Default for Options {
     }
 }
 
+impl DemoError {
+    /// Whether the demo was asked for in a way that makes no sense.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Options(_))
+    }
+}
+
 impl Options {
     fn check(&self) -> Result<(), DemoError> {
         let wrong = |text: String| Err(DemoError::Options(text));
@@ -92,7 +100,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A figure out of range.
-    #[error("demo: {0}")]
+    #[error("{0}")]
     Options(String),
     /// No certificates could be made.
     #[error("demo: can't make certificates: {0}")]

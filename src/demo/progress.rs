@@ -21,7 +21,6 @@ pub(super) struct Progress {
 enum Style {
     Bar,
     Lines,
-    #[cfg(test)]
     Silent,
 }
 
@@ -32,7 +31,6 @@ impl Progress {
     }
 
     /// Nowhere.
-    #[cfg(test)]
     pub(super) fn silent() -> Self {
         Self::new(Style::Silent)
     }
@@ -48,7 +46,6 @@ impl Progress {
         match self.style {
             Style::Bar => self.at(0),
             Style::Lines => self.print(&format!("{label}: {total} stanzas\n")),
-            #[cfg(test)]
             Style::Silent => {}
         }
     }
@@ -67,7 +64,7 @@ impl Progress {
         }
     }
 
-    /// Say something that stays.
+    /// Say something that stays, in any case.
     pub(super) fn say(&mut self, text: &str) {
         self.clear();
         self.print(&format!("{text}\n"));
@@ -81,7 +78,6 @@ impl Progress {
     }
 
     fn print(&self, text: &str) {
-        #[cfg(test)]
         if self.style == Style::Silent {
             return;
         }

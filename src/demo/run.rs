@@ -41,7 +41,7 @@ pub async fn run(options: Options) -> Result<ExitCode, DemoError> {
     check_open_files(&options)?;
     let cast = Cast::new(options.hosts)?;
     let certificates = Certificates::make([&cast.a, &cast.b])?;
-    let mut progress = Progress::on_stderr();
+    let mut progress = if options.json { Progress::silent() } else { Progress::on_stderr() };
     let played = async {
         tokio::time::timeout(RUN_MAX, play(&options, &cast, &certificates, &mut progress))
             .await
@@ -268,7 +268,7 @@ fn show(report: &Report, options: &Options, flows: &Flows) -> Result<(), DemoErr
 
 /// A stanza a second for each flow, so that the metrics move, until Ctrl-C.
 async fn keep(stage: &Stage, progress: &mut Progress) {
-    for (relay, address) in ["A", "B"].iter().zip(stage.admin()) {
+    for (relay, address) in ["A", "B"].iter().zip(stage.metrics()) {
         progress.say(&format!("metrics of relay {relay}: http://{address}/metrics"));
     }
     progress.say("a stanza a second goes on for each pair and direction; Ctrl-C ends it");

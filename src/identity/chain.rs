@@ -20,6 +20,43 @@ const CLIENT_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[0x2b, 6, 1, 5, 5,
 /// anyExtendedKeyUsage, 2.5.29.37.0
 const ANY_USAGE: KeyPurposeId<'static> = KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0]);
 
+/// Most intermediate certificates that a peer may send. Real chains have one to three. The search for a path tries them in
+/// every order, so that each one more multiplies what a stranger can make us compute.
+const INTERMEDIATES_MAX: usize = 6;
+
+/// A chain as the peer sent it, read but not yet verified.
+pub(super) struct PresentedChain<'a> {
+    end_entity: EndEntityCert<'a>,
+    pub(super) facts: CertificateFacts,
+    intermediates: &'a [CertificateDer<'a>],
+    /// The issuers that it names, as webpki compares them.
+    issuers: Vec<Vec<u8>>,
+}
+
+impl<'a> PresentedChain<'a> {
+    pub(super) fn read(
+        end_entity: &'a CertificateDer<'a>,
+        intermediates: &'a [CertificateDer<'a>],
+    ) -> Result<Self, Reason> {
+        if intermediates.len() > INTERMEDIATES_MAX {
+            return Err(Reason::CertificateInvalid);
+        }
+        let facts = CertificateFacts::read(end_entity).map_err(|_| Reason::CertificateInvalid)?;
+        let end_entity = EndEntityCert::try_from(end_entity).map_err(|error| reason(&error))?;
+        let mut issuers = vec![end_entity.issuer().to_vec()];
+        // One that can't be read is of no use for a path, and does no harm to it.
+        let readable = intermediates.iter().filter_map(|der| EndEntityCert::try_from(der).ok());
+        issuers.extend(readable.map(|certificate| certificate.issuer().to_vec()));
+        Ok(Self { end_entity, facts, intermediates, issuers })
+    }
+
+    /// Whether it names one of these as an issuer. Without that no path can end there, and with hundreds of pinned sets
+    /// looking for one in each would be expensive.
+    fn names_one_of(&self, anchors: &[TrustAnchor<'_>]) -> bool {
+        anchors.iter().any(|anchor| self.issuers.iter().any(|issuer| issuer == anchor.subject.as_ref()))
+    }
+}
+
 /// What every path must obey.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChainRules {
@@ -39,15 +76,19 @@ pub(super) struct VerifiedPath {
 }
 
 impl ChainRules {
-    /// Find a path from `end_entity` over `intermediates` to one of `anchors`.
+    /// Find a path from the end of `chain` to one of `anchors`.
     pub(super) fn path(
         &self,
-        end_entity: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
+        chain: &PresentedChain<'_>,
         anchors: &[TrustAnchor<'_>],
     ) -> Result<VerifiedPath, Reason> {
-        let path = end_entity
-            .verify_for_usage(self.algorithms.all, anchors, intermediates, self.now, self.role, None, None)
+        if !chain.names_one_of(anchors) {
+            return Err(Reason::CertificateUnknownIssuer);
+        }
+        let (algorithms, intermediates) = (self.algorithms.all, chain.intermediates);
+        let path = chain
+            .end_entity
+            .verify_for_usage(algorithms, anchors, intermediates, self.now, self.role, None, None)
             .map_err(|error| reason(&error))?;
         let mut verified =
             VerifiedPath { not_after: None, constrained: path.anchor().name_constraints.is_some() };
@@ -84,7 +125,7 @@ impl ExtendedKeyUsageValidator for Role {
 }
 
 /// webpki's errors in our words.
-pub(super) fn reason(error: &Error) -> Reason {
+fn reason(error: &Error) -> Reason {
     match error {
         Error::CertExpired { .. } => Reason::CertificateExpired,
         Error::CertNotValidYet { .. } => Reason::CertificateNotYetValid,

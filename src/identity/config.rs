@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SignatureScheme, WantsVerifier, version};
+use rustls::{
+    ClientConfig, ConfigBuilder, ServerConfig, SignatureScheme, SupportedProtocolVersion, WantsVerifier,
+    version,
+};
 
 use super::certificate::{Certificate, Role};
 use super::store::CertificateStore;
@@ -36,7 +39,7 @@ pub enum Carrier {
 }
 
 /// Makes the TLS configurations of all connections over one carrier. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Tls {
     trust: Arc<TrustStore>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -52,7 +55,7 @@ impl Tls {
     /// None in practice: rustls would refuse a version for which it has no cipher suite.
     pub fn new(trust: Arc<TrustStore>, carrier: Carrier) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let versions: &[&rustls::SupportedProtocolVersion] = match carrier {
+        let versions: &[&'static SupportedProtocolVersion] = match carrier {
             Carrier::Quic => &[&version::TLS13],
             Carrier::DirectTls | Carrier::StartTls => &[&version::TLS13, &version::TLS12],
         };
@@ -60,11 +63,12 @@ impl Tls {
             Carrier::Quic | Carrier::DirectTls => vec![ALPN_XMPP_SERVER.to_vec()],
             Carrier::StartTls => Vec::new(),
         };
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider));
         Ok(Self {
             trust,
             algorithms: provider.signature_verification_algorithms,
             alpn,
-            server: server_builder(&provider, versions)?,
+            server: server.with_protocol_versions(versions)?,
             client: ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?,
         })
     }
@@ -112,13 +116,6 @@ impl Tls {
     fn verifier(&self, peer: ExpectedPeer, verdict: &Verdict) -> PeerVerifier {
         PeerVerifier::new(Arc::clone(&self.trust), self.algorithms, peer, verdict.clone())
     }
-}
-
-fn server_builder(
-    provider: &Arc<CryptoProvider>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, rustls::Error> {
-    ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)
 }
 
 /// As a server: the certificate that covers the name in SNI.

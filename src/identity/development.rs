@@ -71,7 +71,7 @@ impl Default for Request<'_> {
 }
 
 /// A certificate and its key, in PEM.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct IssuedPem {
     /// The certificate.
     pub certificate: String,
@@ -261,4 +261,76 @@ fn at(path: &Path, error: &io::Error) -> io::Error {
         _ => "",
     };
     io::Error::new(error.kind(), format!("{}: {error}{advice}", path.display()))
+}
+
+#[cfg(test)]
+impl DevelopmentCa {
+    /// An authority below this one, until `not_after`, which may vouch for dNSNames below `permitted` alone.
+    pub(super) fn subordinate(&self, not_after: SystemTime, permitted: Option<&str>) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = authority_params(&key);
+        params.not_after = not_after.into();
+        params.name_constraints = permitted.map(|name| rcgen::NameConstraints {
+            permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName(name.to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::identity::store::CertificateStore;
+
+    fn domains(names: &[&str]) -> Vec<Domain> {
+        names.iter().map(|name| Domain::parse(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_what_the_store_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = domains(&["bücher.test", "rooms.a.test"]);
+        let written = write_development_certificates(folder.path(), &wanted).unwrap();
+        assert_eq!(written.len(), 4);
+        for file in &written {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+        let store = CertificateStore::load(folder.path()).unwrap();
+        assert_eq!(store.problems(), []);
+        assert_eq!(store.certificates().len(), 1);
+        assert!(wanted.iter().all(|domain| store.covering(domain).is_some()));
+    }
+
+    #[test]
+    fn a_second_run_keeps_the_authority_and_overwrites_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        write_development_certificates(folder.path(), &domains(&["a.test"])).unwrap();
+        let authority = fs::read_to_string(folder.path().join("ca.pem")).unwrap();
+        let written = write_development_certificates(folder.path(), &domains(&["b.test"])).unwrap();
+        assert_eq!(written.len(), 2);
+        assert_eq!(fs::read_to_string(folder.path().join("ca.pem")).unwrap(), authority);
+        let store = CertificateStore::load(folder.path()).unwrap();
+        assert_eq!((store.certificates().len(), store.problems()), (2, &[][..]));
+        assert_eq!(store.certificates()[0].issuer, store.certificates()[1].issuer);
+
+        let told =
+            write_development_certificates(folder.path(), &domains(&["b.test"])).unwrap_err().to_string();
+        assert!(told.contains("live/b.test") && told.contains("remove it"), "{told}");
+        fs::remove_file(folder.path().join("ca.key")).unwrap();
+        let told =
+            write_development_certificates(folder.path(), &domains(&["c.test"])).unwrap_err().to_string();
+        assert!(told.contains("ca.key") && told.contains("belong together"), "{told}");
+    }
+
+    #[test]
+    fn lengths_are_written_in_as_few_octets_as_they_need() {
+        assert_eq!(der(4, &[]), [4, 0]);
+        assert_eq!(der(4, &[0; 127])[..2], [4, 127]);
+        assert_eq!(der(4, &[0; 128])[..3], [4, 0x81, 128]);
+        assert_eq!(der(4, &[0; 256])[..4], [4, 0x82, 1, 0]);
+    }
 }

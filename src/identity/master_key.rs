@@ -167,3 +167,79 @@ fn mode_for_others(file: &File) -> io::Result<Option<u32>> {
 fn mode_for_others(_: &File) -> io::Result<Option<u32>> {
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    /// RFC 5869 appendix A.1, its first 32 octets.
+    #[test]
+    fn derivation_is_hkdf_sha256() {
+        let salt: Vec<u8> = (0..=0x0c).collect();
+        let info: Vec<u8> = (0xf0..=0xf9).collect();
+        let expected = [
+            0x3c, 0xb2, 0x5f, 0x25, 0xfa, 0xac, 0xd5, 0x7a, 0x90, 0x43, 0x4f, 0x64, 0xd0, 0x36, 0x2f, 0x2a,
+            0x2d, 0x2d, 0x0a, 0x90, 0xcf, 0x1a, 0x5a, 0x4c, 0x5d, 0xb0, 0x2d, 0x56, 0xec, 0xc4, 0xc5, 0xbf,
+        ];
+        assert_eq!(hkdf_sha256(&salt, &[0x0b; 22], &info), expected);
+    }
+
+    #[test]
+    fn a_key_is_made_once_private_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mux.key");
+        let made = MasterKey::load_or_create(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        let found = MasterKey::load_or_create(&path).unwrap();
+        assert_eq!(made.derive("dialback"), found.derive("dialback"));
+        assert_ne!(made.derive("dialback"), made.derive("mux"));
+        assert_ne!(made.derive("dialback"), MasterKey::random().unwrap().derive("dialback"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
+    }
+
+    #[test]
+    fn two_who_start_at_once_agree_on_one_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mux.key");
+        let start = std::sync::Barrier::new(8);
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let run = || {
+                start.wait();
+                MasterKey::load_or_create(&path).unwrap().derive("x")
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(run)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_or_of_another_size_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mux.key");
+        MasterKey::load_or_create(&path).unwrap();
+        for mode in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let told = MasterKey::load_or_create(&path).unwrap_err().to_string();
+            assert!(told.contains(&format!("mode {mode:04o}")) && told.contains("remove it"), "{told}");
+        }
+        for octets in [&[][..], &[7; 31], &[7; 33]] {
+            fs::remove_file(&path).unwrap();
+            write_private(&path, octets).unwrap();
+            assert!(matches!(MasterKey::load_or_create(&path), Err(MasterKeyError::WrongSize { .. })));
+        }
+        let nowhere = folder.path().join("none/mux.key");
+        assert!(matches!(MasterKey::load_or_create(&nowhere), Err(MasterKeyError::Unwritable { .. })));
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        assert_eq!(format!("{:?}", MasterKey([7; KEY_BYTES])), "MasterKey(..)");
+    }
+}

@@ -112,3 +112,66 @@ fn explicit_string(value: &[u8], expected: Tag) -> Option<&str> {
     }
     std::str::from_utf8(inner.data).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::pem;
+
+    /// Made by OpenSSL 3.0 (CN=cn.test), an encoder that knows nothing of ours. Names in their order: dNSName A.Test,
+    /// *.rooms.a.test, xn--bcher-kva.test, *, w*.a.test; SRVName _xmpp-server.srv.test, _xmpp-client.client.test;
+    /// XmppAddr addr.test, admin@user.test; SRVName as a UTF8String _xmpp-server.wrongtype.test; a Microsoft UPN; an
+    /// e-mail address, a URI and an IP address.
+    const ALL_KINDS: &str = "\
+-----BEGIN CERTIFICATE-----
+MIICpjCCAk2gAwIBAgIUSgvKOkNuVLVj+cJI6zIDvKjvbgMwCgYIKoZIzj0EAwIw
+EjEQMA4GA1UEAwwHY24udGVzdDAgFw0yNjExMjAxMTIzNDNaGA8yMTI2MTAyNzEx
+MjM0M1owEjEQMA4GA1UEAwwHY24udGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEH
+A0IABARPmIOXeGBkzVJ5rsbfYxA8gi/XePsGtxop24p0RUejjf/tH9Of/BGsOSz2
+LvTY0T8D0AwAOUcYNzwPeYojjjCjggF9MIIBeTAJBgNVHRMEAjAAMBMGA1UdJQQM
+MAoGCCsGAQUFBwMBMIIBNgYDVR0RBIIBLTCCASmCBkEuVGVzdIIOKi5yb29tcy5h
+LnRlc3SCEnhuLS1iY2hlci1rdmEudGVzdIIBKoIJdyouYS50ZXN0oCMGCCsGAQUF
+BwgHoBcWFV94bXBwLXNlcnZlci5zcnYudGVzdKAmBggrBgEFBQcIB6AaFhhfeG1w
+cC1jbGllbnQuY2xpZW50LnRlc3SgFwYIKwYBBQUHCAWgCwwJYWRkci50ZXN0oB0G
+CCsGAQUFBwgFoBEMD2FkbWluQHVzZXIudGVzdKApBggrBgEFBQcIB6AdDBtfeG1w
+cC1zZXJ2ZXIud3Jvbmd0eXBlLnRlc3SgGAYKKwYBBAGCNxQCA6AKDAh1cG4udGVz
+dIEObWFpbEBtYWlsLnRlc3SGDXhtcHA6dXJpLnRlc3SHBMAAAgEwHQYDVR0OBBYE
+FMQ6vKD3GRpVkabvIxahJgEoqkHVMAoGCCqGSM49BAMCA0cAMEQCIDPedZ65o3qq
+pgAXDsRaRFCoMKHBJSBjXphe9ppizdxJAiBQKzle7ufvag4h1s1QCR3roTjj56mK
+OQNeNi3ZF3Atxw==
+-----END CERTIFICATE-----
+";
+
+    fn set(names: &[&str]) -> BTreeSet<Domain> {
+        names.iter().map(|name| Domain::parse(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn only_names_that_xmpp_knows_are_read_and_each_in_its_own_type() {
+        let der = pem::read(ALL_KINDS.as_bytes()).unwrap().certificates.remove(0);
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let names = presented(&certificate);
+        assert_eq!(names.dns.exact, set(&["a.test", "bücher.test"]));
+        assert_eq!(names.dns.wildcard, set(&["rooms.a.test"]));
+        assert_eq!(names.other.exact, set(&["srv.test", "addr.test"]));
+        assert_eq!(names.other.wildcard, set(&[]));
+    }
+
+    #[test]
+    fn an_other_name_is_one_explicitly_tagged_string_and_nothing_more() {
+        let read = |value: &[u8]| explicit_string(value, Tag::Utf8String).map(str::to_owned);
+        assert_eq!(read(b"\xa0\x03\x0c\x01a"), Some("a".to_owned()));
+        for bad in [
+            &b""[..],
+            b"\x0c\x01a",                 // not tagged
+            b"\xa1\x03\x0c\x01a",         // another tag
+            b"\xa0\x03\x0c\x01a\x00",     // something behind it
+            b"\xa0\x05\x0c\x01a\x05\x00", // something behind the string
+            b"\xa0\x03\x16\x01a",         // another string type
+            b"\xa0\x03\x0c\x01\xff",      // not UTF-8
+            b"\xa0\x03\x0c\x7fa",         // longer than it is
+        ] {
+            assert_eq!(read(bad), None, "{bad:02x?}");
+        }
+    }
+}

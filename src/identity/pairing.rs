@@ -1,6 +1,6 @@
 //! Certificates and keys find each other by their public key, whatever their files are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,6 +25,8 @@ pub(super) struct Pairing {
     keys: BTreeMap<Vec<u8>, Key>,
     /// Authorities' certificates by public key: the key of a development authority may lie beside it.
     authorities: BTreeMap<Vec<u8>, Authority>,
+    /// Who issued the certificates of ours.
+    issuers: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
@@ -43,7 +45,7 @@ struct Key {
 
 struct Authority {
     file: PathBuf,
-    has_names: bool,
+    subject: String,
 }
 
 impl Pairing {
@@ -95,8 +97,7 @@ impl Pairing {
                 Ok(facts) if facts.is_authority => {
                     let not_after = facts.not_after;
                     issuers_not_after = Some(issuers_not_after.map_or(not_after, |t| t.min(not_after)));
-                    let has_names = !facts.names.dns.is_empty() || !facts.names.other.is_empty();
-                    let authority = Authority { file: file.to_owned(), has_names };
+                    let authority = Authority { file: file.to_owned(), subject: facts.subject };
                     self.authorities.entry(facts.public_key).or_insert(authority);
                     issuers.push(certificate);
                 }
@@ -106,6 +107,7 @@ impl Pairing {
         }
         for (certificate, facts) in leaves {
             let id = certificate.to_vec();
+            self.issuers.insert(facts.issuer.clone());
             let chain: Vec<_> = std::iter::once(certificate).chain(issuers.iter().cloned()).collect();
             let files = vec![file.to_owned()];
             let leaf = Leaf { facts, chain, issuers_not_after, files };
@@ -177,13 +179,13 @@ impl Pairing {
         }
         for (public, key) in std::mem::take(&mut self.keys) {
             match self.authorities.get(&public) {
-                // An authority with domains of its own is somebody's self-signed server certificate; one without is
-                // what it says.
-                Some(Authority { file, has_names: true }) => {
-                    let file = file.clone();
+                // An authority's key lies here for what it issues (`fedmux certs dev`). If it has issued nothing, it is
+                // somebody's self-signed server certificate, as OpenSSL makes them by default.
+                Some(authority) if self.issuers.contains(&authority.subject) => {}
+                Some(authority) => {
+                    let file = authority.file.clone();
                     self.report(&file, ProblemKind::Authority);
                 }
-                Some(_) => {}
                 None if !key.used => self.report(&key.file, ProblemKind::KeyWithoutCertificate),
                 None => {}
             }

@@ -98,3 +98,7 @@ fn unusable(certificate: &Certificate, role: Role, now: SystemTime) -> Reason {
         Reason::CertificateExpired
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -9,10 +9,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor};
-use webpki::EndEntityCert;
 
-use super::certificate::CertificateFacts;
-use super::chain::ChainRules;
+use super::chain::{ChainRules, PresentedChain};
 use super::pem;
 use crate::proto::proof::TrustScope;
 use crate::reason::Reason;
@@ -181,19 +179,17 @@ impl TrustStore {
     /// Verify the chain of a peer with this role against every set.
     pub(super) fn verify(
         &self,
-        end_entity: &EndEntityCert<'_>,
-        facts: &CertificateFacts,
-        intermediates: &[CertificateDer<'_>],
+        chain: &PresentedChain<'_>,
         rules: &ChainRules,
     ) -> Result<VerifiedChain, Reason> {
         let mut scope = TrustScope::default();
-        let mut not_after = facts.not_after;
+        let mut not_after = chain.facts.not_after;
         let mut constrained = false;
         let mut verified = false;
         let mut refusal = Reason::CertificateUnknownIssuer;
         let sets = self.pinned.iter().map(|(domains, anchors)| (Some(domains), anchors));
         for (domains, anchors) in sets.chain([(None, &self.general)]) {
-            match rules.path(end_entity, intermediates, &anchors.0) {
+            match rules.path(chain, &anchors.0) {
                 Ok(path) => {
                     verified = true;
                     not_after = not_after.min(path.not_after.unwrap_or(not_after));
@@ -213,5 +209,44 @@ impl TrustStore {
             }
         }
         if verified { Ok(VerifiedChain { scope, not_after, constrained }) } else { Err(refusal) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::development::{DevelopmentCa, Request};
+
+    #[test]
+    fn a_file_of_authorities_that_is_no_good_says_what_and_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = DevelopmentCa::create().unwrap();
+        let file = folder.path().join("trust.pem");
+        let told = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Anchors::from_pem_file(&file).unwrap_err().to_string()
+        };
+        let damaged = ca.ca_pem().replace("-----END CERTIFICATE-----", "");
+        let key = ca.issue(&Request::default()).unwrap().key;
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let cases = [
+            (String::new(), "holds no certificate"),
+            (key, "holds no certificate"),
+            (damaged, "is not a PEM file of certificates: a section has no END line"),
+            (format!("{}{broken}", ca.ca_pem()), "certificate 2 can't be read"),
+        ];
+        for (text, expected) in cases {
+            let told = told(&text);
+            assert!(told.starts_with(&file.display().to_string()) && told.contains(expected), "{told}");
+        }
+        let missing = Anchors::from_pem_file(&folder.path().join("none.pem")).unwrap_err().to_string();
+        assert!(missing.contains("none.pem: can't be read"), "{missing}");
+    }
+
+    #[test]
+    fn a_file_of_authorities_is_read_whole() {
+        let pem: String = (0..3).map(|_| DevelopmentCa::create().unwrap().ca_pem().to_owned()).collect();
+        assert_eq!(Anchors::from_pem(&pem).unwrap().len(), 3);
+        assert!(Anchors::none().is_empty());
     }
 }

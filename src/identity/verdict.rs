@@ -137,3 +137,45 @@ fn of_alert(alert: u8) -> Reason {
         _ => Reason::HandshakeFailed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::proto::proof::TrustScope;
+
+    fn identity() -> PeerIdentity {
+        let names = CertifiedNames {
+            exact: BTreeSet::new(),
+            wildcard: BTreeSet::new(),
+            not_after: SystemTime::UNIX_EPOCH,
+            scope: TrustScope::everything(),
+        };
+        let purposes = KeyPurposes::default();
+        PeerIdentity { names, purposes, subject: String::new(), issuer: String::new(), serial: String::new() }
+    }
+
+    #[test]
+    fn a_good_certificate_is_nobody_until_its_key_has_signed() {
+        let verdict = Verdict::default();
+        verdict.prove();
+        assert!(verdict.peer().is_none(), "a signature without a certificate");
+        verdict.present(identity());
+        assert!(verdict.peer().is_none(), "a certificate without a signature");
+        verdict.prove();
+        assert!(verdict.peer().is_some());
+        verdict.present(identity());
+        assert!(verdict.peer().is_none(), "another handshake starts anew");
+    }
+
+    #[test]
+    fn our_own_finding_says_more_than_an_alert() {
+        let verdict = Verdict::default();
+        assert_eq!(verdict.reason(None), Reason::HandshakeFailed);
+        assert_eq!(verdict.reason(Some(120)), Reason::AlpnRefused);
+        verdict.refuse(Reason::CertificateNotYetValid);
+        assert_eq!(verdict.reason(Some(45)), Reason::CertificateNotYetValid);
+    }
+}

@@ -11,10 +11,9 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use webpki::EndEntityCert;
 
 use super::certificate::{CertificateFacts, Role};
-use super::chain::{self, ChainRules};
+use super::chain::{ChainRules, PresentedChain};
 use super::trust::TrustStore;
 use super::verdict::{PeerIdentity, Verdict};
 use crate::proto::proof::{CertifiedNames, TrustScope};
@@ -82,10 +81,10 @@ impl PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<PeerIdentity, Reason> {
-        let certificate = EndEntityCert::try_from(end_entity).map_err(|error| chain::reason(&error))?;
-        let facts = CertificateFacts::read(end_entity).map_err(|_| Reason::CertificateInvalid)?;
+        let presented = PresentedChain::read(end_entity, intermediates)?;
         let rules = ChainRules { algorithms: self.algorithms, role: self.peer.role(), now };
-        let chain = self.trust.verify(&certificate, &facts, intermediates, &rules)?;
+        let chain = self.trust.verify(&presented, &rules)?;
+        let facts = presented.facts;
         let mut names = facts.names.dns;
         // Name constraints of an issuer were checked for dNSName only. Such an issuer could write any domain into the
         // other two forms, so below it they don't count.

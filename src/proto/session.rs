@@ -48,7 +48,7 @@ pub struct Facts {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     facts: Facts,
     learned: Option<Learned>,

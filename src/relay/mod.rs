@@ -1,3 +1,24 @@
 //! Floor 3: the shell. Tasks, listeners, the connector and the local side run the machines.
+//!
+//! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains
+//! - `hub.rs`: what the tasks share; `tasks.rs`: every end is observed
+//! - `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
+//! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
+//!   `mailbox.rs`: what it is to send
 
+mod carry;
+mod connector;
+mod guard;
+mod hub;
+mod io;
+mod lane;
+mod local;
+mod mailbox;
+mod place;
+mod random;
+mod session;
 pub mod settings;
+pub mod start;
+mod tasks;
+
+pub use start::{DrainReport, Listeners, Relay, RelayFailure, StartError};

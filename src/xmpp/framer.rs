@@ -22,6 +22,8 @@ mod reference;
 mod scope;
 mod span;
 mod tag;
+#[cfg(test)]
+mod tests;
 
 pub use error::XmlError;
 pub use span::Span;
@@ -224,6 +226,11 @@ impl Framer {
         loop {
             let Some(&octet) = bytes.get(self.position) else { return Ok(None) };
             match self.at {
+                // Most tags follow another at once.
+                At::Text if octet == b'<' => {
+                    self.position += 1;
+                    self.at = At::Markup;
+                }
                 At::Text => {
                     if !self.text(bytes)? {
                         return Ok(None);

@@ -10,11 +10,7 @@ use crate::xmpp::domain::Domain;
 use crate::xmpp::namespace;
 
 /// Open a stream from one domain to another, as the initiating entity.
-pub(super) async fn initiate(
-    wire: &mut Wire,
-    from: &Domain,
-    to: &Domain,
-) -> Result<(), StreamError> {
+pub(super) async fn initiate(wire: &mut Wire, from: &Domain, to: &Domain) -> Result<(), StreamError> {
     send_header(wire, from.as_str(), to.as_str(), None).await?;
     let features = features(wire).await?;
     if !features.holds(namespace::SASL, "mechanism", "EXTERNAL") {

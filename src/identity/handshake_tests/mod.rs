@@ -1,6 +1,7 @@
 //! Real handshakes between the configurations of two relays: TLS in memory and QUIC on loopback. Every scenario runs
 //! over both, and every refusal has a reason of its own.
 
+mod chains;
 mod harness;
 mod no_resumption;
 

@@ -8,7 +8,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, version};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
 
 use super::harness::{Scenario, shake_hands};
 use crate::identity::config::Carrier;

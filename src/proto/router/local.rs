@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, Carrier, Lane, LaneId, Retry, Router};
+use super::{Action, Again, Carrier, Lane, LaneId, Retry, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -57,7 +57,7 @@ impl Router {
                 }
             }
         }
-        self.detach_all(entry.routes, false, reason);
+        self.detach_all(entry.routes, Again::AtOnce, reason);
     }
 
     pub(super) fn place_local(&mut self, route: &Route, now: Instant) {

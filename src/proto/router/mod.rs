@@ -15,7 +15,7 @@
 //! - `retry.rs`: when to try a failed next hop again
 
 mod local;
-mod remote;
+pub mod remote;
 mod retry;
 mod routes;
 
@@ -154,6 +154,15 @@ enum Placement {
     On(LaneId),
 }
 
+/// When a route that lost its lane may have another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    AtOnce,
+    /// At once, but step by step.
+    Plain,
+    NotBefore(Instant),
+}
+
 #[derive(Debug)]
 struct RouteState {
     placement: Placement,
@@ -161,6 +170,8 @@ struct RouteState {
     expires: Option<Instant>,
     /// A pipelined attempt was refused: go step by step.
     plain: bool,
+    /// Its last lane did not come to be: no other one before this.
+    not_before: Option<Instant>,
     /// Why the last attempt failed, for what expires.
     reason: Reason,
 }
@@ -198,6 +209,8 @@ pub struct Router {
     limits: Limits,
     routes: FxHashMap<Route, RouteState>,
     expiries: BTreeSet<(Instant, Route)>,
+    /// Routes that may be placed again at a certain time.
+    later: BTreeSet<(Instant, Route)>,
     lanes: FxHashMap<LaneId, Lane>,
     sessions: BTreeMap<SessionId, SessionEntry>,
     peers: Vec<PeerState>,
@@ -230,6 +243,7 @@ impl Router {
             limits,
             routes: FxHashMap::default(),
             expiries: BTreeSet::new(),
+            later: BTreeSet::new(),
             lanes: FxHashMap::default(),
             sessions: BTreeMap::new(),
             peers,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use super::{Action, Carrier, Lane, LaneId, PeerId, Placement, Router, SessionEntry, SessionId};
+use super::{Action, Again, Carrier, Lane, LaneId, PeerId, Placement, Router, SessionEntry, SessionId};
 use crate::proto::session::{Lanes, Session};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
@@ -54,11 +54,11 @@ impl Router {
         let routes: Vec<Route> = entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         for peer in entry.pinned {
             let Some(state) = self.peers.get_mut(peer.0) else { continue };
-            state.dialling = None;
+            let dialled = state.dialling.take().map(|(_, route)| route);
             state.retry.failed(reason, now, &self.limits, &mut self.jitter);
             if reason.is_permanent() {
-                let until = state.retry.at.unwrap_or(now);
-                for route in &routes {
+                let until = now + self.limits.retry_max;
+                for route in routes.iter().chain(&dialled) {
                     state.refused.insert(route.to.clone(), (until, reason));
                 }
                 // It says something about these domains, nothing about the others of this peer.
@@ -70,7 +70,7 @@ impl Router {
                     known.reason = reason;
                 }
             }
-            self.detach_all(routes.iter().cloned(), false, reason);
+            self.detach_all(routes.iter().cloned(), Again::AtOnce, reason);
             self.place_waiting(peer, now);
         }
     }
@@ -126,21 +126,21 @@ impl Router {
 
     /// A lane that we opened did not come to be; the session stands.
     pub fn lane_failed(&mut self, lane: LaneId, failure: LaneFailure, now: Instant) {
-        let (reason, plain) = match failure {
-            LaneFailure::PipeliningRefused => (Reason::ExternalRefused, true),
-            LaneFailure::SingleStream => (Reason::NotMultiplexed, false),
-            LaneFailure::Other(reason) => (reason, false),
+        let (reason, again) = match failure {
+            LaneFailure::PipeliningRefused => (Reason::ExternalRefused, Again::Plain),
+            LaneFailure::SingleStream => (Reason::NotMultiplexed, Again::AtOnce),
+            LaneFailure::Other(reason) => (reason, Again::NotBefore(now + self.limits.retry_min)),
         };
         let Some(entry) = self.remove_lane(lane, now) else { return };
         for route in &entry.routes {
             let Some(peer) = self.peer_for(&route.to).and_then(|peer| self.peers.get_mut(peer.0)) else { continue };
             if failure == LaneFailure::SingleStream {
                 peer.single_stream_until = Some(now + self.limits.single_stream_memory);
-            } else if reason.is_permanent() && !plain {
+            } else if reason.is_permanent() && again != Again::Plain {
                 peer.refused.insert(route.to.clone(), (now + self.limits.retry_max, reason));
             }
         }
-        self.detach_all(entry.routes, plain, reason);
+        self.detach_all(entry.routes, again, reason);
     }
 
     /// A lane is finishing: it takes no further route.
@@ -153,7 +153,7 @@ impl Router {
     /// A lane of the remote side is gone.
     pub fn lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.remove_lane(lane, now) else { return };
-        self.detach_all(entry.routes, false, reason);
+        self.detach_all(entry.routes, Again::AtOnce, reason);
     }
 
     fn remove_lane(&mut self, lane: LaneId, now: Instant) -> Option<Lane> {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, LaneId, Placement, RouteState, Router};
+use super::{Action, Again, LaneId, Placement, RouteState, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -25,6 +25,7 @@ impl Router {
                     placement: Placement::Waiting,
                     expires: Some(expires),
                     plain: false,
+                    not_before: None,
                     reason: Reason::QueueTimeout,
                 },
             );
@@ -51,11 +52,12 @@ impl Router {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(at, _)| *at);
+        let later = self.later.first().map(|(at, _)| *at);
         let redial = self.peers.iter().filter(|peer| !peer.waiting.is_empty() && peer.dialling.is_none());
         let redial = redial.filter_map(|peer| peer.retry.at).min();
         let servers = self.servers.values().filter(|(_, waiting)| !waiting.is_empty());
         let servers = servers.filter_map(|(retry, _)| retry.at).min();
-        [expiry, redial, servers, self.session_deadline()].into_iter().flatten().min()
+        [expiry, later, redial, servers, self.session_deadline()].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -71,12 +73,24 @@ impl Router {
                 self.actions.push(Action::Expire { route, reason });
             }
         }
+        while let Some((at, route)) = self.later.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.later.remove(&(at, route.clone()));
+            if self.routes.get(&route).is_some_and(|state| state.placement == Placement::Waiting) {
+                self.place(&route, now);
+            }
+        }
         self.retry_waiting(now);
         self.close_idle_sessions(now);
     }
 
     /// Find `route`, which waits, a lane.
     pub(super) fn place(&mut self, route: &Route, now: Instant) {
+        if self.routes.get(route).and_then(|state| state.not_before).is_some_and(|at| at > now) {
+            return;
+        }
         if self.hosts.serves(&route.to) { self.place_local(route, now) } else { self.place_remote(route, now) }
     }
 
@@ -91,6 +105,9 @@ impl Router {
         if let Some(state) = self.routes.remove(route) {
             if let Some(expires) = state.expires {
                 self.expiries.remove(&(expires, route.clone()));
+            }
+            if let Some(at) = state.not_before {
+                self.later.remove(&(at, route.clone()));
             }
         }
         for peer in &mut self.peers {
@@ -135,16 +152,21 @@ impl Router {
     }
 
     /// Take all routes off a lane that is gone. They wait again only if the shell says that stanzas do.
-    pub(super) fn detach_all(&mut self, routes: impl IntoIterator<Item = Route>, plain: bool, reason: Reason) {
+    pub(super) fn detach_all(&mut self, routes: impl IntoIterator<Item = Route>, again: Again, reason: Reason) {
         for route in routes {
             let expires = self.routes.get(&route).and_then(|state| state.expires);
             self.forget(&route);
-            if plain || expires.is_some() {
+            if again != Again::AtOnce || expires.is_some() {
                 // Still on its way to a first lane: keep what is known, so that its time is not started anew.
                 if let Some(expires) = expires {
                     self.expiries.insert((expires, route.clone()));
                 }
-                let state = RouteState { placement: Placement::Waiting, expires, plain, reason };
+                let not_before = if let Again::NotBefore(at) = again { Some(at) } else { None };
+                if let Some(at) = not_before {
+                    self.later.insert((at, route.clone()));
+                }
+                let plain = again == Again::Plain;
+                let state = RouteState { placement: Placement::Waiting, expires, plain, not_before, reason };
                 self.routes.insert(route.clone(), state);
             }
             self.actions.push(Action::Detach { route });

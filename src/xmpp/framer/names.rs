@@ -36,36 +36,49 @@ const fn classes() -> [u8; 256] {
     }
 }
 
+/// Which kinds of octets a name is made of; gathered while it is scanned, so that most names need no second look.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Kinds(u8);
+
 /// Where a name that goes on at `from` ends: the first octet that no name holds.
-pub(super) fn end(bytes: &[u8], from: usize) -> usize {
-    let mut at = from;
-    while at < bytes.len() && CLASSES[bytes[at] as usize] & NAME != 0 {
-        at += 1;
+pub(super) fn end(bytes: &[u8], from: usize, kinds: &mut Kinds) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    for (offset, &octet) in rest.iter().enumerate() {
+        let class = CLASSES[usize::from(octet)];
+        if class == 0 {
+            return from + offset;
+        }
+        kinds.0 |= class;
     }
-    at
+    from + rest.len()
 }
 
 /// Whether `octet` may begin a name, as far as one octet can tell.
 pub(super) fn may_begin(octet: u8) -> bool {
-    CLASSES[octet as usize] & (FIRST | HIGH) != 0
+    CLASSES[usize::from(octet)] & (FIRST | HIGH) != 0
 }
 
 /// A qualified name where it stands in the input.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct QName {
     whole: Span,
-    colon: Option<u32>,
+    /// Where the colon stands; 0, where `<` is, if there is none.
+    colon: u32,
 }
 
 impl QName {
-    /// The name that stands at `start..end`.
+    /// The name that stands at `start..end`, made of `kinds`.
     ///
     /// # Errors
     /// [`XmlError::BadName`] if it is no qualified name.
-    pub(super) fn parse(bytes: &[u8], start: usize, end: usize) -> Result<Self, XmlError> {
-        let colon = colon_of(&bytes[start..end])?;
+    #[inline]
+    pub(super) fn new(bytes: &[u8], start: usize, end: usize, kinds: Kinds) -> Result<Self, XmlError> {
         let whole = Span::new(start, end);
-        Ok(Self { whole, colon: colon.map(|colon| Span::new(start, start + colon).end()) })
+        if kinds.0 & (COLON | HIGH) == 0 && is_ascii_ncname(&bytes[start..end]) {
+            return Ok(Self { whole, colon: 0 });
+        }
+        let colon = colon_of(&bytes[start..end], kinds)?;
+        Ok(Self { whole, colon: colon.map_or(0, |colon| Span::new(start, start + colon).end()) })
     }
 
     /// Where all of it stands.
@@ -80,31 +93,31 @@ impl QName {
 
     /// What is before the colon.
     pub(super) fn prefix(self, bytes: &[u8]) -> Option<&[u8]> {
-        self.colon.map(|colon| self.whole.before(colon).of(bytes))
+        (self.colon != 0).then(|| self.whole.before(self.colon).of(bytes))
     }
 
     /// What is behind the colon, or all of it.
     pub(super) fn local(self) -> Span {
-        self.colon.map_or(self.whole, |colon| self.whole.after(colon))
+        if self.colon == 0 { self.whole } else { self.whole.after(self.colon) }
     }
 }
 
-/// Check a qualified name, and say where its colon stands.
-///
-/// # Errors
-/// [`XmlError::BadName`] if it is none.
-fn colon_of(name: &[u8]) -> Result<Option<usize>, XmlError> {
-    let first = name.first().map_or(0, |&octet| CLASSES[octet as usize]);
-    let all = name.iter().fold(0, |all, &octet| all | CLASSES[octet as usize]);
-    if all & (COLON | HIGH) == 0 {
-        return if first & FIRST != 0 { Ok(None) } else { Err(XmlError::BadName) };
-    }
-    let colon = memchr::memchr(b':', name);
+/// Where the colon of a qualified name stands.
+fn colon_of(name: &[u8], kinds: Kinds) -> Result<Option<usize>, XmlError> {
+    let is_ncname = |part: &[u8]| if kinds.0 & HIGH == 0 { is_ascii_ncname(part) } else { is_ncname(part) };
+    let colon = name.iter().position(|&octet| octet == b':');
     let good = match colon {
-        Some(colon) => is_ncname(&name[..colon]) && is_ncname(&name[colon + 1..]),
+        Some(colon) => {
+            is_ncname(&name[..colon]) && is_ncname(&name[colon + 1..]) && !name[colon + 1..].contains(&b':')
+        }
         None => is_ncname(name),
     };
     if good { Ok(colon) } else { Err(XmlError::BadName) }
+}
+
+/// Whether octets that may stand in a name make one without a colon.
+fn is_ascii_ncname(name: &[u8]) -> bool {
+    name.first().is_some_and(|&octet| CLASSES[usize::from(octet)] & FIRST != 0)
 }
 
 fn is_ncname(name: &[u8]) -> bool {
@@ -117,7 +130,7 @@ fn is_first(c: char) -> bool {
     u8::try_from(c)
         .ok()
         .filter(u8::is_ascii)
-        .map_or_else(|| within(FIRST_RANGES, c), |b| CLASSES[b as usize] & FIRST != 0)
+        .map_or_else(|| within(FIRST_RANGES, c), |b| CLASSES[usize::from(b)] & FIRST != 0)
 }
 
 fn is_inside(c: char) -> bool {
@@ -198,6 +211,14 @@ const INSIDE_RANGES: &[(u16, u16)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn colon_of(name: &[u8]) -> Result<Option<usize>, XmlError> {
+        let tag = [b"<", name].concat();
+        let mut kinds = Kinds::default();
+        let end = end(&tag, 1, &mut kinds);
+        assert_eq!(end, tag.len());
+        QName::new(&tag, 1, end, kinds).map(|name| name.prefix(&tag).map(<[u8]>::len))
+    }
 
     #[test]
     fn qualified_names_have_one_colon_with_a_name_on_each_side() {

@@ -57,9 +57,6 @@ impl Scope {
         place: Place,
     ) -> Result<(), XmlError> {
         let text = name.of(bytes);
-        if !text.iter().all(|&octet| may_be_in_name(octet)) {
-            return Err(XmlError::BadNamespaceDeclaration);
-        }
         let reserved = reserved(text)?;
         let Some(prefix) = prefix else {
             return if reserved.is_some() { Err(XmlError::BadNamespaceDeclaration) } else { Ok(()) };
@@ -91,15 +88,20 @@ impl Scope {
         self.expanded.shrink_to(entries);
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bindings.capacity() + self.expanded.capacity()
+    }
+
     /// The namespace that `prefix` stands for.
     pub(super) fn resolve(&self, bytes: &[u8], prefix: &[u8]) -> Result<NamespaceHash, XmlError> {
         if let Some(binding) = self.declared(bytes, prefix) {
             return Ok(binding.namespace);
         }
         match prefix {
-            b"xml" => Ok(hash(namespace::XML.as_bytes())),
-            b"stream" if self.inherited.stream => Ok(hash(namespace::STREAM.as_bytes())),
-            b"db" if self.inherited.dialback => Ok(hash(namespace::DIALBACK.as_bytes())),
+            b"xml" => Ok(XML_HASH),
+            b"stream" if self.inherited.stream => Ok(STREAM_HASH),
+            b"db" if self.inherited.dialback => Ok(DIALBACK_HASH),
             _ => Err(XmlError::UndeclaredPrefix),
         }
     }
@@ -142,18 +144,20 @@ pub(super) fn is_text(raw: &[u8], text: &str) -> bool {
     raw == text.as_bytes() || (raw.contains(&b'&') && unescape(raw) == text)
 }
 
-/// The two names that no other prefix, and no default declaration, may take (Namespaces in XML section 3).
+/// What a namespace name may not be, and the two that are reserved (Namespaces in XML section 3).
 fn reserved(name: &[u8]) -> Result<Option<&'static str>, XmlError> {
-    if !name.contains(&b'&') {
-        return Ok([namespace::XML, namespace::XMLNS]
-            .into_iter()
-            .find(|reserved| reserved.as_bytes() == name));
-    }
-    let text = unescape(name);
-    if !text.bytes().all(may_be_in_name) {
+    let kinds = name.iter().fold(0, |kinds, &octet| kinds | KINDS[usize::from(octet)]);
+    let text = if kinds & REFERENCE == 0 {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(unescape(name).into_owned().into_bytes())
+    };
+    if kinds & FORBIDDEN != 0
+        || (kinds & REFERENCE != 0 && !text.iter().all(|&octet| KINDS[usize::from(octet)] & FORBIDDEN == 0))
+    {
         return Err(XmlError::BadNamespaceDeclaration);
     }
-    Ok([namespace::XML, namespace::XMLNS].into_iter().find(|reserved| *reserved == text))
+    Ok([namespace::XML, namespace::XMLNS].into_iter().find(|reserved| reserved.as_bytes() == text.as_ref()))
 }
 
 fn unescape(raw: &[u8]) -> Cow<'_, str> {
@@ -161,19 +165,45 @@ fn unescape(raw: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(raw).map_or(Cow::Borrowed(""), escape::unescape_attribute)
 }
 
-/// What RFC 3986 allows in a URI, and everything above ASCII. expat refuses a namespace name that holds the
-/// separator its user chose (a line feed, U+0001, a space), unless that is a character of URIs.
-fn may_be_in_name(octet: u8) -> bool {
-    !matches!(octet, 0..=0x20 | 0x7F | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+/// An octet that may not stand in a namespace name: what RFC 3986 doesn't allow in a URI, except what is above ASCII.
+/// expat refuses a name that holds the separator which its user chose (a line feed, U+0001, a space), unless that is
+/// a character of URIs.
+const FORBIDDEN: u8 = 1;
+/// The beginning of a reference.
+const REFERENCE: u8 = 2;
+
+const KINDS: [u8; 256] = kinds();
+
+const fn kinds() -> [u8; 256] {
+    let mut kinds = [0; 256];
+    let mut octet = 0_u8;
+    while octet < 0x80 {
+        kinds[octet as usize] = match octet {
+            0..=0x20 | 0x7F | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => FORBIDDEN,
+            b'&' => REFERENCE,
+            _ => 0,
+        };
+        octet += 1;
+    }
+    kinds
 }
 
-/// FNV-1a of the text that a raw value stands for.
-fn hash(name: &[u8]) -> NamespaceHash {
-    let step = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3);
-    let start = 0xcbf2_9ce4_8422_2325;
-    if name.contains(&b'&') {
-        unescape(name).as_bytes().iter().fold(start, step)
-    } else {
-        name.iter().fold(start, step)
+const XML_HASH: NamespaceHash = fnv(namespace::XML.as_bytes());
+const STREAM_HASH: NamespaceHash = fnv(namespace::STREAM.as_bytes());
+const DIALBACK_HASH: NamespaceHash = fnv(namespace::DIALBACK.as_bytes());
+
+/// The hash of the name that a raw value stands for.
+fn hash(raw: &[u8]) -> NamespaceHash {
+    if raw.contains(&b'&') { fnv(unescape(raw).as_bytes()) } else { fnv(raw) }
+}
+
+/// FNV-1a.
+const fn fnv(octets: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < octets.len() {
+        hash = (hash ^ octets[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
     }
+    hash
 }

@@ -1,0 +1,100 @@
+//! The admin listener: `/metrics`, `/live` and `/ready` over HTTP/1.1. It changes nothing and names no tenant, so it
+//! may be reachable by a monitoring network.
+//!
+//! | path | answers |
+//! | --- | --- |
+//! | `/metrics` | 200 and the metrics, in Prometheus' text format |
+//! | `/live` | 200 as long as the process answers |
+//! | `/ready` | 200 if the relay can do its work, else 503 with one reason a line |
+
+mod respond;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+/// What one client may take from the others.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Connections served at once; more wait in the listener's backlog.
+    connections: usize,
+    /// From accepting a connection to the last octet of its only answer.
+    connection_time: Duration,
+    /// For the request's header; part of the time above.
+    header_time: Duration,
+}
+
+const BOUNDS: Bounds =
+    Bounds { connections: 32, connection_time: Duration::from_secs(10), header_time: Duration::from_secs(5) };
+/// Octets of a request's header. hyper asks for at least 8 KiB.
+const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Fields in a request's header.
+const HEADER_FIELDS_MAX: usize = 64;
+/// Wait after a failed accept: it fails for want of file descriptors, and at once again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What the listener shows.
+pub trait AdminView: Send + Sync {
+    /// All metrics, in Prometheus' text format.
+    fn metrics_text(&self) -> String;
+
+    /// Whether the relay can do its work.
+    ///
+    /// # Errors
+    /// Why not: one line for each reason, without the name of a tenant.
+    fn readiness(&self) -> Result<(), Vec<String>>;
+}
+
+/// Serve `view` at `listener`, for as long as the future is polled. Dropping it ends its connections too.
+pub async fn serve(listener: TcpListener, view: Arc<dyn AdminView>) {
+    serve_within(BOUNDS, listener, view).await;
+}
+
+async fn serve_within(bounds: Bounds, listener: TcpListener, view: Arc<dyn AdminView>) {
+    let slots = Arc::new(Semaphore::new(bounds.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        // The semaphore is never closed, so there is always a permit to wait for.
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(connection(bounds, stream, Arc::clone(&view), slot));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "admin listener can't accept a connection; is the limit of open files too low?");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// One connection, one request. What goes wrong is the client's loss: it sees a closed connection.
+async fn connection(bounds: Bounds, stream: TcpStream, view: Arc<dyn AdminView>, slot: OwnedSemaphorePermit) {
+    let service = service_fn(move |request| {
+        let response = respond::respond(&request, view.as_ref());
+        std::future::ready(Ok::<_, std::convert::Infallible>(response))
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_time)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .max_headers(HEADER_FIELDS_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(bounds.connection_time, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "admin request failed"),
+        Err(_) => tracing::debug!("admin request took too long"),
+    }
+    drop(slot);
+}

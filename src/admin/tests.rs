@@ -1,0 +1,103 @@
+//! Requests over loopback.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// A relay that is ready once it is told so.
+#[derive(Default)]
+struct View(AtomicBool);
+
+impl AdminView for View {
+    fn metrics_text(&self) -> String {
+        "# TYPE fedmux_up gauge\nfedmux_up 1\n".to_owned()
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(vec!["draining".to_owned(), "no certificate".to_owned()]),
+        }
+    }
+}
+
+/// A server on a port of its own. It ends with the test's runtime.
+async fn server(view: Arc<View>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, view));
+    address
+}
+
+async fn send(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    send(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_text_format_of_prometheus() {
+    let address = server(Arc::default()).await;
+    let answer = get(address, "/metrics").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n# TYPE fedmux_up gauge\nfedmux_up 1\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_relay_that_is_not_ready_says_why_and_lives() {
+    let view = Arc::new(View::default());
+    let address = server(Arc::clone(&view)).await;
+    let answer = get(address, "/ready").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\ndraining\nno certificate\n"), "{answer}");
+    assert!(get(address, "/live").await.starts_with("HTTP/1.1 200 "));
+    view.0.store(true, Ordering::SeqCst);
+    assert!(get(address, "/ready").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn other_paths_are_not_found_and_other_methods_not_allowed() {
+    let address = server(Arc::default()).await;
+    assert!(get(address, "/").await.starts_with("HTTP/1.1 404 "));
+    assert!(get(address, "/metrics/").await.starts_with("HTTP/1.1 404 "));
+    for method in ["POST", "HEAD", "DELETE"] {
+        let answer = send(address, &format!("{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_http_or_too_long_is_refused() {
+    let address = server(Arc::default()).await;
+    assert!(send(address, "<stream:stream>\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+    let long = format!("GET /live HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(HEADER_BYTES_MAX - 64));
+    assert!(send(address, &long).await.starts_with("HTTP/1.1 200 "), "just within the bound");
+    let many = format!("GET /live HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(HEADER_FIELDS_MAX + 1));
+    assert!(send(address, &many).await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test]
+async fn silent_clients_are_sent_away_and_hold_nobody_up_for_longer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let bounds = Bounds { connections: 2, header_time: Duration::from_millis(50), ..BOUNDS };
+    tokio::spawn(serve_within(bounds, listener, Arc::<View>::default()));
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /live HTTP/1.1\r\nHost").await.unwrap();
+    assert!(get(address, "/live").await.starts_with("HTTP/1.1 200 "), "a third waits for one of the two");
+    for stream in [&mut silent, &mut slow] {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{answer:?}");
+    }
+}

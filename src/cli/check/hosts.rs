@@ -1,0 +1,129 @@
+//! Which certificate speaks for each host, which hosts nobody can prove, and which don't share a certificate.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::certificates::file;
+use super::report::{HostRow, Report, Severity};
+use crate::identity::certificate::{Certificate, Role};
+use crate::identity::store::CertificateStore;
+use crate::relay::settings::{LocalAuth, Settings};
+use crate::xmpp::domain::Domain;
+
+/// Host names in one finding; the others are counted.
+const NAMES_SHOWN_MAX: usize = 5;
+
+/// Look at each host.
+pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: SystemTime, report: &mut Report) {
+    let mut covered = Vec::new();
+    for domain in settings.hosts.iter().flat_map(|host| &host.domains) {
+        let certificate = chosen(settings, store, domain, now, report);
+        report.hosts.push(HostRow {
+            domain: domain.to_string(),
+            certificate: certificate.as_deref().map(file),
+            covered_by: certificate.as_deref().map(|certificate| covering_name(certificate, domain)),
+        });
+        covered.extend(certificate.map(|certificate| (domain, certificate)));
+    }
+    note_other_certificates(store, &covered, now, report);
+    warn_of_trust(settings, report);
+}
+
+/// The certificate that speaks for `domain`; why there is none becomes an error.
+fn chosen(
+    settings: &Settings,
+    store: &CertificateStore,
+    domain: &Domain,
+    now: SystemTime,
+    report: &mut Report,
+) -> Option<Arc<Certificate>> {
+    let initiating = store.choose(domain, Role::Initiating, now);
+    let refusal = match &initiating {
+        Err(reason) => Some((*reason, "nobody can prove this host")),
+        // Whoever dials us asks more of a certificate than whom we dial.
+        Ok(_) if settings.remote_quic.is_empty() => None,
+        Ok(_) => store
+            .choose(domain, Role::Receiving, now)
+            .err()
+            .map(|reason| (reason, "peers that dial us will refuse this host")),
+    };
+    if let Some((reason, meaning)) = refusal {
+        report.add(Severity::Error, domain.to_string(), format!("{meaning} ({reason})"), reason.advice());
+    }
+    initiating.ok()
+}
+
+/// The name of the certificate that covers `domain`: its own, or the wildcard above it.
+fn covering_name(certificate: &Certificate, domain: &Domain) -> String {
+    match domain.parent() {
+        Some(parent) if !certificate.names_exactly(domain) => format!("*.{parent}"),
+        _ => domain.to_string(),
+    }
+}
+
+/// A session shows one certificate. Hosts that it doesn't cover join by a mux secret, or take a connection of their own.
+fn note_other_certificates(
+    store: &CertificateStore,
+    covered: &[(&Domain, Arc<Certificate>)],
+    now: SystemTime,
+    report: &mut Report,
+) {
+    let covers = |certificate: &Certificate| {
+        covered.iter().filter(|(domain, _)| certificate.names.covers(domain)).count()
+    };
+    let valid = store.certificates().iter().filter(|certificate| certificate.is_valid_at(now));
+    let Some(main) = valid.max_by_key(|certificate| covers(certificate)) else { return };
+    let mut others: BTreeMap<PathBuf, Vec<&Domain>> = BTreeMap::new();
+    for (domain, certificate) in covered.iter().filter(|(domain, _)| !main.names.covers(domain)) {
+        others.entry(file(certificate)).or_default().push(domain);
+    }
+    for (other, domains) in others {
+        let is_one = domains.len() == 1;
+        let (verb, whose) = if is_one { ("has", "its") } else { ("have", "their") };
+        report.add(
+            Severity::Note,
+            names(&domains),
+            format!(
+                "{verb} another certificate ({}) than most hosts ({}), and will need a mux secret or a connection of {whose} own",
+                other.display(),
+                file(main).display(),
+            ),
+            "nothing, if it is meant so; one certificate for all hosts saves connections",
+        );
+    }
+}
+
+/// `a.test, b.test and 3 more`
+fn names(domains: &[&Domain]) -> String {
+    let shown: Vec<_> = domains.iter().take(NAMES_SHOWN_MAX).map(ToString::to_string).collect();
+    match domains.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Whoever runs a process on this machine can speak for a host that trusts loopback.
+fn warn_of_trust(settings: &Settings, report: &mut Report) {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    for host in &settings.hosts {
+        let LocalAuth::Trusted { sources, loopback: trusted_loopback } = &host.local_auth else { continue };
+        let names = names(&host.domains.iter().collect::<Vec<_>>());
+        let source = sources
+            .iter()
+            .find(|source| source.addr().is_loopback() || loopback.iter().any(|a| source.contains(a)));
+        let how = match (trusted_loopback, source) {
+            (true, _) => "trusted_loopback = true".to_owned(),
+            (false, Some(source)) => format!("sources = [\"{source}\"]"),
+            (false, None) => continue,
+        };
+        report.add(
+            Severity::Warning,
+            names,
+            format!("{how}: every process of this machine can speak for it"),
+            "use local_auth = \"dialback\", unless nobody else has an account here",
+        );
+    }
+}

@@ -1,0 +1,63 @@
+//! Addresses: whether we could listen at ours, and whether the names of others can be looked up.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
+
+use super::report::{Report, Severity};
+use crate::reason::Reason;
+use crate::relay::settings::{Endpoint, Settings};
+
+/// Try each of them.
+pub(super) fn examine(settings: &Settings, report: &mut Report) {
+    for address in &settings.remote_quic {
+        listen("remote.quic", "UDP", *address, UdpSocket::bind(address).map(drop), report);
+    }
+    let local = settings.local_s2s.iter().map(|address| ("local.s2s", address));
+    let admin = settings.admin_listen.iter().map(|address| ("admin.listen", address));
+    for (key, address) in local.chain(admin) {
+        listen(key, "TCP", *address, TcpListener::bind(address).map(drop), report);
+    }
+    if settings.local_s2s.is_empty() {
+        let advice = "add [local] s2s = \"127.0.0.1:5266\", where your XMPP servers send what is for others";
+        report.add(Severity::Warning, "local.s2s", "is missing: our own servers have no way in", advice);
+    }
+    for endpoint in settings.hosts.iter().flat_map(|host| &host.deliver) {
+        look_up("host.deliver", endpoint, report);
+    }
+    for peer in &settings.peers {
+        look_up("peer.address", &peer.address, report);
+    }
+}
+
+fn listen(key: &str, kind: &str, address: SocketAddr, bound: std::io::Result<()>, report: &mut Report) {
+    let Err(error) = bound else { return };
+    let what = format!("{key} {address}");
+    if error.kind() == ErrorKind::AddrInUse {
+        let text = format!("the {kind} port is in use");
+        report.add(Severity::Note, what, text, "nothing, if it is the relay that runs; else free it");
+        return;
+    }
+    let advice = match error.kind() {
+        ErrorKind::PermissionDenied => "choose a port from 1024 on, or give the relay CAP_NET_BIND_SERVICE",
+        ErrorKind::AddrNotAvailable => "write an address that this machine has",
+        _ => "choose another address",
+    };
+    report.add(Severity::Error, what, format!("can't listen there ({error})"), advice);
+}
+
+/// An address needs no look-up; a name that fails now may work later, so that it is only a warning.
+fn look_up(key: &str, endpoint: &Endpoint, report: &mut Report) {
+    let Endpoint::Name { host, port } = endpoint else { return };
+    let problem = match (host.as_str(), *port).to_socket_addrs() {
+        Ok(found) if found.len() > 0 => return,
+        Ok(_) => "it has no address".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let reason = Reason::NameNotResolved;
+    report.add(
+        Severity::Warning,
+        format!("{key} {endpoint}"),
+        format!("{reason}: {problem}"),
+        reason.advice(),
+    );
+}

@@ -1,0 +1,147 @@
+//! What was found, for people (`table`) and for machines (here).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::relay::settings::Settings;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    /// It would fail.
+    Error,
+    /// It works, and somebody should look at it.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        })
+    }
+}
+
+/// One thing to know.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) severity: Severity,
+    /// What it is about: a host, a file, a key of the configuration.
+    pub(super) subject: String,
+    /// What is so.
+    pub(super) text: String,
+    /// What to do; may be empty.
+    pub(super) advice: String,
+}
+
+/// A certificate of ours.
+#[derive(Debug, Serialize)]
+pub(super) struct CertificateRow {
+    pub(super) file: PathBuf,
+    /// Its names; a wildcard as `*.x`.
+    pub(super) names: Vec<String>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) not_after: SystemTime,
+    /// Full days until then; negative if it has passed.
+    pub(super) days_left: i64,
+    /// Extended key usage.
+    pub(super) purposes: String,
+    pub(super) issuer: String,
+}
+
+/// A host of ours.
+#[derive(Debug, Serialize)]
+pub(super) struct HostRow {
+    pub(super) domain: String,
+    /// File of the certificate that speaks for it; `None`: nobody can prove it.
+    pub(super) certificate: Option<PathBuf>,
+    /// The name in the certificate that covers it: its own, or a wildcard.
+    pub(super) covered_by: Option<String>,
+}
+
+/// Everything that was found.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) config: PathBuf,
+    pub(super) certificates: Vec<CertificateRow>,
+    pub(super) hosts: Vec<HostRow>,
+    pub(super) findings: Vec<Finding>,
+    /// How many peers the configuration names.
+    pub(super) peers: usize,
+}
+
+impl Report {
+    pub(super) fn empty(config: &Path) -> Self {
+        Self { config: config.to_owned(), certificates: vec![], hosts: vec![], findings: vec![], peers: 0 }
+    }
+
+    pub(super) fn new(config: &Path, settings: &Settings) -> Self {
+        Self { peers: settings.peers.len(), ..Self::empty(config) }
+    }
+
+    /// Add a finding.
+    pub(super) fn add(
+        &mut self,
+        severity: Severity,
+        subject: impl Into<String>,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        let (subject, text, advice) = (subject.into(), text.into(), advice.into());
+        self.findings.push(Finding { severity, subject, text, advice });
+    }
+
+    /// How many findings matter that much.
+    pub(super) fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// Whether anything would fail.
+    pub(super) fn would_fail(&self) -> bool {
+        self.count(Severity::Error) > 0
+    }
+
+    /// One JSON object, indented, with `ok` for those who want one answer.
+    pub(super) fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct WithAnswer<'a> {
+            ok: bool,
+            #[serde(flatten)]
+            report: &'a Report,
+        }
+        let answer = WithAnswer { ok: !self.would_fail(), report: self };
+        // Plain fields alone: nothing here can fail, and an error would be text too.
+        serde_json::to_string_pretty(&answer).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
+            + "\n"
+    }
+}
+
+/// Full days from `now` to `then`; negative if it has passed.
+pub(super) fn days_between(now: SystemTime, then: SystemTime) -> i64 {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let days = |d: Duration| i64::try_from(d.as_secs() / DAY.as_secs()).unwrap_or(i64::MAX);
+    match then.duration_since(now) {
+        Ok(left) => days(left),
+        Err(passed) => -days(passed.duration()) - 1,
+    }
+}
+
+/// `2027-02-18`
+pub(super) fn date(time: SystemTime) -> String {
+    OffsetDateTime::from(time).date().to_string()
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = OffsetDateTime::from(*time).format(&Rfc3339).map_err(serde::ser::Error::custom)?;
+    serializer.serialize_str(&text)
+}

@@ -1,0 +1,183 @@
+//! Whole reports over certificates of a development authority.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::report::Finding;
+use super::*;
+use crate::identity::development::{DevelopmentCa, Purpose, Request};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A folder with a configuration and certificates of one authority.
+struct Place {
+    folder: TempDir,
+    authority: DevelopmentCa,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place =
+            Self { folder: tempfile::tempdir().unwrap(), authority: DevelopmentCa::create().unwrap() };
+        std::fs::create_dir(place.path("certs")).unwrap();
+        place.write("ca.pem", place.authority.ca_pem());
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Put a certificate with its key into `certs/NAME.pem`, which only we can read.
+    fn certificate(&self, name: &str, request: &Request<'_>) {
+        let issued = self.authority.issue(request).unwrap();
+        let file = format!("certs/{name}.pem");
+        self.write(&file, &(issued.certificate + &issued.key));
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(self.path(&file), private).unwrap();
+    }
+
+    /// What `fedmux check` says about a relay with these hosts and further lines.
+    fn report(&self, hosts: &[&str], more: &str) -> Report {
+        let text = format!(
+            "[identity]\ncertificates = \"certs\"\ntrust = \"ca.pem\"\n[remote]\nquic = \"127.0.0.1:0\"\n[local]\n\
+             s2s = \"127.0.0.1:0\"\n[[host]]\ndomains = {hosts:?}\ndeliver = \"127.0.0.2:5269\"\n{more}"
+        );
+        let file = self.path("fedmux.toml");
+        let settings = config::parse(&file, &text).unwrap();
+        examine(&file, &settings, SystemTime::now())
+    }
+}
+
+fn of(report: &Report, severity: Severity) -> Vec<&Finding> {
+    report.findings.iter().filter(|finding| finding.severity == severity).collect()
+}
+
+#[test]
+fn hosts_are_covered_by_their_name_or_by_a_wildcard() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test", "*.a.test"], ..Request::default() });
+    let report = place.report(&["a.test", "rooms.a.test"], "");
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    let covered: Vec<_> = report.hosts.iter().map(|row| row.covered_by.as_deref().unwrap()).collect();
+    assert_eq!(covered, ["a.test", "*.a.test"]);
+    let text = table::render(&report);
+    assert!(text.contains("\n  rooms.a.test  1            *.a.test\n"), "{text}");
+    assert!(text.ends_with("\nNothing would fail.\n"), "{text}");
+}
+
+#[test]
+fn a_host_without_certificate_would_fail() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    let report = place.report(&["a.test", "x.y.a.test"], "");
+    let errors = of(&report, Severity::Error);
+    assert_eq!((errors.len(), errors[0].subject.as_str()), (1, "x.y.a.test"));
+    assert_eq!(errors[0].text, "nobody can prove this host (certificate-none)");
+    assert!(report.would_fail() && table::render(&report).ends_with("1 thing would fail.\n"));
+}
+
+#[test]
+fn an_expired_certificate_fails_and_one_that_soon_expires_warns() {
+    let (place, now) = (Place::new(), SystemTime::now());
+    let request =
+        |names, end| Request { dns: names, not_before: now - 80 * DAY, not_after: end, ..Request::default() };
+    place.certificate("old", &request(&["old.test"], now - DAY));
+    place.certificate("soon", &request(&["soon.test"], now + 3 * DAY + DAY / 2));
+    let report = place.report(&["old.test", "soon.test"], "");
+    let errors = of(&report, Severity::Error);
+    assert_eq!((errors.len(), errors[0].subject.as_str()), (1, "old.test"));
+    assert!(errors[0].text.contains("certificate-expired"), "{errors:?}");
+    let warnings = of(&report, Severity::Warning);
+    assert!(
+        warnings.iter().any(|w| w.subject.ends_with("soon.pem") && w.text.ends_with("in 3 days")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_client_certificate_does_not_do_for_peers_that_dial_us() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], purposes: &[Purpose::Client], ..Request::default() });
+    let report = place.report(&["a.test"], "");
+    let errors = of(&report, Severity::Error);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].text.contains("peers that dial us will refuse this host (certificate-wrong-purpose)"));
+}
+
+#[test]
+fn hosts_with_another_certificate_are_told() {
+    let place = Place::new();
+    place.certificate("most", &Request { dns: &["a.test", "b.test"], ..Request::default() });
+    place.certificate("other", &Request { dns: &["c.test"], ..Request::default() });
+    let report = place.report(&["a.test", "b.test", "c.test"], "");
+    let notes = of(&report, Severity::Note);
+    assert_eq!((notes.len(), notes[0].subject.as_str()), (1, "c.test"));
+    assert!(notes[0].text.contains("will need a mux secret or a connection of its own"), "{notes:?}");
+    assert!(!report.would_fail());
+}
+
+#[test]
+fn trust_in_loopback_is_warned_of_however_it_is_written() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    for more in ["trusted_loopback = true", "sources = [\"127.0.0.2/32\"]", "sources = [\"::/1\"]"] {
+        let report = place.report(&["a.test"], &format!("local_auth = \"trusted\"\n{more}\n"));
+        let warnings = of(&report, Severity::Warning);
+        assert_eq!(warnings.len(), 1, "{more}: {warnings:?}");
+        assert!(warnings[0].text.contains("every process of this machine can speak for it"), "{warnings:?}");
+    }
+    let report = place.report(&["a.test"], "local_auth = \"trusted\"\nsources = [\"10.0.0.5\"]\n");
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
+fn files_that_cannot_be_read_would_fail() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    let peer = "[[peer]]\ndomain = \"b.test\"\naddress = \"127.0.0.3:7\"\ntrust = \"b.pem\"\n";
+    let report = place.report(&["a.test"], peer);
+    let errors = of(&report, Severity::Error);
+    assert_eq!((errors.len(), errors[0].subject.as_str()), (1, "peer 127.0.0.3:7, trust"));
+    std::fs::remove_dir_all(place.path("certs")).unwrap();
+    let report = place.report(&["a.test"], "");
+    assert_eq!(of(&report, Severity::Error)[0].subject, "identity.certificates");
+}
+
+#[test]
+fn a_port_in_use_is_noted_and_an_address_of_others_would_fail() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let report = place.report(&["a.test"], &format!("[admin]\nlisten = [\"{address}\", \"192.0.2.1:9\"]\n"));
+    let notes = of(&report, Severity::Note);
+    assert_eq!((notes.len(), notes[0].text.as_str()), (1, "the TCP port is in use"));
+    let errors = of(&report, Severity::Error);
+    assert_eq!((errors.len(), errors[0].subject.as_str()), (1, "admin.listen 192.0.2.1:9"));
+}
+
+#[test]
+fn the_report_fits_80_columns_and_is_json_too() {
+    let place = Place::new();
+    let long = format!("{}.test", "long-label-of-a-host".repeat(3));
+    place.certificate("a", &Request { dns: &["a.test", &long], ..Request::default() });
+    let report = place.report(&["a.test", &long, "missing.test"], "");
+    let text = table::render(&report);
+    let wide = text
+        .lines()
+        .find(|line| line.chars().count() > 80 && !line.contains(place.folder.path().to_str().unwrap()));
+    assert_eq!(wide, None, "{text}");
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["hosts"][0]["covered_by"], "a.test");
+    assert_eq!(json["hosts"][2]["certificate"], serde_json::Value::Null);
+    assert_eq!(json["findings"][0]["severity"], "error");
+    assert!(json["certificates"][0]["not_after"].as_str().unwrap().ends_with('Z'));
+}

@@ -1,0 +1,106 @@
+//! From started to stopped: the first signal drains, a second one ends at once, and a part that fails ends it too.
+
+use std::sync::Arc;
+
+use crate::admin::AdminView;
+
+/// What runs until it is told to stop.
+pub(super) trait Service {
+    /// What the admin listener shows, also while draining.
+    fn view(&self) -> Arc<dyn AdminView>;
+
+    /// Resolves if a part without which it can't work has ended, and says which and why.
+    fn failed(&self) -> impl Future<Output = String>;
+
+    /// Take nothing new, finish what is under way, and tell what became of it.
+    fn drain(self) -> impl Future<Output = String>;
+}
+
+/// How it ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Everything was finished, or its time was up; what became of it.
+    Drained(String),
+    /// A second signal came before that.
+    AtOnce,
+    /// A part of it failed.
+    Failed(String),
+}
+
+/// Run `service` until it ends; each call of `stop` waits for the next signal.
+pub(super) async fn run(service: impl Service, mut stop: impl AsyncFnMut()) -> Ended {
+    tokio::select! {
+        failure = service.failed() => return Ended::Failed(failure),
+        () = stop() => tracing::info!("stopping: draining; a second signal ends at once"),
+    }
+    tokio::select! {
+        // Draining that has finished counts, even if a second signal came with it.
+        biased;
+        report = service.drain() => Ended::Drained(report),
+        () = stop() => Ended::AtOnce,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    struct Nothing;
+    impl AdminView for Nothing {
+        fn metrics_text(&self) -> String {
+            String::new()
+        }
+        fn readiness(&self) -> Result<(), Vec<String>> {
+            Ok(())
+        }
+    }
+
+    /// Drains when it is told that it is done.
+    struct StandIn {
+        failure: Option<&'static str>,
+        drained: oneshot::Receiver<()>,
+    }
+    impl Service for StandIn {
+        fn view(&self) -> Arc<dyn AdminView> {
+            Arc::new(Nothing)
+        }
+        async fn failed(&self) -> String {
+            match self.failure {
+                Some(failure) => failure.to_owned(),
+                None => pending().await,
+            }
+        }
+        async fn drain(self) -> String {
+            self.drained.await.map_or_else(|_| "dropped".to_owned(), |()| "all done".to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_signal_drains() {
+        let (done, drained) = oneshot::channel();
+        done.send(()).unwrap();
+        let ended = run(StandIn { failure: None, drained }, async || ready(()).await).await;
+        assert_eq!(ended, Ended::Drained("all done".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_second_signal_ends_at_once() {
+        let (_done, drained) = oneshot::channel();
+        let (signals, mut received) = mpsc::channel(2);
+        signals.send(()).await.unwrap();
+        signals.send(()).await.unwrap();
+        let ended = run(StandIn { failure: None, drained }, async || received.recv().await.unwrap()).await;
+        assert_eq!(ended, Ended::AtOnce);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_fails_ends_the_relay() {
+        let (_done, drained) = oneshot::channel();
+        let ended = run(StandIn { failure: Some("the listener"), drained }, async || pending().await).await;
+        assert_eq!(ended, Ended::Failed("the listener".to_owned()));
+    }
+}

@@ -1,0 +1,167 @@
+//! `[limits]`: every bound of [`Limits`], under the same name, each within a range in which the relay works.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::values::{parse_duration, show_duration};
+use crate::proto::limits::{Congestion, Limits};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+const fn hours(n: u64) -> Duration {
+    Duration::from_secs(3_600 * n)
+}
+
+/// Reads each key into the field of its own name: the compiler sees to it that none is left out.
+macro_rules! read {
+    ($reader:ident, $($name:ident: $kind:ident $(($low:expr, $high:expr))?,)*) => {{
+        let default = Limits::default();
+        Limits { $($name: $kind($reader, stringify!($name), default.$name $(, $low..=$high)?),)* }
+    }};
+}
+
+/// Read the table; what is left out keeps its default.
+pub(super) fn read(mut reader: Reader<'_>) -> Limits {
+    let r = &mut reader;
+    let limits = read! { r,
+        // RFC 6120 section 13.12: a server must not refuse stanzas below 10000 octets for their size.
+        stanza_bytes: count(10_000, 64 * MIB),
+        // Features and a certificate's worth of SASL fit into the lower bound.
+        negotiation_bytes: count(4 * KIB, MIB),
+        stanza_depth: count(8, 1_024),
+        element_attributes: count(16, 1_024),
+        pair_queue_bytes: count(10_000, GIB),
+        queue_bytes: count(10_000, 1_024 * GIB),
+        pairs: count(1, 10_000_000),
+        read_pause: wait(ms(10), seconds(60)),
+        hold_iq: wait(ms(100), hours(1)),
+        hold: wait(ms(100), hours(1)),
+        // Prosody gives up at 90 s: a longer wait holds resources for nobody.
+        handshake: wait(seconds(1), seconds(90)),
+        connect: wait(ms(100), seconds(90)),
+        retry_min: wait(ms(10), hours(1)),
+        retry_max: wait(ms(10), hours(24)),
+        remote_connections: count(1, 1_000_000),
+        local_connections: count(1, 1_000_000),
+        lanes: count(1, 1_000_000),
+        lanes_unauthenticated: count(1, 1_000),
+        lane_window: count(16 * KIB, 64 * MIB),
+        session_window: count(64 * KIB, 4 * GIB - 1),
+        lane_idle: wait(seconds(1), hours(24)),
+        session_idle: wait(seconds(1), hours(24)),
+        session_age: wait(seconds(1), hours(24 * 7)),
+        // Below 3 s a single lost keep-alive would end the connection.
+        path_idle: wait(seconds(3), seconds(600)),
+        credit_wait: wait(ms(100), seconds(60)),
+        header_wait: wait(ms(100), seconds(90)),
+        single_stream_memory: wait(seconds(1), hours(24 * 7)),
+        drain: wait(seconds(0), seconds(600)),
+        congestion: congestion,
+        congestion_window_min: count(0, 64 * MIB),
+    };
+    check_together(&reader, &limits);
+    reader.finish();
+    limits
+}
+
+/// What one limit asks of another.
+fn check_together(reader: &Reader<'_>, limits: &Limits) {
+    let rules = [
+        (
+            limits.pair_queue_bytes < limits.stanza_bytes,
+            "pair_queue_bytes",
+            "stanza_bytes",
+            "a queue must hold one stanza",
+        ),
+        (
+            limits.queue_bytes < limits.pair_queue_bytes,
+            "queue_bytes",
+            "pair_queue_bytes",
+            "the relay's queue holds those of the pairs",
+        ),
+        (
+            limits.retry_max < limits.retry_min,
+            "retry_max",
+            "retry_min",
+            "the wait grows from one to the other",
+        ),
+        (limits.handshake < limits.connect, "handshake", "connect", "a handshake begins with connecting"),
+        (
+            limits.lanes < limits.lanes_unauthenticated,
+            "lanes",
+            "lanes_unauthenticated",
+            "authentication must not take lanes away",
+        ),
+    ];
+    for (wrong, low, high, reason) in rules {
+        if wrong {
+            refuse_together(
+                reader,
+                low,
+                &format!("is less than {high}"),
+                &format!("raise {low} or lower {high}: {reason}"),
+            );
+        }
+    }
+    if u64::from(limits.session_window) < 4 * u64::from(limits.lane_window) {
+        refuse_together(
+            reader,
+            "session_window",
+            "is less than four times lane_window",
+            "raise session_window or lower lane_window: a few unread lanes would hold up all others",
+        );
+    }
+}
+
+fn refuse_together(reader: &Reader<'_>, key: &str, problem: &str, advice: &str) {
+    reader.errors.add(&reader.place_of(key), reader.name_of(key), problem, advice);
+}
+
+fn count<T>(reader: &mut Reader<'_>, key: &'static str, default: T, range: RangeInclusive<u64>) -> T
+where
+    T: TryFrom<u64>,
+{
+    let Some(entry) = reader.take(key) else { return default };
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
+    let Some(value) = entry.integer(&expected) else { return default };
+    if let (true, Ok(count)) = (range.contains(&value), T::try_from(value)) {
+        return count;
+    }
+    entry.refuse(format!("is {value}"), format!("write {expected}")).unwrap_or(default)
+}
+
+fn wait(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+) -> Duration {
+    let Some(entry) = reader.take(key) else { return default };
+    let (low, high) = (show_duration(*range.start()), show_duration(*range.end()));
+    let expected = format!("a time from \"{low}\" to \"{high}\" (units ms, s, m, h, d), or whole seconds");
+    let (shown, value) = match entry.as_string() {
+        Some(text) => (format!("{text:?}"), parse_duration(text)),
+        None => match entry.integer(&expected) {
+            Some(number) => (number.to_string(), Some(Duration::from_secs(number))),
+            None => return default,
+        },
+    };
+    match value {
+        Some(value) if range.contains(&value) => value,
+        _ => entry.refuse(format!("is {shown}"), format!("write {expected}")).unwrap_or(default),
+    }
+}
+
+fn congestion(reader: &mut Reader<'_>, key: &'static str, default: Congestion) -> Congestion {
+    let words = [("cubic", Congestion::Cubic), ("bbr", Congestion::Bbr)];
+    reader.take(key).and_then(|entry| entry.choice(&words)).unwrap_or(default)
+}

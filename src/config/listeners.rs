@@ -1,0 +1,78 @@
+//! `[remote]`, `[local]` and `[admin]`: where the relay listens.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::error::Errors;
+use super::reader::Reader;
+use super::values::{Located, each, listener};
+
+/// A table of listeners whose only key, in this version, is `key`.
+pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located<SocketAddr>> {
+    let Some(mut reader) = reader else { return Vec::new() };
+    let addresses = each(reader.take(key), "an address and a port, like \"127.0.0.1:5269\"", listener);
+    reader.finish();
+    addresses
+}
+
+/// A `[local]` listener trusts what reaches it more than strangers deserve.
+pub(super) fn refuse_public_local(errors: &Errors, local: &[Located<SocketAddr>]) {
+    for address in local.iter().filter(|address| !is_private(address.value.ip())) {
+        errors.add(
+            &address.place,
+            "local.s2s",
+            format!("= \"{}\" can be reached from outside", address.value),
+            "write a loopback or private address, like \"127.0.0.1:5266\": only our own servers belong there",
+        );
+    }
+}
+
+/// Two listeners of one protocol can't share an address. Port 0 stands for any free one.
+pub(super) fn refuse_doubles(errors: &Errors, named: &[(&str, &Located<SocketAddr>)]) {
+    for (index, (key, address)) in named.iter().enumerate() {
+        let first = named[..index]
+            .iter()
+            .find(|(_, other)| other.value == address.value && address.value.port() != 0);
+        if let Some((first_key, first)) = first {
+            errors.add(
+                &address.place,
+                *key,
+                format!("= \"{}\" is taken by {first_key} ({})", address.value, first.place),
+                "give each its own address or port",
+            );
+        }
+    }
+}
+
+/// Loopback, private (RFC 1918, RFC 4193) or link-local.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn only_addresses_that_the_world_cannot_reach_are_private() {
+        for text in [
+            "127.0.0.9",
+            "10.1.2.3",
+            "192.168.0.1",
+            "169.254.1.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_private(text.parse().unwrap()), "{text}");
+        }
+        for text in
+            ["0.0.0.0", "::", "192.0.2.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8", "172.32.0.1"]
+        {
+            assert!(!is_private(text.parse().unwrap()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `[policy]`: which remote domains we exchange stanzas with.
+
+use super::reader::{Entry, Reader};
+use super::values::pattern;
+use crate::relay::settings::Policy;
+use crate::xmpp::domain::DomainPattern;
+
+/// Read the table; what is left out keeps its default.
+pub(super) fn read(mut reader: Reader<'_>) -> Policy {
+    let default = Policy::default();
+    let allow = reader.take("allow").map_or(default.allow, |entry| patterns(&entry));
+    let deny = reader.take("deny").map_or(default.deny, |entry| patterns(&entry));
+    if let Some(entry) = reader.take("dialback") {
+        entry.choice(&[("never", ())]);
+    }
+    reader.finish();
+    Policy { allow, deny }
+}
+
+/// A list that may be empty: `deny = []` says something, and so does `allow = []`.
+fn patterns(entry: &Entry<'_>) -> Vec<DomainPattern> {
+    if entry.is_empty_list() {
+        return Vec::new();
+    }
+    entry.strings("a domain, like \"*.b.example\"").iter().filter_map(pattern).collect()
+}

@@ -1,0 +1,267 @@
+//! Every metric of the relay, in one place (floor 2). Names follow the conventions of Prometheus; no label is unbounded,
+//! and no remote domain is a label.
+
+use prometheus::{
+    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::proto::admission::Side;
+use crate::proto::proof::DomainProof;
+use crate::reason::Reason;
+
+/// The metrics, registered. Children of label sets that the data path uses are resolved once.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `fedmux_connections{transport="quic",direction}`: connections with peers.
+    connections: IntGaugeVec,
+    /// `fedmux_connections_opened_total{transport="quic",direction}`
+    connections_opened: IntCounterVec,
+    /// `fedmux_sessions`: connections whose peer is authenticated.
+    pub sessions: IntGauge,
+    /// `fedmux_lanes`: XML streams that carry domain pairs in sessions.
+    pub lanes: IntGauge,
+    /// `fedmux_quic_streams_opened_total{direction}`
+    quic_streams_opened: IntCounterVec,
+    /// `fedmux_local_streams{direction}`: XML streams with our own servers.
+    local_streams: IntGaugeVec,
+    /// `fedmux_domain_pairs`: pairs of a host of ours and a remote domain that are placed on a lane or stream.
+    pub domain_pairs: IntGauge,
+    /// `fedmux_proofs_total{proof,result}`
+    proofs: IntCounterVec,
+    /// `fedmux_stanzas_bounced_total{reason}`
+    bounced: IntCounterVec,
+    /// `fedmux_stanzas_discarded_total{reason}`
+    discarded: IntCounterVec,
+    /// `fedmux_queued_bytes`
+    pub queued_bytes: IntGauge,
+    /// `fedmux_queued_stanzas`
+    pub queued_stanzas: IntGauge,
+    /// `fedmux_refusals_total{side,reason}`: streams, lanes and connections that were refused or ended by a violation.
+    refusals: IntCounterVec,
+    /// `fedmux_dial_failures_total{side,reason}`
+    dial_failures: IntCounterVec,
+    /// `fedmux_limit_hits_total{limit}`
+    limit_hits: IntCounterVec,
+    /// `fedmux_hosts`
+    pub hosts: IntGauge,
+    /// `fedmux_tasks_failed_total`
+    pub tasks_failed: IntCounter,
+    /// Data path: accepted from and delivered to each side.
+    pub data: DataPath,
+}
+
+/// The counters that every stanza moves.
+#[derive(Debug)]
+pub struct DataPath {
+    local: SideCounters,
+    remote: SideCounters,
+}
+
+/// The counters of one side.
+#[derive(Debug, Clone)]
+pub struct SideCounters {
+    /// Stanzas that passed our checks.
+    pub accepted: IntCounter,
+    /// Their octets.
+    pub bytes: IntCounter,
+    /// Stanzas handed to the next hop.
+    pub delivered: IntCounter,
+}
+
+impl DataPath {
+    /// The counters of `side`.
+    #[must_use]
+    pub fn side(&self, side: Side) -> &SideCounters {
+        match side {
+            Side::Local => &self.local,
+            Side::Remote => &self.remote,
+        }
+    }
+}
+
+/// Who opened a connection or a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// The other end.
+    Inbound,
+    /// We.
+    Outbound,
+}
+
+impl Opened {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+const fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Local => "local",
+        Side::Remote => "remote",
+    }
+}
+
+/// Makes and registers. A name that is invalid or used twice is a defect of this file, which a test would show; the
+/// metric then simply isn't exported.
+struct Maker(Registry);
+
+impl Maker {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Option<IntCounterVec> {
+        let metric = IntCounterVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
+        self.0.register(Box::new(metric.clone())).ok()?;
+        Some(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Option<IntGaugeVec> {
+        let metric = IntGaugeVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
+        self.0.register(Box::new(metric.clone())).ok()?;
+        Some(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Option<IntGauge> {
+        let metric = IntGauge::with_opts(Opts::new(name, help).namespace("fedmux")).ok()?;
+        self.0.register(Box::new(metric.clone())).ok()?;
+        Some(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Option<IntCounter> {
+        let metric = IntCounter::with_opts(Opts::new(name, help).namespace("fedmux")).ok()?;
+        self.0.register(Box::new(metric.clone())).ok()?;
+        Some(metric)
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero. `None` if one of them could not be registered, which is a defect of this file.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let make = Maker(Registry::new());
+        let accepted = make.counters("stanzas_accepted_total", "Stanzas that passed our checks, by the side they came from.", &["side"])?;
+        let delivered = make.counters("stanzas_delivered_total", "Stanzas handed to the next hop, by the side they went to.", &["side"])?;
+        let bytes = make.counters("stanza_bytes_total", "Octets of accepted stanzas, by the side they came from.", &["side"])?;
+        let side = |side| SideCounters {
+            accepted: accepted.with_label_values(&[side_word(side)]),
+            bytes: bytes.with_label_values(&[side_word(side)]),
+            delivered: delivered.with_label_values(&[side_word(side)]),
+        };
+        let data = DataPath { local: side(Side::Local), remote: side(Side::Remote) };
+        let info = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Some(Self {
+            connections: make.gauges("connections", "Connections with peers.", &["transport", "direction"])?,
+            connections_opened: make.counters("connections_opened_total", "Connections with peers since the start.", &["transport", "direction"])?,
+            sessions: make.gauge("sessions", "Connections whose peer is authenticated.")?,
+            lanes: make.gauge("lanes", "XML streams open in sessions.")?,
+            quic_streams_opened: make.counters("quic_streams_opened_total", "QUIC streams opened for lanes since the start.", &["direction"])?,
+            local_streams: make.gauges("local_streams", "XML streams with our own servers.", &["direction"])?,
+            domain_pairs: make.gauge("domain_pairs", "Domain pairs that are placed on a lane or a local stream.")?,
+            proofs: make.counters("proofs_total", "Domains proven or refused, by the kind of proof.", &["proof", "result"])?,
+            bounced: make.counters("stanzas_bounced_total", "Stanzas answered with an error, by reason.", &["reason"])?,
+            discarded: make.counters("stanzas_discarded_total", "Stanzas dropped because they may not be answered, by reason.", &["reason"])?,
+            queued_bytes: make.gauge("queued_bytes", "Octets of stanzas that wait for their next hop.")?,
+            queued_stanzas: make.gauge("queued_stanzas", "Stanzas that wait for their next hop.")?,
+            refusals: make.counters("refusals_total", "Connections and streams refused or ended for a violation, by side and reason.", &["side", "reason"])?,
+            dial_failures: make.counters("dial_failures_total", "Attempts to reach a next hop that failed, by side and reason.", &["side", "reason"])?,
+            limit_hits: make.counters("limit_hits_total", "How often a limit was hit.", &["limit"])?,
+            hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
+            tasks_failed: make.counter("tasks_failed_total", "Tasks that ended by a panic: always a defect.")?,
+            data,
+            registry: make.0,
+        })
+    }
+
+    /// The exposition text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics could not be encoded");
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Connections with peers over `transport`, opened by `opened`.
+    #[must_use]
+    pub fn connections(&self, transport: &str, opened: Opened) -> IntGauge {
+        self.connections.with_label_values(&[transport, opened.as_str()])
+    }
+
+    /// A connection with a peer came up.
+    pub fn connection_opened(&self, transport: &str, opened: Opened) {
+        self.connections_opened.with_label_values(&[transport, opened.as_str()]).inc();
+    }
+
+    /// QUIC streams opened for lanes.
+    #[must_use]
+    pub fn quic_streams(&self, opened: Opened) -> IntCounter {
+        self.quic_streams_opened.with_label_values(&[opened.as_str()])
+    }
+
+    /// Streams with our own servers.
+    #[must_use]
+    pub fn local_streams(&self, opened: Opened) -> IntGauge {
+        self.local_streams.with_label_values(&[opened.as_str()])
+    }
+
+    /// A domain was proven, or not.
+    pub fn proof(&self, proof: DomainProof, result: Result<(), Reason>) {
+        let result = if result.is_ok() { "granted" } else { "refused" };
+        self.proofs.with_label_values(&[proof.as_str(), result]).inc();
+    }
+
+    /// A stanza was answered with an error.
+    pub fn bounced(&self, reason: Reason) {
+        self.bounced.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A stanza was dropped because it may not be answered.
+    pub fn discarded(&self, reason: Reason) {
+        self.discarded.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A connection or stream was refused, or ended for a violation.
+    pub fn refused(&self, side: Side, reason: Reason) {
+        self.refusals.with_label_values(&[side_word(side), reason.as_str()]).inc();
+    }
+
+    /// How often connections or streams of `side` were refused for `reason`.
+    #[must_use]
+    pub fn refusals(&self, side: Side, reason: Reason) -> u64 {
+        self.refusals.with_label_values(&[side_word(side), reason.as_str()]).get()
+    }
+
+    /// An attempt to reach a next hop failed.
+    pub fn dial_failed(&self, side: Side, reason: Reason) {
+        self.dial_failures.with_label_values(&[side_word(side), reason.as_str()]).inc();
+    }
+
+    /// A limit of `[limits]` was hit.
+    pub fn limit_hit(&self, limit: &str) {
+        self.limit_hits.with_label_values(&[limit]).inc();
+    }
+
+    /// Stanzas accepted from, and delivered to, `side`.
+    #[must_use]
+    pub fn stanzas(&self, side: Side) -> (u64, u64) {
+        let counters = self.data.side(side);
+        (counters.accepted.get(), counters.delivered.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_is_exported_under_the_prefix() {
+        let metrics = Metrics::new().unwrap();
+        metrics.refused(Side::Remote, Reason::CertificateExpired);
+        let text = metrics.text();
+        assert!(text.contains("fedmux_refusals_total{reason=\"certificate-expired\",side=\"remote\"} 1"));
+        assert!(text.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with("fedmux_")));
+    }
+}

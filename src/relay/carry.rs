@@ -1,0 +1,196 @@
+//! The data path of one stream: each stanza is held against the stream's scope, and runs of stanzas for one route are
+//! copied once into that route's outlet.
+//!
+//! A route whose outlet is full pauses reading for at most `limits.read_pause`; then reading goes on and what finds no
+//! room bounces. Acknowledgements and closings travel in-band, so two full directions would else wait for each other for
+//! ever, and unread lanes would eat the session's credit until every lane stalls.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::hub::Hub;
+use super::mailbox::{Outlet, Pushed};
+use crate::metrics::SideCounters;
+use crate::proto::admission::{Direction, Scope, Side, admit};
+use crate::proto::queue::Mark;
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+use crate::xmpp::route::Route;
+use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
+
+/// Outlets that one stream remembers; over that it forgets them all and looks them up again.
+const KNOWN_MAX: usize = 1024;
+
+/// The data path of one stream.
+#[derive(Debug)]
+pub(crate) struct Carry {
+    hub: Arc<Hub>,
+    scope: Scope,
+    counters: SideCounters,
+    /// Outlets by the domains as they stand on the wire, admitted under the present scope.
+    known: FxHashMap<(Box<str>, Box<str>), Arc<Outlet>>,
+    last: Option<(Box<str>, Box<str>, Arc<Outlet>)>,
+    marks: Vec<Mark>,
+    /// Where the run of stanzas for the last outlet begins in the reader's buffer.
+    start: usize,
+    /// Until when a full outlet may pause reading; past: what finds no room bounces at once.
+    patience: Option<Instant>,
+}
+
+/// What is to become of a stanza.
+enum Judged {
+    Carry(Arc<Outlet>),
+    Bounce(Route, Reason),
+}
+
+impl Carry {
+    pub(crate) fn new(hub: &Arc<Hub>, scope: Scope) -> Self {
+        let counters = hub.metrics.data.side(scope.side).clone();
+        Self {
+            hub: Arc::clone(hub),
+            scope,
+            counters,
+            known: FxHashMap::default(),
+            last: None,
+            marks: Vec::new(),
+            start: 0,
+            patience: None,
+        }
+    }
+
+    /// What may pass has changed: everything is judged anew.
+    pub(crate) fn rescope(&mut self, scope: Scope) {
+        self.scope = scope;
+        self.known.clear();
+        self.last = None;
+    }
+
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Take the stanza at `buffer[at..at + len]`. Stanzas before it that go elsewhere are pushed on first.
+    pub(crate) async fn take(
+        &mut self,
+        buffer: &[u8],
+        at: usize,
+        len: usize,
+        kind: StanzaKind,
+        head: Head,
+    ) -> Result<(), Reason> {
+        let stanza = &buffer[at..at + len];
+        let mark = Mark { len, iq: kind == StanzaKind::Iq };
+        let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else {
+            return Err(Reason::ImproperAddressing);
+        };
+        let (from, to) = (domain_of(&from), domain_of(&to));
+        if let Some((known_from, known_to, _)) = &self.last {
+            if **known_from == *from && **known_to == *to {
+                if self.marks.is_empty() {
+                    self.start = at;
+                }
+                self.marks.push(mark);
+                return Ok(());
+            }
+        }
+        self.flush(buffer, at).await;
+        match self.judge(from, to)? {
+            Judged::Carry(outlet) => {
+                self.last = Some((from.into(), to.into(), outlet));
+                self.start = at;
+                self.marks.push(mark);
+            }
+            Judged::Bounce(route, reason) => {
+                self.counters.accepted.inc();
+                self.hub.bounce_run(&route, stanza, &[mark], reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, from: &str, to: &str) -> Result<Judged, Reason> {
+        let key = (Box::from(from), Box::from(to));
+        if let Some(outlet) = self.known.get(&key) {
+            return Ok(Judged::Carry(Arc::clone(outlet)));
+        }
+        let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
+        let (from, to) = (domain(from)?, domain(to)?);
+        let admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
+        let route = Route::new(from, to);
+        match admitted {
+            Ok(()) => {}
+            // Our own server may ask for what the operator doesn't want; that is an answer, not a violation.
+            Err(Reason::PolicyDenied) if self.scope.side == Side::Local => {
+                return Ok(Judged::Bounce(route, Reason::PolicyDenied));
+            }
+            Err(reason) => return Err(reason),
+        }
+        match self.hub.outlet(&route) {
+            Ok(outlet) => {
+                if self.known.len() >= KNOWN_MAX {
+                    self.known.clear();
+                }
+                self.known.insert(key, Arc::clone(&outlet));
+                Ok(Judged::Carry(outlet))
+            }
+            Err(reason) => Ok(Judged::Bounce(route, reason)),
+        }
+    }
+
+    /// Push the run that ends at `buffer[..end]` to its outlet.
+    pub(crate) async fn flush(&mut self, buffer: &[u8], end: usize) {
+        if self.marks.is_empty() {
+            return;
+        }
+        let marks = std::mem::take(&mut self.marks);
+        let run = &buffer[self.start..end];
+        self.counters.accepted.inc_by(marks.len() as u64);
+        self.counters.bytes.inc_by(run.len() as u64);
+        self.push(run, &marks).await;
+        self.marks = marks;
+        self.marks.clear();
+    }
+
+    async fn push(&mut self, run: &[u8], marks: &[Mark]) {
+        loop {
+            let Some((_, _, outlet)) = &self.last else { return };
+            let outlet = Arc::clone(outlet);
+            let room = outlet.room();
+            tokio::pin!(room);
+            // From here on no shrinking is missed, whatever happens between the push and the wait.
+            room.as_mut().enable();
+            match outlet.push(run, marks, Instant::now()) {
+                Pushed::Taken => {
+                    self.patience = None;
+                    return;
+                }
+                Pushed::Wanted => {
+                    self.hub.want(&outlet.route);
+                    return;
+                }
+                Pushed::Retired => {
+                    self.known.clear();
+                    match self.hub.outlet(&outlet.route) {
+                        Ok(fresh) => self.replace_last(fresh),
+                        Err(reason) => return self.hub.bounce_run(&outlet.route, run, marks, reason),
+                    }
+                }
+                Pushed::Full => {
+                    let until = *self.patience.get_or_insert_with(|| Instant::now() + self.hub.limits.read_pause);
+                    if tokio::time::timeout_at(until.into(), room).await.is_err() {
+                        self.hub.metrics.limit_hit("pair_queue_bytes");
+                        return self.hub.bounce_run(&outlet.route, run, marks, Reason::QueueFull);
+                    }
+                }
+            }
+        }
+    }
+
+    fn replace_last(&mut self, outlet: Arc<Outlet>) {
+        if let Some((_, _, last)) = &mut self.last {
+            *last = outlet;
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Connections with peers: those we dial, and those we accept.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use super::hub::Hub;
+use super::io::resolve;
+use super::mailbox::Mailbox;
+use super::session::{Opening, SessionShared};
+use super::settings::{Endpoint, Peer, Placement};
+use crate::identity::certificate::Role;
+use crate::identity::verdict::Verdict;
+use crate::proto::admission::Side;
+use crate::proto::proof::{CertifiedNames, DomainProof};
+use crate::proto::router::{LaneId, PeerId, SessionId};
+use crate::proto::session::{Facts, Lanes, Session};
+use crate::reason::Reason;
+use crate::transport::quic;
+use crate::xmpp::route::Route;
+
+/// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
+const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux session";
+
+/// Carry out the router's wish for a connection to `peer`, for `route`.
+pub(crate) fn dial(
+    hub: &Arc<Hub>,
+    peer: PeerId,
+    session: SessionId,
+    lane: LaneId,
+    route: Route,
+    mailbox: Arc<Mailbox>,
+) {
+    let dialling = DialGuard { hub: Arc::clone(hub), session, lane, failed: Some(Reason::InternalServerError) };
+    hub.tasks.spawn(dialled(dialling, peer, route, mailbox));
+}
+
+/// Tells the router that an attempt failed, whatever ended its task.
+struct DialGuard {
+    hub: Arc<Hub>,
+    session: SessionId,
+    lane: LaneId,
+    failed: Option<Reason>,
+}
+
+impl Drop for DialGuard {
+    fn drop(&mut self) {
+        if let Some(reason) = self.failed {
+            self.hub.metrics.dial_failed(Side::Remote, reason);
+            self.hub.forget_lane(self.lane);
+            self.hub.control(|router, now| router.dial_failed(self.session, reason, now));
+        }
+    }
+}
+
+async fn dialled(mut guard: DialGuard, peer: PeerId, route: Route, mailbox: Arc<Mailbox>) {
+    let hub = Arc::clone(&guard.hub);
+    match connect(&hub, peer, guard.session, &route).await {
+        Ok(session) => {
+            let opening = Opening { lane: guard.lane, route, plain: true, mailbox };
+            guard.failed = None;
+            drop(guard);
+            super::session::run(hub, session, Some(opening)).await;
+        }
+        Err(reason) => {
+            let address = hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
+            warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
+            guard.failed = Some(reason);
+        }
+    }
+}
+
+/// Connect to `peer` and verify that its certificate covers `route.to`.
+async fn connect(hub: &Arc<Hub>, peer: PeerId, id: SessionId, route: &Route) -> Result<Arc<SessionShared>, Reason> {
+    let config = hub.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
+    let certificate = hub.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
+    let addresses = resolve(&config.address).await?;
+    let mut last = Reason::ConnectionTimeout;
+    for address in addresses {
+        let (tls, verdict) = hub.tls.client(&certificate, &route.to);
+        let client = quic::client_config(tls, &hub.transport)?;
+        let found = hub.endpoints.iter().find_map(|endpoint| {
+            Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, address)?))
+        });
+        let Some((endpoint, reachable)) = found else { continue };
+        let connecting = endpoint
+            .connect_with(client, reachable, &route.to.to_ascii())
+            .map_err(|_| Reason::HandshakeFailed)?;
+        match tokio::time::timeout(hub.limits.connect, connecting).await {
+            Ok(Ok(connection)) => {
+                let pinned = pinned(hub, address, None).await;
+                let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
+                return session(hub, id, connection, &verdict, pinned, true, config);
+            }
+            Ok(Err(error)) => last = refusal(&verdict, &error),
+            Err(_) => last = Reason::ConnectionTimeout,
+        }
+    }
+    Err(last)
+}
+
+/// Why a connection did not come to be: our own verdict before the other end's alert before the transport.
+fn refusal(verdict: &Verdict, error: &quinn::ConnectionError) -> Reason {
+    match (verdict.refused(), quic::alert(error), error) {
+        (Some(reason), ..) => reason,
+        (None, Some(alert), _) => verdict.reason(Some(alert)),
+        (None, None, quinn::ConnectionError::TimedOut) => Reason::ConnectionTimeout,
+        (None, None, error) => quic::reason(error),
+    }
+}
+
+fn session(
+    hub: &Arc<Hub>,
+    id: SessionId,
+    connection: quinn::Connection,
+    verdict: &Verdict,
+    pinned: Vec<PeerId>,
+    dialled: bool,
+    config: &Peer,
+) -> Result<Arc<SessionShared>, Reason> {
+    let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
+    let ours = verdict.shown().ok_or(Reason::CertificateNone)?;
+    let facts = Facts {
+        hosts: Arc::clone(&hub.hosts),
+        theirs: Arc::new(theirs.names.clone()),
+        ours: Arc::new(ours.names.clone()),
+        dialled,
+        lanes: match config.placement {
+            Placement::StreamPerPair => Lanes::PerPair,
+            Placement::OneStream => Lanes::Shared,
+        },
+        announce_all: config.announce_all,
+    };
+    Ok(Arc::new(SessionShared {
+        id,
+        machine: Mutex::new(Session::new(facts)),
+        up: AtomicBool::new(false),
+        pinned,
+        exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
+        peer: quic::canonical(connection.remote_address()).to_string(),
+        connection,
+        verdict: verdict.clone(),
+    }))
+}
+
+/// The `[[peer]]` entries whose address is `address`. `names`: only those that could carry one of these names.
+async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) -> Vec<PeerId> {
+    let address = quic::canonical(address);
+    let mut found = Vec::new();
+    for (index, peer) in hub.settings.peers.iter().enumerate() {
+        let concerned = names.is_none_or(|names| {
+            !names.wildcard.is_empty() || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
+        });
+        let leads_here = match &peer.address {
+            Endpoint::Address(configured) => quic::canonical(*configured) == address,
+            Endpoint::Name { .. } if concerned => resolve(&peer.address)
+                .await
+                .is_ok_and(|resolved| resolved.iter().any(|found| quic::canonical(*found) == address)),
+            Endpoint::Name { .. } => false,
+        };
+        if leads_here {
+            found.push(PeerId(index));
+        }
+    }
+    found
+}
+
+/// Accept connections until the endpoint closes.
+pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, places: Arc<Semaphore>) {
+    while let Some(incoming) = endpoint.accept().await {
+        if hub.is_draining() {
+            incoming.refuse();
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            hub.metrics.limit_hit("remote_connections");
+            hub.metrics.refused(Side::Remote, Reason::TooMany);
+            incoming.refuse();
+            continue;
+        };
+        // When half the places are taken, only who can receive at its address gets one (RFC 9000 section 8.1.2).
+        let crowded = places.available_permits() < hub.limits.remote_connections / 2;
+        if crowded && incoming.may_retry() {
+            if incoming.retry().is_err() {
+                debug!("a retry was not due");
+            }
+            continue;
+        }
+        hub.tasks.spawn(accepted(Arc::clone(&hub), incoming, place));
+    }
+}
+
+async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
+    let peer = quic::canonical(incoming.remote_address());
+    match shake_hands(&hub, incoming).await {
+        Ok(session) => super::session::run(Arc::clone(&hub), session, None).await,
+        Err(reason) => {
+            hub.metrics.refused(Side::Remote, reason);
+            hub.metrics.proof(DomainProof::Certificate, Err(reason));
+            warn!(%peer, %reason, advice = reason.advice(), "connection refused");
+        }
+    }
+    drop(place);
+}
+
+async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<SessionShared>, Reason> {
+    let (tls, verdict) = hub.tls.server(&hub.certificates);
+    let config = quic::server_config(tls, &hub.transport)?;
+    let connecting = incoming.accept_with(config).map_err(|error| refusal(&verdict, &error))?;
+    let connection = tokio::time::timeout(hub.limits.handshake, connecting)
+        .await
+        .map_err(|_| Reason::NegotiationTimeout)?
+        .map_err(|error| refusal(&verdict, &error))?;
+    let address = connection.remote_address();
+    let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
+    let pinned = pinned(hub, address, Some(&theirs.names)).await;
+    let config = pinned.first().and_then(|peer| hub.settings.peers.get(peer.0));
+    let unknown = Peer {
+        domains: Vec::new(),
+        address: Endpoint::Address(address),
+        transport: super::settings::Transport::Quic,
+        trust: None,
+        announce_all: false,
+        placement: Placement::StreamPerPair,
+    };
+    let config = config.unwrap_or(&unknown);
+    session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), false, config)
+}

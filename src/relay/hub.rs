@@ -1,0 +1,397 @@
+//! The hub: what the tasks of a relay share, and where the router's actions are carried out.
+//!
+//! Established lanes never come here: they hold the outlets of their routes and push into them. The one lock of the hub
+//! is taken when something is placed, opened or lost, and the router's actions are carried out under it, so that they
+//! take effect in the order in which the router decided them. Nothing is awaited meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, info};
+
+use super::mailbox::{Close, Mailbox, Outlet, Pushed, TotalQueued, lock};
+use super::settings::Settings;
+use super::tasks::Tasks;
+use crate::identity::config::Tls;
+use crate::identity::store::CertificateStore;
+use crate::metrics::Metrics;
+use crate::proto::bounce;
+use crate::proto::dialback::KeyMaker;
+use crate::proto::hosts::Hosts;
+use crate::proto::limits::Limits;
+use crate::proto::queue::{Hold, Mark};
+use crate::proto::router::{Action, LaneId, Router, SessionId};
+use crate::reason::Reason;
+use crate::xmpp::framer::XmlLimits;
+use crate::xmpp::route::Route;
+
+/// What a session's task is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Open a lane.
+    OpenLane { lane: LaneId, route: Route, plain: bool, mailbox: Arc<Mailbox> },
+    /// Close the connection; no lane is left.
+    Close(Reason),
+}
+
+/// What the tasks of a relay share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tls: Tls,
+    pub(crate) certificates: Arc<CertificateStore>,
+    pub(crate) transport: Arc<quinn::TransportConfig>,
+    pub(crate) endpoints: Vec<quinn::Endpoint>,
+    pub(crate) keys: Arc<KeyMaker>,
+    pub(crate) tasks: Tasks,
+    pub(crate) queued: Arc<TotalQueued>,
+    outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
+    control: Mutex<Control>,
+    /// Streams of ours on which a dialback key was sent and that are still open.
+    open_keys: Mutex<FxHashSet<(Route, String)>>,
+    /// The router's deadline may have changed.
+    pub(crate) retime: Notify,
+    draining: AtomicBool,
+    /// Told whenever a lane goes.
+    pub(crate) lane_gone: Notify,
+}
+
+#[derive(Debug)]
+struct Control {
+    router: Router,
+    lanes: FxHashMap<LaneId, Arc<Mailbox>>,
+    sessions: FxHashMap<SessionId, mpsc::UnboundedSender<Command>>,
+}
+
+/// What [`Hub`] is made of.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tls: Tls,
+    pub(crate) certificates: Arc<CertificateStore>,
+    pub(crate) transport: Arc<quinn::TransportConfig>,
+    pub(crate) endpoints: Vec<quinn::Endpoint>,
+    pub(crate) keys: Arc<KeyMaker>,
+    pub(crate) tasks: Tasks,
+    pub(crate) router: Router,
+}
+
+impl Hub {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let limits = parts.settings.limits.clone();
+        Self {
+            queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
+            limits,
+            settings: parts.settings,
+            hosts: parts.hosts,
+            metrics: parts.metrics,
+            tls: parts.tls,
+            certificates: parts.certificates,
+            transport: parts.transport,
+            endpoints: parts.endpoints,
+            keys: parts.keys,
+            tasks: parts.tasks,
+            outlets: Mutex::default(),
+            control: Mutex::new(Control {
+                router: parts.router,
+                lanes: FxHashMap::default(),
+                sessions: FxHashMap::default(),
+            }),
+            open_keys: Mutex::default(),
+            retime: Notify::new(),
+            draining: AtomicBool::new(false),
+            lane_gone: Notify::new(),
+        }
+    }
+
+    pub(crate) fn xml_limits(&self) -> XmlLimits {
+        XmlLimits {
+            stanza_bytes: self.limits.stanza_bytes,
+            negotiation_bytes: self.limits.negotiation_bytes,
+            depth: self.limits.stanza_depth,
+            attributes: self.limits.element_attributes,
+        }
+    }
+
+    /// Tell the router something, and do what it decides.
+    pub(crate) fn control<T>(self: &Arc<Self>, tell: impl FnOnce(&mut Router, Instant) -> T) -> T {
+        let mut control = lock(&self.control);
+        let now = Instant::now();
+        let told = tell(&mut control.router, now);
+        loop {
+            let actions = control.router.actions();
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                self.carry_out(&mut control, action, now);
+            }
+        }
+        drop(control);
+        self.retime.notify_one();
+        told
+    }
+
+    /// When the router's time has come next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        lock(&self.control).router.deadline()
+    }
+
+    fn carry_out(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
+        match action {
+            Action::Dial { peer, session, lane, route } => {
+                let mailbox = control.new_lane(lane);
+                super::connector::dial(self, peer, session, lane, route, mailbox);
+            }
+            Action::OpenLane { session, lane, route, plain } => {
+                let mailbox = control.new_lane(lane);
+                if let Some(commands) = control.sessions.get(&session) {
+                    // A session that just ended reports its lanes as gone by itself.
+                    let _ended = commands.send(Command::OpenLane { lane, route, plain, mailbox });
+                } else {
+                    control.lanes.remove(&lane);
+                    control.router.lane_down(lane, Reason::ConnectionLost, now);
+                }
+            }
+            Action::OpenLocal { lane, route } => {
+                let mailbox = control.new_lane(lane);
+                super::local::deliver::open(self, lane, route, mailbox);
+            }
+            Action::Attach { route, lane } => {
+                if let (Some(mailbox), Some(outlet)) = (control.lanes.get(&lane), self.known_outlet(&route)) {
+                    outlet.attach(mailbox);
+                }
+            }
+            Action::Detach { route } => {
+                if let Some(outlet) = self.known_outlet(&route) {
+                    if outlet.detach() {
+                        control.router.want(&route, now);
+                    } else {
+                        lock(&self.outlets).remove(&route);
+                    }
+                }
+            }
+            Action::Expire { route, reason } => {
+                let Some(outlet) = self.known_outlet(&route) else { return control.router.rearm(&route, None) };
+                let hold = Hold { iq: self.limits.hold_iq, other: self.limits.hold };
+                let (expired, next) = outlet.expire(hold, now);
+                control.router.rearm(&route, next);
+                self.bounce(control, &route, &expired, reason, now);
+                self.retire(&route, &outlet);
+            }
+            Action::Bounce { route, reason } => {
+                let Some(outlet) = self.known_outlet(&route) else { return };
+                let stanzas = outlet.drain();
+                self.bounce(control, &route, &stanzas, reason, now);
+                self.retire(&route, &outlet);
+            }
+            Action::CloseLane { lane, reason } => {
+                if let Some(mailbox) = control.lanes.get(&lane) {
+                    control.router.lane_closing(lane);
+                    mailbox.close(Close::AfterQueue, reason);
+                }
+            }
+            Action::CloseSession { session, reason } => {
+                if let Some(commands) = control.sessions.get(&session) {
+                    let _ended = commands.send(Command::Close(reason));
+                }
+            }
+        }
+    }
+
+    fn known_outlet(&self, route: &Route) -> Option<Arc<Outlet>> {
+        lock(&self.outlets).get(route).cloned()
+    }
+
+    fn retire(&self, route: &Route, outlet: &Arc<Outlet>) {
+        let mut outlets = lock(&self.outlets);
+        if outlet.retire_if_empty() && outlets.get(route).is_some_and(|known| Arc::ptr_eq(known, outlet)) {
+            outlets.remove(route);
+        }
+    }
+
+    /// The outlet of `route`; made if there is none.
+    ///
+    /// # Errors
+    /// [`Reason::TooMany`] if there are as many as `limits.pairs` allows.
+    pub(crate) fn outlet(&self, route: &Route) -> Result<Arc<Outlet>, Reason> {
+        let mut outlets = lock(&self.outlets);
+        if let Some(outlet) = outlets.get(route) {
+            return Ok(Arc::clone(outlet));
+        }
+        if outlets.len() >= self.limits.pairs {
+            self.metrics.limit_hit("pairs");
+            return Err(Reason::TooMany);
+        }
+        let outlet = Arc::new(Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued)));
+        outlets.insert(route.clone(), Arc::clone(&outlet));
+        Ok(outlet)
+    }
+
+    /// Stanzas wait in the outlet of `route`, and no lane takes them.
+    pub(crate) fn want(self: &Arc<Self>, route: &Route) {
+        self.control(|router, now| router.want(route, now));
+    }
+
+    /// Answer stanzas of `route` that can't go on. `octets` holds them one behind the other.
+    pub(crate) fn bounce_run(self: &Arc<Self>, route: &Route, octets: &[u8], marks: &[Mark], reason: Reason) {
+        let mut rest = Bytes::copy_from_slice(octets);
+        let stanzas: Vec<Bytes> = marks.iter().map(|mark| rest.split_to(mark.len)).collect();
+        self.bounce_all(route, &stanzas, reason);
+    }
+
+    /// Answer stanzas of `route` that can't go on.
+    pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Bytes], reason: Reason) {
+        if stanzas.is_empty() {
+            return;
+        }
+        let mut control = lock(&self.control);
+        let now = Instant::now();
+        self.bounce(&mut control, route, stanzas, reason, now);
+        drop(control);
+        self.control(|_, _| ());
+    }
+
+    fn bounce(self: &Arc<Self>, control: &mut Control, route: &Route, stanzas: &[Bytes], reason: Reason, now: Instant) {
+        if stanzas.is_empty() {
+            return;
+        }
+        let back = route.reversed();
+        let by = if self.hosts.serves(&route.from) { &route.from } else { &route.to };
+        info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
+        for stanza in stanzas {
+            let mut error = String::new();
+            let answered = bounce::read(stanza)
+                .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
+            if answered && self.push_answer(control, &back, error.as_bytes(), now) {
+                self.metrics.bounced(reason);
+            } else {
+                self.metrics.discarded(reason);
+            }
+        }
+    }
+
+    fn push_answer(self: &Arc<Self>, control: &mut Control, back: &Route, error: &[u8], now: Instant) -> bool {
+        loop {
+            let Ok(outlet) = self.outlet(back) else { return false };
+            match outlet.push_answer(error, now) {
+                Pushed::Taken => return true,
+                Pushed::Wanted => {
+                    control.router.want(back, now);
+                    return true;
+                }
+                Pushed::Full => return false,
+                Pushed::Retired => {
+                    // Whoever retired it takes it out of the map, unless that was done already.
+                    lock(&self.outlets).remove(back);
+                }
+            }
+        }
+    }
+
+    /// An identifier and a mailbox for a lane that the other end opened.
+    pub(crate) fn admit_lane(&self) -> (LaneId, Arc<Mailbox>) {
+        let mut control = lock(&self.control);
+        let lane = control.router.fresh_lane();
+        let mailbox = control.new_lane(lane);
+        (lane, mailbox)
+    }
+
+    /// A lane's task has ended.
+    pub(crate) fn forget_lane(&self, lane: LaneId) {
+        lock(&self.control).lanes.remove(&lane);
+        self.lane_gone.notify_waiters();
+    }
+
+    /// A session's task takes commands.
+    pub(crate) fn register_session(&self, session: SessionId, commands: mpsc::UnboundedSender<Command>) {
+        lock(&self.control).sessions.insert(session, commands);
+    }
+
+    /// An identifier for a session that the other end opened.
+    pub(crate) fn fresh_session(&self) -> SessionId {
+        lock(&self.control).router.fresh_session()
+    }
+
+    /// A session's task has ended.
+    pub(crate) fn forget_session(&self, session: SessionId) {
+        lock(&self.control).sessions.remove(&session);
+    }
+
+    /// How many lanes there are, on both sides.
+    pub(crate) fn lane_count(&self) -> usize {
+        lock(&self.control).lanes.len()
+    }
+
+    /// Close every lane in good order.
+    pub(crate) fn close_lanes(&self, reason: Reason) {
+        let mut control = lock(&self.control);
+        let lanes: Vec<_> = control.lanes.iter().map(|(lane, mailbox)| (*lane, Arc::clone(mailbox))).collect();
+        for (lane, mailbox) in lanes {
+            control.router.lane_closing(lane);
+            mailbox.close(Close::AfterQueue, reason);
+        }
+    }
+
+    /// Drop everything that waits, and count it: nobody is left to tell.
+    pub(crate) fn discard_everything(&self, reason: Reason) -> usize {
+        let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
+        let mut count = 0;
+        for outlet in outlets {
+            let stanzas = outlet.drain();
+            count += stanzas.len();
+            for _ in &stanzas {
+                self.metrics.discarded(reason);
+            }
+        }
+        count
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A dialback key was sent on a stream with this id, which is open.
+    pub(crate) fn open_key(&self, route: Route, stream_id: String) {
+        debug!(pair = %route, "dialback key sent");
+        lock(&self.open_keys).insert((route, stream_id));
+    }
+
+    /// That stream is gone.
+    pub(crate) fn close_key(&self, key: &(Route, String)) {
+        lock(&self.open_keys).remove(key);
+    }
+
+    /// Whether that stream is open.
+    pub(crate) fn has_open_key(&self, route: &Route, stream_id: &str) -> bool {
+        lock(&self.open_keys).contains(&(route.clone(), stream_id.to_owned()))
+    }
+
+    /// Bring the gauges up to date that follow from the tables.
+    pub(crate) fn refresh_gauges(&self) {
+        let pairs = lock(&self.control).router.pair_count();
+        self.metrics.domain_pairs.set(i64::try_from(pairs).unwrap_or(i64::MAX));
+        self.metrics.queued_bytes.set(i64::try_from(self.queued.bytes()).unwrap_or(i64::MAX));
+        self.metrics.queued_stanzas.set(i64::try_from(self.queued.stanzas()).unwrap_or(i64::MAX));
+    }
+}
+
+impl Control {
+    fn new_lane(&mut self, lane: LaneId) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        self.lanes.insert(lane, Arc::clone(&mailbox));
+        mailbox
+    }
+}

@@ -1,0 +1,125 @@
+//! The two halves of what an XML stream runs over: a QUIC stream, or TCP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::reason::Reason;
+use crate::transport::quic::{self, Code};
+
+/// Octets read at once.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// The receiving half.
+pub(crate) trait Receive: Send {
+    /// Append what arrives to `buffer`; 0: the other end finished.
+    fn read(&mut self, buffer: &mut BytesMut) -> impl Future<Output = Result<usize, Reason>> + Send;
+    /// Read no further; the other end is told, where the transport can.
+    fn stop(&mut self, code: Code);
+}
+
+/// The sending half.
+pub(crate) trait Transmit: Send {
+    /// Write all of `octets`.
+    fn write(&mut self, octets: Bytes) -> impl Future<Output = Result<(), Reason>> + Send;
+    /// Everything was written: finish, and wait until it has arrived, at most `patience`.
+    fn finish(&mut self, patience: Duration) -> impl Future<Output = ()> + Send;
+}
+
+impl Receive for quinn::RecvStream {
+    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Reason> {
+        match self.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => {
+                buffer.extend_from_slice(&chunk.bytes);
+                Ok(chunk.bytes.len())
+            }
+            Ok(None) => Ok(0),
+            Err(error) => Err(read_error(&error)),
+        }
+    }
+
+    fn stop(&mut self, code: Code) {
+        // It fails only if the stream is over already, which is what was wanted.
+        let _over = quinn::RecvStream::stop(self, code.into());
+    }
+}
+
+fn read_error(error: &quinn::ReadError) -> Reason {
+    match error {
+        quinn::ReadError::Reset(code) => of_code(*code),
+        quinn::ReadError::ConnectionLost(lost) => quic::reason(lost),
+        _ => Reason::ConnectionLost,
+    }
+}
+
+fn of_code(code: quinn::VarInt) -> Reason {
+    match code.into_inner() {
+        1 => Reason::ExternalRefused,
+        2 => Reason::UnsupportedFeature,
+        3 => Reason::TooMany,
+        4 => Reason::PolicyViolation,
+        _ => Reason::ConnectionLost,
+    }
+}
+
+impl Transmit for quinn::SendStream {
+    async fn write(&mut self, octets: Bytes) -> Result<(), Reason> {
+        self.write_chunk(octets).await.map_err(|error| match error {
+            quinn::WriteError::Stopped(code) => of_code(code),
+            quinn::WriteError::ConnectionLost(lost) => quic::reason(&lost),
+            _ => Reason::ConnectionLost,
+        })
+    }
+
+    async fn finish(&mut self, patience: Duration) {
+        quic::finish(self, patience).await;
+    }
+}
+
+impl Receive for OwnedReadHalf {
+    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Reason> {
+        // Room is made when octets are there: idle streams hold no buffer.
+        self.readable().await.map_err(|error| of_io(&error))?;
+        buffer.reserve(4096);
+        self.read_buf(buffer).await.map_err(|error| of_io(&error))
+    }
+
+    fn stop(&mut self, _code: Code) {}
+}
+
+impl Transmit for OwnedWriteHalf {
+    async fn write(&mut self, octets: Bytes) -> Result<(), Reason> {
+        self.write_all(&octets).await.map_err(|error| of_io(&error))
+    }
+
+    async fn finish(&mut self, patience: Duration) {
+        // The other end may be gone already.
+        let _shut = tokio::time::timeout(patience, self.shutdown()).await;
+    }
+}
+
+/// What an error of the operating system means for a connection.
+pub(crate) fn of_io(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
+        io::ErrorKind::TimedOut => Reason::ConnectionTimeout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Reason::ConnectionRefused,
+        _ => Reason::ConnectionLost,
+    }
+}
+
+/// Resolve an endpoint with the system's resolver.
+pub(crate) async fn resolve(endpoint: &super::settings::Endpoint) -> Result<Vec<SocketAddr>, Reason> {
+    match endpoint {
+        super::settings::Endpoint::Address(address) => Ok(vec![*address]),
+        super::settings::Endpoint::Name { host, port } => {
+            let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+            let found: Vec<_> = found.map_err(|_| Reason::NameNotResolved)?.collect();
+            if found.is_empty() { Err(Reason::NameNotResolved) } else { Ok(found) }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The local side: our own XMPP servers reach us as an ordinary server-to-server destination, and we deliver to them as an
+//! ordinary peer.
+//!
+//! - [`listener`]: streams that they open; [`authority`]: who of them may speak for which host
+//! - [`deliver`]: streams that we open to them; [`verify`]: the question of dialback
+
+pub(crate) mod authority;
+pub(crate) mod deliver;
+pub(crate) mod listener;
+pub(crate) mod verify;

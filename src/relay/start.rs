@@ -1,0 +1,327 @@
+//! How a relay starts, and how it stops: every socket is bound and every file read before the first task runs.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::hub::{Hub, Parts};
+use super::settings::{Settings, Trust};
+use super::tasks::{Supervisor, Tasks};
+use super::{connector, local, random};
+use crate::identity::config::{Carrier, Tls};
+use crate::identity::master_key::MasterKey;
+use crate::identity::store::CertificateStore;
+use crate::identity::trust::{Anchors, TrustStore};
+use crate::metrics::Metrics;
+use crate::proto::dialback::KeyMaker;
+use crate::proto::hosts::{HostFacts, Hosts};
+use crate::proto::router::{PeerRule, Router};
+use crate::reason::Reason;
+use crate::transport::quic;
+
+/// Label under which the dialback secret is derived from the master key; the mux secret has another one.
+const DIALBACK_KEY_LABEL: &str = "fedmux dialback 1";
+
+/// Why a relay did not start: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(what: impl std::fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}
+
+/// An essential task ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the relay's supervisor ended; see the log above for the reason")]
+pub struct RelayFailure;
+
+/// What a drain did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Lanes that were open when it began.
+    pub lanes: usize,
+    /// Lanes that did not finish in time.
+    pub unfinished: usize,
+    /// Stanzas that found no way out in time.
+    pub discarded: usize,
+}
+
+/// The sockets of a relay, bound.
+#[derive(Debug)]
+pub struct Listeners {
+    quic: Vec<UdpSocket>,
+    s2s: Vec<TcpListener>,
+    admin: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Bind every address of `settings`.
+    ///
+    /// # Errors
+    /// [`StartError`] names the address that could not be bound, and why.
+    pub fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let udp = |address: &SocketAddr| UdpSocket::bind(address).map_err(|error| in_use("remote.quic", *address, &error));
+        let tcp = |key: &'static str| {
+            move |address: &SocketAddr| TcpListener::bind(address).map_err(|error| in_use(key, *address, &error))
+        };
+        Ok(Self {
+            quic: settings.remote_quic.iter().map(udp).collect::<Result<_, _>>()?,
+            s2s: settings.local_s2s.iter().map(tcp("local.s2s")).collect::<Result<_, _>>()?,
+            admin: settings.admin_listen.iter().map(tcp("admin.listen")).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Where peers reach us.
+    #[must_use]
+    pub fn remote_quic(&self) -> Vec<SocketAddr> {
+        self.quic.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Where our own servers reach us.
+    #[must_use]
+    pub fn local_s2s(&self) -> Vec<SocketAddr> {
+        self.s2s.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Where /metrics, /live and /ready are.
+    #[must_use]
+    pub fn admin(&self) -> Vec<SocketAddr> {
+        self.admin.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// The admin sockets, for whoever serves them.
+    pub fn take_admin(&mut self) -> Vec<TcpListener> {
+        std::mem::take(&mut self.admin)
+    }
+}
+
+fn in_use(key: &str, address: SocketAddr, error: &std::io::Error) -> StartError {
+    StartError::new(format_args!("{key}: {address} can't be bound ({error}); stop what listens there, or choose another address"))
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    hub: Arc<Hub>,
+    supervisor: JoinHandle<()>,
+    addresses: Addresses,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Addresses {
+    quic: Vec<SocketAddr>,
+    s2s: Vec<SocketAddr>,
+}
+
+impl Relay {
+    /// Start a relay on bound sockets. Returns when it takes stanzas.
+    ///
+    /// # Errors
+    /// [`StartError`] if certificates, authorities or the key can't be read, or a socket can't be used.
+    pub async fn start(settings: Settings, listeners: Listeners) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new().ok_or_else(|| StartError::new("metrics can't be registered"))?);
+        let (tasks, supervisor) = Supervisor::new(Arc::clone(&metrics));
+        let addresses = Addresses { quic: listeners.remote_quic(), s2s: listeners.local_s2s() };
+        let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, &listeners)?));
+        metrics.hosts.set(i64::try_from(hub.hosts.iter().count()).unwrap_or(i64::MAX));
+        listen(&hub, listeners)?;
+        hub.tasks.spawn(tick(Arc::clone(&hub)));
+        let supervisor = tokio::spawn(supervisor.run());
+        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, hosts = hub.settings.hosts.len(), "relay started");
+        Ok(Self { hub, supervisor, addresses })
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.hub.metrics
+    }
+
+    /// The exposition text of its metrics, brought up to date.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.hub.refresh_gauges();
+        self.hub.metrics.text()
+    }
+
+    /// A handle for the admin endpoints that outlives nothing of the relay.
+    #[must_use]
+    pub fn view(&self) -> RelayView {
+        RelayView(Arc::clone(&self.hub))
+    }
+
+    /// Where peers reach it.
+    #[must_use]
+    pub fn remote_quic(&self) -> &[SocketAddr] {
+        &self.addresses.quic
+    }
+
+    /// Where our own servers reach it.
+    #[must_use]
+    pub fn local_s2s(&self) -> &[SocketAddr] {
+        &self.addresses.s2s
+    }
+
+    /// Resolves if the relay can't go on.
+    pub async fn failed(&mut self) -> RelayFailure {
+        // However the supervisor ended, the relay is over.
+        let _ended = (&mut self.supervisor).await;
+        RelayFailure
+    }
+
+    /// Stop: take nothing new, let lanes finish what is queued, at most `limits.drain`.
+    pub async fn drain(self) -> DrainReport {
+        let hub = &self.hub;
+        hub.start_draining();
+        let lanes = hub.lane_count();
+        hub.close_lanes(Reason::Draining);
+        let until = Instant::now() + hub.limits.drain;
+        loop {
+            let gone = hub.lane_gone.notified();
+            tokio::pin!(gone);
+            gone.as_mut().enable();
+            if hub.lane_count() == 0 || tokio::time::timeout_at(until.into(), gone).await.is_err() {
+                break;
+            }
+        }
+        let unfinished = hub.lane_count();
+        let discarded = hub.discard_everything(Reason::Draining);
+        for endpoint in &hub.endpoints {
+            endpoint.close(quic::Code::Done.into(), b"");
+            // The peers learn it now instead of by a time-out.
+            let _told = tokio::time::timeout(std::time::Duration::from_secs(1), endpoint.wait_idle()).await;
+        }
+        self.supervisor.abort();
+        if discarded > 0 || unfinished > 0 {
+            warn!(lanes, unfinished, discarded, "drained, but not everything found its way");
+        } else {
+            info!(lanes, "drained");
+        }
+        DrainReport { lanes, unfinished, discarded }
+    }
+}
+
+/// What the admin endpoints may see of a relay.
+#[derive(Debug, Clone)]
+pub struct RelayView(Arc<Hub>);
+
+impl RelayView {
+    /// The exposition text of the metrics.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.0.refresh_gauges();
+        self.0.metrics.text()
+    }
+
+    /// Whether the relay takes stanzas.
+    ///
+    /// # Errors
+    /// Why not, a line each.
+    pub fn readiness(&self) -> Result<(), Vec<String>> {
+        if self.0.is_draining() { Err(vec!["draining: the relay is stopping".to_owned()]) } else { Ok(()) }
+    }
+}
+
+fn parts(settings: Settings, metrics: &Arc<Metrics>, tasks: Tasks, listeners: &Listeners) -> Result<Parts, StartError> {
+    let certificates = CertificateStore::load(&settings.identity.certificates).map_err(StartError::new)?;
+    for problem in certificates.problems() {
+        warn!(%problem, "certificate not as it should be");
+    }
+    let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
+    let tls = Tls::new(Arc::new(trust), Carrier::Quic).map_err(StartError::new)?;
+    let key = match &settings.identity.mux_key_file {
+        Some(file) => MasterKey::load_or_create(file),
+        None => MasterKey::random(),
+    };
+    let keys = KeyMaker::new(&key.map_err(StartError::new)?.derive(DIALBACK_KEY_LABEL));
+    let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
+        host.domains.iter().map(move |domain| (domain.clone(), HostFacts { entry, announce: host.announce }))
+    });
+    let hosts = Arc::new(Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone()));
+    let rules = settings.peers.iter().map(|peer| PeerRule { domains: peer.domains.clone() }).collect();
+    Ok(Parts {
+        router: Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), random::seed()),
+        hosts,
+        metrics: Arc::clone(metrics),
+        tls,
+        certificates: Arc::new(certificates),
+        transport: quic::transport_config(&settings.limits),
+        endpoints: endpoints(listeners)?,
+        keys: Arc::new(keys),
+        tasks,
+        settings,
+    })
+}
+
+fn anchors(trust: &Trust) -> Result<Anchors, StartError> {
+    match trust {
+        Trust::System => Anchors::system(),
+        Trust::File(path) => Anchors::from_pem_file(path),
+    }
+    .map_err(|error| StartError::new(format_args!("identity.trust: {error}")))
+}
+
+fn pinned_anchors(settings: &Settings) -> Result<Vec<(Vec<crate::xmpp::domain::DomainPattern>, Anchors)>, StartError> {
+    let pinned = settings.peers.iter().filter_map(|peer| Some((peer, peer.trust.as_ref()?)));
+    pinned
+        .map(|(peer, path)| {
+            let anchors = Anchors::from_pem_file(path);
+            let anchors = anchors.map_err(|error| StartError::new(format_args!("peer.trust: {error}")))?;
+            Ok((peer.domains.clone(), anchors))
+        })
+        .collect()
+}
+
+/// The endpoints of the bound sockets, from which we dial too; without any, one that only dials.
+fn endpoints(listeners: &Listeners) -> Result<Vec<quinn::Endpoint>, StartError> {
+    let make = |socket| quic::endpoint(socket).map_err(|error| StartError::new(format_args!("remote.quic: {error}")));
+    if listeners.quic.is_empty() {
+        let any = ["0.0.0.0:0", "[::]:0"];
+        let sockets: Vec<UdpSocket> = any.iter().filter_map(|address| UdpSocket::bind(address).ok()).collect();
+        return sockets.into_iter().map(make).collect();
+    }
+    let copies = listeners.quic.iter().map(|socket| socket.try_clone().map_err(StartError::new));
+    copies.map(|socket| make(socket?)).collect()
+}
+
+fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
+    let places = Arc::new(Semaphore::new(hub.limits.remote_connections));
+    if !listeners.quic.is_empty() {
+        for endpoint in &hub.endpoints {
+            // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
+            let (tls, _) = hub.tls.server(&hub.certificates);
+            let config = quic::server_config(tls, &hub.transport).map_err(StartError::new)?;
+            quic::listen(endpoint, config);
+            hub.tasks.spawn(connector::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&places)));
+        }
+    }
+    let places = Arc::new(Semaphore::new(hub.limits.local_connections));
+    for socket in listeners.s2s {
+        socket.set_nonblocking(true).map_err(StartError::new)?;
+        let listener = tokio::net::TcpListener::from_std(socket).map_err(StartError::new)?;
+        hub.tasks.spawn(local::listener::accept(Arc::clone(hub), listener, Arc::clone(&places)));
+    }
+    Ok(())
+}
+
+/// Wake the router when its time has come.
+async fn tick(hub: Arc<Hub>) {
+    loop {
+        let retimed = hub.retime.notified();
+        match hub.deadline() {
+            None => retimed.await,
+            Some(at) => {
+                if tokio::time::timeout_at(at.into(), retimed).await.is_err() {
+                    hub.control(|router, now| router.tick(now));
+                }
+            }
+        }
+    }
+}

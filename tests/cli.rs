@@ -1,0 +1,108 @@
+//! The command as people and scripts meet it: exit codes, one line for each error, and what goes to stdout.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, like the tests themselves")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Run `fedmux` in `folder`.
+fn fedmux(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fedmux"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("FEDMUX_LOG")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+/// A folder with a configuration for a.test on free ports, and a certificate for it.
+fn provider() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let made = fedmux(folder.path(), &["certs", "dev", "--out", "certs", "a.test"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let text = "[identity]\ncertificates = \"certs\"\ntrust = \"certs/ca.pem\"\n[remote]\nquic = \"127.0.0.1:0\"\n\
+                [local]\ns2s = \"127.0.0.1:0\"\n[[host]]\ndomain = \"a.test\"\ndeliver = \"127.0.0.2:5269\"\n";
+    std::fs::write(folder.path().join("f.toml"), text).unwrap();
+    folder
+}
+
+#[test]
+fn development_certificates_pass_the_check() {
+    let folder = provider();
+    let checked = fedmux(folder.path(), &["check", "--config", "f.toml"]);
+    assert_eq!(checked.status.code(), Some(0), "{}{}", stdout(&checked), stderr(&checked));
+    assert!(stdout(&checked).ends_with("\nNothing would fail.\n"), "{}", stdout(&checked));
+    assert_eq!(stderr(&checked), "");
+}
+
+#[test]
+fn development_certificates_are_never_overwritten() {
+    let folder = provider();
+    let again = fedmux(folder.path(), &["certs", "dev", "--out", "certs", "a.test"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).starts_with("fedmux: certs/live/a.test: ") && stderr(&again).lines().count() == 1);
+}
+
+#[test]
+fn a_check_that_finds_a_failure_exits_with_1() {
+    let folder = provider();
+    std::fs::remove_dir_all(folder.path().join("certs/live")).unwrap();
+    let checked = fedmux(folder.path(), &["check", "--config", "f.toml", "--json"]);
+    assert_eq!(checked.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_str(stdout(&checked)).unwrap();
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["findings"][0]["subject"], "a.test");
+}
+
+#[test]
+fn a_wrong_configuration_exits_with_2_and_a_line_for_each_mistake() {
+    let folder = provider();
+    let path = folder.path().join("f.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}colour = 1\n[limits]\nlanes = 0\n")).unwrap();
+    for command in ["run", "check"] {
+        let output = fedmux(folder.path(), &[command, "--config", "f.toml"]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let lines: Vec<_> = stderr(&output).lines().collect();
+        assert!(lines[0].starts_with("fedmux: host.colour is not a known key: f.toml:11: "), "{lines:?}");
+        assert!(lines[1].starts_with("fedmux: limits.lanes is 0: f.toml:13: "), "{lines:?}");
+        assert_eq!((lines.len(), stdout(&output)), (2, ""));
+    }
+}
+
+#[test]
+fn bad_usage_exits_with_2_and_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in
+        [&["fly"][..], &["run", "--fast"], &["certs", "dev", "a.test"], &["run", "--log-level", "a=b"], &[]]
+    {
+        let output = fedmux(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).starts_with("fedmux: "), "{arguments:?}: {}", stderr(&output));
+        assert_eq!((stderr(&output).lines().count(), stdout(&output)), (1, ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, expected) in [
+        (&["--help"][..], "Usage: fedmux"),
+        (&["run", "-h"], "Usage: fedmux run"),
+        (&["--version"], "fedmux "),
+    ] {
+        let output = fedmux(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(stdout(&output).contains(expected) && stderr(&output).is_empty(), "{arguments:?}");
+    }
+}

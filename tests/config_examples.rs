@@ -1,0 +1,137 @@
+//! The example configurations parse, the reference shows the defaults that the code has, and a key that isn't known is
+//! refused wherever it stands.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, like the tests themselves")]
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fedmux::config;
+use fedmux::proto::limits::Limits;
+
+/// Keys of the reference whose commented value is an example: left out, they are off or have no value.
+const EXAMPLES: [&str; 7] =
+    ["include", "mux_key_file", "quic", "s2s", "listen", "sources", "trust = \"b.pem\""];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+/// All TOML files below `config/`.
+fn examples() -> Vec<PathBuf> {
+    let mut folders = vec![root()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for item in fs::read_dir(folder).unwrap() {
+            let path = item.unwrap().path();
+            match path.extension() {
+                None if path.is_dir() => folders.push(path),
+                Some(extension) if extension == "toml" => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn reference() -> String {
+    fs::read_to_string(root().join("fedmux.toml")).unwrap()
+}
+
+/// The commented keys of the reference: line number from 0, and the line without its mark.
+fn commented(text: &str) -> Vec<(usize, String)> {
+    let keys = text.lines().enumerate().filter(|(_, line)| line.starts_with('#') && !line.starts_with("##"));
+    keys.map(|(number, line)| (number, line[1..].to_owned())).collect()
+}
+
+/// The reference with one line replaced.
+fn with_line(text: &str, number: usize, line: &str) -> String {
+    let lines = text.lines().enumerate().map(|(n, old)| if n == number { line } else { old });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn every_example_parses() {
+    let examples = examples();
+    assert!(examples.len() >= 3, "config/ should hold the reference and the two providers: {examples:?}");
+    for path in examples {
+        config::load(&path).unwrap_or_else(|errors| panic!("{} must parse:\n{errors}", path.display()));
+    }
+}
+
+#[test]
+fn an_unknown_key_in_any_table_of_any_example_is_refused_with_its_line() {
+    for path in examples() {
+        let text = fs::read_to_string(&path).unwrap();
+        let headers = text.lines().enumerate().filter(|(_, line)| line.starts_with('['));
+        // Behind each header, and on the first line, which is the top of the file.
+        for number in std::iter::once(0).chain(headers.map(|(number, _)| number + 1)) {
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.insert(number, "zzz_unheard_of = 1");
+            let errors = config::parse(&path, &lines.join("\n")).expect_err("an unknown key");
+            let found: Vec<_> = errors.iter().map(|error| (error.line(), error.file())).collect();
+            assert_eq!(found, [(Some(number + 1), path.as_path())], "{errors}");
+            let error = errors.to_string();
+            assert!(error.contains("zzz_unheard_of is not a known key"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn each_key_of_the_reference_can_be_uncommented_and_shows_the_default() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("hosts.d")).unwrap();
+    let path = folder.path().join("fedmux.toml");
+    // `sources` only makes sense beside local_auth = "trusted".
+    let trusted = |text: String| text.replace("#local_auth = \"dialback\"", "local_auth = \"trusted\"");
+    let text = reference();
+    let defaults = format!("{:?}", config::parse(&path, &text).unwrap());
+    let keys = commented(&text);
+    assert!(keys.len() > 40, "the reference shows {} commented keys only", keys.len());
+    for (number, line) in keys {
+        let uncommented = with_line(&text, number, &line);
+        let uncommented = if line.starts_with("sources") { trusted(uncommented) } else { uncommented };
+        let settings = config::parse(&path, &uncommented)
+            .unwrap_or_else(|errors| panic!("config/fedmux.toml:{}: {line}\n{errors}", number + 1));
+        if !EXAMPLES.iter().any(|example| line.starts_with(example)) {
+            assert_eq!(
+                format!("{settings:?}"),
+                defaults,
+                "config/fedmux.toml:{}: `{line}` is not the default of the code",
+                number + 1
+            );
+        }
+    }
+}
+
+/// The names of the fields of [`Limits`], from its Debug form: `Limits { stanza_bytes: 524288, ... }`.
+fn limits() -> Vec<String> {
+    let debug = format!("{:?}", Limits::default());
+    let fields = debug.trim_start_matches("Limits { ").trim_end_matches(" }").split(", ");
+    fields.map(|field| field.split(':').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_limit_can_be_configured() {
+    for name in limits() {
+        let text = reference().replace("\n[limits]\n", &format!("\n[limits]\n{name} = []\n"));
+        let error = config::parse(Path::new("f.toml"), &text).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("limits.{name} is an array")),
+            "limits.{name} is in the code and not in [limits]: a bound that can't be raised stops somebody one day\n{error}"
+        );
+    }
+}
+
+#[test]
+fn every_limit_stands_in_the_reference() {
+    let text = reference();
+    let documented = text.split("[limits]").nth(1).expect("the reference has a [limits] table");
+    for name in limits() {
+        assert!(
+            documented.lines().any(|line| line.starts_with(&format!("#{name} = "))),
+            "limits.{name} is missing in config/fedmux.toml: a bound that nobody can find is a bound that nobody can \
+             raise; add it with its default and what it bounds"
+        );
+    }
+}
