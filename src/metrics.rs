@@ -140,9 +140,21 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Option<Self> {
         let make = Maker(Registry::new());
-        let accepted = make.counters("stanzas_accepted_total", "Stanzas that passed our checks, by the side they came from.", &["side"])?;
-        let delivered = make.counters("stanzas_delivered_total", "Stanzas handed to the next hop, by the side they went to.", &["side"])?;
-        let bytes = make.counters("stanza_bytes_total", "Octets of accepted stanzas, by the side they came from.", &["side"])?;
+        let accepted = make.counters(
+            "stanzas_accepted_total",
+            "Stanzas that passed our checks, by the side they came from.",
+            &["side"],
+        )?;
+        let delivered = make.counters(
+            "stanzas_delivered_total",
+            "Stanzas handed to the next hop, by the side they went to.",
+            &["side"],
+        )?;
+        let bytes = make.counters(
+            "stanza_bytes_total",
+            "Octets of accepted stanzas, by the side they came from.",
+            &["side"],
+        )?;
         let side = |side| SideCounters {
             accepted: accepted.with_label_values(&[side_word(side)]),
             bytes: bytes.with_label_values(&[side_word(side)]),
@@ -152,23 +164,61 @@ impl Metrics {
         let info = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Some(Self {
-            connections: make.gauges("connections", "Connections with peers.", &["transport", "direction"])?,
-            connections_opened: make.counters("connections_opened_total", "Connections with peers since the start.", &["transport", "direction"])?,
+            connections: make.gauges(
+                "connections",
+                "Connections with peers.",
+                &["transport", "direction"],
+            )?,
+            connections_opened: make.counters(
+                "connections_opened_total",
+                "Connections with peers since the start.",
+                &["transport", "direction"],
+            )?,
             sessions: make.gauge("sessions", "Connections whose peer is authenticated.")?,
             lanes: make.gauge("lanes", "XML streams open in sessions.")?,
-            quic_streams_opened: make.counters("quic_streams_opened_total", "QUIC streams opened for lanes since the start.", &["direction"])?,
-            local_streams: make.gauges("local_streams", "XML streams with our own servers.", &["direction"])?,
-            domain_pairs: make.gauge("domain_pairs", "Domain pairs that are placed on a lane or a local stream.")?,
-            proofs: make.counters("proofs_total", "Domains proven or refused, by the kind of proof.", &["proof", "result"])?,
-            bounced: make.counters("stanzas_bounced_total", "Stanzas answered with an error, by reason.", &["reason"])?,
-            discarded: make.counters("stanzas_discarded_total", "Stanzas dropped because they may not be answered, by reason.", &["reason"])?,
+            quic_streams_opened: make.counters(
+                "quic_streams_opened_total",
+                "QUIC streams opened for lanes since the start.",
+                &["direction"],
+            )?,
+            local_streams: make.gauges(
+                "local_streams",
+                "XML streams with our own servers.",
+                &["direction"],
+            )?,
+            domain_pairs: make
+                .gauge("domain_pairs", "Domain pairs that are placed on a lane or a local stream.")?,
+            proofs: make.counters(
+                "proofs_total",
+                "Domains proven or refused, by the kind of proof.",
+                &["proof", "result"],
+            )?,
+            bounced: make.counters(
+                "stanzas_bounced_total",
+                "Stanzas answered with an error, by reason.",
+                &["reason"],
+            )?,
+            discarded: make.counters(
+                "stanzas_discarded_total",
+                "Stanzas dropped because they may not be answered, by reason.",
+                &["reason"],
+            )?,
             queued_bytes: make.gauge("queued_bytes", "Octets of stanzas that wait for their next hop.")?,
             queued_stanzas: make.gauge("queued_stanzas", "Stanzas that wait for their next hop.")?,
-            refusals: make.counters("refusals_total", "Connections and streams refused or ended for a violation, by side and reason.", &["side", "reason"])?,
-            dial_failures: make.counters("dial_failures_total", "Attempts to reach a next hop that failed, by side and reason.", &["side", "reason"])?,
+            refusals: make.counters(
+                "refusals_total",
+                "Connections and streams refused or ended for a violation, by side and reason.",
+                &["side", "reason"],
+            )?,
+            dial_failures: make.counters(
+                "dial_failures_total",
+                "Attempts to reach a next hop that failed, by side and reason.",
+                &["side", "reason"],
+            )?,
             limit_hits: make.counters("limit_hits_total", "How often a limit was hit.", &["limit"])?,
             hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
-            tasks_failed: make.counter("tasks_failed_total", "Tasks that ended by a panic: always a defect.")?,
+            tasks_failed: make
+                .counter("tasks_failed_total", "Tasks that ended by a panic: always a defect.")?,
             data,
             registry: make.0,
         })

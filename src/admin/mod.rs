@@ -13,6 +13,8 @@ mod respond;
 mod tests;
 
 use std::sync::Arc;
+
+use crate::relay::start::RelayView;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -52,6 +54,16 @@ pub trait AdminView: Send + Sync {
     /// # Errors
     /// Why not: one line for each reason, without the name of a tenant.
     fn readiness(&self) -> Result<(), Vec<String>>;
+}
+
+impl AdminView for RelayView {
+    fn metrics_text(&self) -> String {
+        Self::metrics_text(self)
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        Self::readiness(self)
+    }
 }
 
 /// Serve `view` at `listener`, for as long as the future is polled. Dropping it ends its connections too.

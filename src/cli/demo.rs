@@ -51,7 +51,9 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
     })?;
-    runtime.block_on(demo::run(options)).map_err(|error| {
+    let ended = runtime.block_on(demo::run(options));
+    runtime.shutdown_background();
+    ended.map_err(|error| {
         let usage = error.is_usage();
         if usage { Failure::usage(error, "fedmux demo", "see fedmux demo --help") } else { Failure::failed_as(error) }
     })

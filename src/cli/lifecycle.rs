@@ -1,14 +1,7 @@
 //! From started to stopped: the first signal drains, a second one ends at once, and a part that fails ends it too.
 
-use std::sync::Arc;
-
-use crate::admin::AdminView;
-
 /// What runs until it is told to stop.
 pub(super) trait Service {
-    /// What the admin listener shows, also while draining.
-    fn view(&self) -> Arc<dyn AdminView>;
-
     /// Resolves if a part without which it can't work has ended, and says which and why.
     fn failed(&self) -> impl Future<Output = String>;
 
@@ -49,25 +42,12 @@ mod tests {
 
     use super::*;
 
-    struct Nothing;
-    impl AdminView for Nothing {
-        fn metrics_text(&self) -> String {
-            String::new()
-        }
-        fn readiness(&self) -> Result<(), Vec<String>> {
-            Ok(())
-        }
-    }
-
     /// Drains when it is told that it is done.
     struct StandIn {
         failure: Option<&'static str>,
         drained: oneshot::Receiver<()>,
     }
     impl Service for StandIn {
-        fn view(&self) -> Arc<dyn AdminView> {
-            Arc::new(Nothing)
-        }
         async fn failed(&self) -> String {
             match self.failure {
                 Some(failure) => failure.to_owned(),

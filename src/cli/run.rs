@@ -1,7 +1,7 @@
 //! `fedmux run`: the relay.
 
-use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
@@ -10,6 +10,7 @@ use super::lifecycle::{self, Ended, Service};
 use super::signals::Signals;
 use super::{ConfigArgument, logging};
 use crate::relay::settings::Settings;
+use crate::relay::{Listeners, Relay};
 use crate::{admin, config};
 
 /// Run the relay.
@@ -39,11 +40,13 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let mut signals = Signals::watch()?;
-    let admin_listeners = bind_admin(&settings.admin_listen)?;
-    let relay = start(settings).await?;
+    let mut listeners = Listeners::bind(&settings).map_err(Failure::failed_as)?;
+    let admin_listeners = listeners.take_admin();
+    let relay = Relay::start(settings, listeners).await.map_err(Failure::failed_as)?;
     let mut admin_tasks = JoinSet::new();
     for listener in admin_listeners {
-        admin_tasks.spawn(admin::serve(listener, relay.view()));
+        let listener = asynchronous(listener)?;
+        admin_tasks.spawn(admin::serve(listener, Arc::new(relay.view())));
     }
     // The admin tasks only end by being dropped here, so that a draining relay can still be watched.
     match lifecycle::run(relay, async || signals.stop().await).await {
@@ -60,48 +63,20 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     }
 }
 
-fn bind_admin(addresses: &[SocketAddr]) -> Result<Vec<tokio::net::TcpListener>, Failure> {
-    let bind = |address: &SocketAddr| {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tracing::info!(address = %listener.local_addr()?, "admin listener");
-        Ok(listener)
+fn asynchronous(listener: std::net::TcpListener) -> Result<tokio::net::TcpListener, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::failed(error, "admin.listen", "the system can't watch the socket; look at its limits")
     };
-    addresses
-        .iter()
-        .map(|address| {
-            bind(address).map_err(|error: std::io::Error| {
-                Failure::failed(
-                    error,
-                    format!("admin.listen {address}"),
-                    "free the address, or choose another",
-                )
-            })
-        })
-        .collect()
+    listener.set_nonblocking(true).map_err(failed)?;
+    tokio::net::TcpListener::from_std(listener).map_err(failed)
 }
 
-/// Start the relay: everything is read and bound before the first peer can reach us.
-#[expect(clippy::unused_async, reason = "the relay joins here when its branch is merged")]
-async fn start(settings: Settings) -> Result<NoRelay, Failure> {
-    let hosts = format!("{} hosts", settings.hosts.len());
-    Err(Failure::failed("this build has no relay", hosts, "merge the relay's branch"))
-}
-
-/// Stands where the relay will.
-enum NoRelay {}
-
-impl Service for NoRelay {
-    fn view(&self) -> std::sync::Arc<dyn admin::AdminView> {
-        match *self {}
-    }
-
+impl Service for Relay {
     async fn failed(&self) -> String {
-        match *self {}
+        Relay::failed(self).await.to_string()
     }
 
     async fn drain(self) -> String {
-        match self {}
+        Relay::drain(self).await.to_string()
     }
 }

@@ -25,6 +25,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// A path from whoever sends to [`Path::address`] to the target, and back. Ends when dropped.
 pub(super) struct Path {
     address: SocketAddr,
+    far_address: SocketAddr,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -67,7 +68,12 @@ impl Path {
         let back = Arc::new(UdpSocket::bind(("127.0.0.1", 0))?);
         back.connect(target)?;
         let shared = Arc::new(Shared::default());
-        let mut path = Self { address: front.local_addr()?, shared, threads: Vec::new() };
+        let mut path = Self {
+            address: front.local_addr()?,
+            far_address: back.local_addr()?,
+            shared,
+            threads: Vec::new(),
+        };
         path.join(&front, &back, one_way, Rng::new(seed), |socket, bytes, _| socket.send(bytes))?;
         // A seed of its own for the way back, or both ways would lose the same datagrams of their sequence.
         path.join(&back, &front, one_way, Rng::new(!seed), |socket, bytes, shared| {
@@ -104,6 +110,11 @@ impl Path {
     /// Where the dialling side sends its datagrams.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the target sees the dialling side.
+    pub(super) fn far_address(&self) -> SocketAddr {
+        self.far_address
     }
 
     /// From now on lose each datagram with this probability (0 to 1).

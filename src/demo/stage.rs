@@ -12,13 +12,12 @@ use super::certificates::Certificates;
 use super::endpoint::Endpoint;
 use super::flow::Flows;
 use super::path::{Counts, Path};
-use crate::admin::{self, AdminView};
+use crate::admin;
 use crate::metrics::Opened;
 use crate::proto::limits::Limits;
 use crate::relay::settings::{
     Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
 };
-use crate::relay::start::RelayView;
 use crate::relay::{Listeners, Relay};
 use crate::xmpp::domain::{Domain, DomainPattern};
 
@@ -101,7 +100,9 @@ impl Stage {
         };
         let towards_b = path.as_ref().map_or(quic_b, Path::address);
         a.peers.iter_mut().for_each(|peer| peer.address = Address::Address(towards_b));
-        b.peers.iter_mut().for_each(|peer| peer.address = Address::Address(quic_a));
+        // A peer is who comes from its configured address: for B that is the far end of the path.
+        let towards_a = path.as_ref().map_or(quic_a, Path::far_address);
+        b.peers.iter_mut().for_each(|peer| peer.address = Address::Address(towards_a));
         let addresses = [listeners_a.admin(), listeners_b.admin()].concat();
         let sockets = [listeners_a.take_admin(), listeners_b.take_admin()];
         let local_a = first(&listeners_a.local_s2s())?;
@@ -117,7 +118,7 @@ impl Stage {
                     .map_err(|error| DemoError::Io("the metrics' listener", error))?;
                 let listener = TcpListener::from_std(socket)
                     .map_err(|error| DemoError::Io("the metrics' listener", error))?;
-                pages.spawn(admin::serve(listener, Arc::new(Shown(relay.view()))));
+                pages.spawn(admin::serve(listener, Arc::new(relay.view())));
             }
         }
         let endpoints =
@@ -174,19 +175,6 @@ async fn listen() -> Result<(TcpListener, SocketAddr), DemoError> {
 
 fn first(addresses: &[SocketAddr]) -> Result<SocketAddr, DemoError> {
     addresses.first().copied().ok_or(DemoError::NoListener)
-}
-
-/// A relay as its metrics page shows it.
-struct Shown(RelayView);
-
-impl AdminView for Shown {
-    fn metrics_text(&self) -> String {
-        self.0.metrics_text()
-    }
-
-    fn readiness(&self) -> Result<(), Vec<String>> {
-        self.0.readiness()
-    }
 }
 
 /// A relay with these hosts, whose server listens at `deliver`, and one peer with the other side's. The peer's address

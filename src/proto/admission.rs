@@ -88,7 +88,13 @@ pub enum Direction {
 /// - [`Reason::HostUnknown`]: to a host of ours that we didn't prove on this session.
 /// - [`Reason::WrongPair`]: a lane carries its own pair only.
 /// - [`Reason::PolicyDenied`]: the operator doesn't want it.
-pub fn admit(scope: &Scope, hosts: &Hosts, direction: Direction, from: &Domain, to: &Domain) -> Result<(), Reason> {
+pub fn admit(
+    scope: &Scope,
+    hosts: &Hosts,
+    direction: Direction,
+    from: &Domain,
+    to: &Domain,
+) -> Result<(), Reason> {
     // `theirs` is the domain that the other end answers for, `ours` the one that we answer for.
     let (theirs, ours) = match direction {
         Direction::Inbound => (from, to),
@@ -186,7 +192,11 @@ mod tests {
         let inbound = |from, to| check(&remote(), Direction::Inbound, from, to);
         assert_eq!(inbound("b3.test", "a1.test"), Err(Reason::InvalidFrom));
         assert_eq!(inbound("x.rooms.b1.test", "a1.test"), Err(Reason::InvalidFrom));
-        assert_eq!(inbound("a1.test", "a2.test"), Err(Reason::InvalidFrom), "a certificate that names a host of ours");
+        assert_eq!(
+            inbound("a1.test", "a2.test"),
+            Err(Reason::InvalidFrom),
+            "a certificate that names a host of ours"
+        );
         assert_eq!(inbound("bad.test", "a1.test"), Err(Reason::PolicyDenied));
     }
 
@@ -209,9 +219,18 @@ mod tests {
 
     #[test]
     fn a_local_stream_proves_hosts_of_ours_alone() {
-        let local = Scope { side: Side::Local, theirs: Proven::only(domain("a1.test")), ours: Proven::Any, pair: None };
+        let local = Scope {
+            side: Side::Local,
+            theirs: Proven::only(domain("a1.test")),
+            ours: Proven::Any,
+            pair: None,
+        };
         assert_eq!(check(&local, Direction::Inbound, "a1.test", "b1.test"), Ok(()));
-        assert_eq!(check(&local, Direction::Inbound, "a1.test", "a2.test"), Ok(()), "between two hosts of ours");
+        assert_eq!(
+            check(&local, Direction::Inbound, "a1.test", "a2.test"),
+            Ok(()),
+            "between two hosts of ours"
+        );
         assert_eq!(check(&local, Direction::Inbound, "a2.test", "b1.test"), Err(Reason::InvalidFrom));
         assert_eq!(check(&local, Direction::Inbound, "b1.test", "a1.test"), Err(Reason::InvalidFrom));
         assert_eq!(check(&local, Direction::Inbound, "a1.test", "bad.test"), Err(Reason::PolicyDenied));

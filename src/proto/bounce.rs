@@ -13,7 +13,14 @@ use crate::xmpp::stanza::{Head, StanzaKind};
 /// Write the error that answers a stanza to its sender; `false`: it may not be answered.
 ///
 /// `by` is the host of ours that says so. The payload is left out: it may be large, and the sender has it.
-pub fn write(out: &mut String, kind: StanzaKind, head: Head, stanza: &[u8], reason: Reason, by: &Domain) -> bool {
+pub fn write(
+    out: &mut String,
+    kind: StanzaKind,
+    head: Head,
+    stanza: &[u8],
+    reason: Reason,
+    by: &Domain,
+) -> bool {
     let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else { return false };
     if !may_answer(kind, head.type_(stanza).as_deref()) {
         return false;
@@ -81,7 +88,9 @@ mod tests {
 
     #[test]
     fn an_error_swaps_the_addresses_keeps_the_id_and_names_the_reason() {
-        let error = bounced(b"<iq type='get' id='&lt;1' from='u&apos;@a.test/r' to='b.test'><q xmlns='x'/></iq>").unwrap();
+        let error =
+            bounced(b"<iq type='get' id='&lt;1' from='u&apos;@a.test/r' to='b.test'><q xmlns='x'/></iq>")
+                .unwrap();
         assert_eq!(error.attribute("from"), Some("b.test"));
         assert_eq!(error.attribute("to"), Some("u'@a.test/r"));
         assert_eq!(error.attribute("id"), Some("<1"));

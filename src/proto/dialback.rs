@@ -98,7 +98,10 @@ impl Dialback {
             return Ok(None);
         }
         let domain = |name| {
-            element.attribute(name).and_then(|text| Domain::parse(text).ok()).ok_or(Reason::ImproperAddressing)
+            element
+                .attribute(name)
+                .and_then(|text| Domain::parse(text).ok())
+                .ok_or(Reason::ImproperAddressing)
         };
         let theirs = Route::new(domain("from")?, domain("to")?);
         let valid = element.attribute("type").map(|kind| kind == "valid");
@@ -106,12 +109,18 @@ impl Dialback {
         let key = || {
             let text = element.text();
             let key = text.trim();
-            if key.is_empty() || key.len() > KEY_BYTES_MAX { Err(Reason::BadFormat) } else { Ok(key.to_owned()) }
+            if key.is_empty() || key.len() > KEY_BYTES_MAX {
+                Err(Reason::BadFormat)
+            } else {
+                Ok(key.to_owned())
+            }
         };
         Ok(Some(match (element.name(), valid) {
             ("result", None) => Self::Request { route: theirs, key: key()? },
             ("result", Some(valid)) => Self::Result { route: theirs.reversed(), valid },
-            ("verify", None) => Self::Verify { route: theirs.reversed(), stream_id: stream_id()?, key: key()? },
+            ("verify", None) => {
+                Self::Verify { route: theirs.reversed(), stream_id: stream_id()?, key: key()? }
+            }
             ("verify", Some(valid)) => Self::Verified { route: theirs, stream_id: stream_id()?, valid },
             _ => return Err(Reason::UnsupportedStanzaType),
         }))

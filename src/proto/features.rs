@@ -4,8 +4,8 @@
 
 use super::mux;
 use crate::reason::Reason;
-use crate::xmpp::element::Element;
 use crate::xmpp::domain::Domain;
+use crate::xmpp::element::Element;
 use crate::xmpp::namespace as ns;
 
 /// What stands in `<stream:features/>`.
@@ -37,7 +37,8 @@ impl Features {
         let mechanisms = element.child("mechanisms", ns::SASL);
         Ok(Self {
             external: mechanisms.is_some_and(|list| {
-                list.children().any(|child| child.is("mechanism", ns::SASL) && child.text().trim() == "EXTERNAL")
+                list.children()
+                    .any(|child| child.is("mechanism", ns::SASL) && child.text().trim() == "EXTERNAL")
             }),
             dialback: element.child("dialback", ns::DIALBACK_FEATURE).is_some(),
             bidi: element.child("bidi", ns::BIDI_FEATURE).is_some(),

@@ -130,7 +130,9 @@ impl Queue {
     /// Put runs back at the head, in the order in which they were taken: the lane that took them can't have passed
     /// them on.
     pub fn put_back(&mut self, runs: &[Run]) {
-        let mut octets = BytesMut::with_capacity(self.octets.len() + runs.iter().map(|run| run.octets.len()).sum::<usize>());
+        let mut octets = BytesMut::with_capacity(
+            self.octets.len() + runs.iter().map(|run| run.octets.len()).sum::<usize>(),
+        );
         let mut marks = VecDeque::new();
         for run in runs {
             octets.extend_from_slice(&run.octets);
@@ -220,7 +222,10 @@ mod tests {
         let (mut queue, now) = (Queue::new(100), Instant::now());
         queue.push(b"mim", &[mark(1, false), mark(1, true), mark(1, false)], now).unwrap();
         assert_eq!(queue.expire(HOLD, now), (vec![], Some(now + HOLD.iq)));
-        assert_eq!(queue.expire(HOLD, now + HOLD.iq), (vec![Bytes::from_static(b"i")], Some(now + HOLD.other)));
+        assert_eq!(
+            queue.expire(HOLD, now + HOLD.iq),
+            (vec![Bytes::from_static(b"i")], Some(now + HOLD.other))
+        );
         assert_eq!(queue.stanzas(), 2);
         let (expired, next) = queue.expire(HOLD, now + HOLD.other);
         assert_eq!((expired.len(), next), (2, None));

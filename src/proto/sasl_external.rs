@@ -68,7 +68,8 @@ mod tests {
     use super::*;
 
     fn judge(text: &str) -> Result<(), Reason> {
-        let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>{text}</auth>");
+        let auth =
+            format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>{text}</auth>");
         judge_auth(&Element::parse(auth.as_bytes()).unwrap(), &Domain::parse("a1.test").unwrap())
     }
 

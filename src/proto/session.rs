@@ -144,7 +144,9 @@ impl Session {
         let Facts { hosts, ours, announce_all, .. } = &self.facts;
         let mut list: Vec<Domain> = hosts
             .iter()
-            .filter(|(domain, facts)| *announce_all || facts.announce || ours.listed().any(|name| name == *domain))
+            .filter(|(domain, facts)| {
+                *announce_all || facts.announce || ours.listed().any(|name| name == *domain)
+            })
             .map(|(domain, _)| domain.clone())
             .collect();
         list.sort_unstable();
@@ -174,7 +176,13 @@ pub struct StreamAuthority<'a> {
 impl Authority for StreamAuthority<'_> {
     fn offers(&self, route: &Route) -> Result<Offers, Reason> {
         let session = self.session;
-        admit(&session.certificate_scope(), &session.facts.hosts, Direction::Inbound, &route.from, &route.to)?;
+        admit(
+            &session.certificate_scope(),
+            &session.facts.hosts,
+            Direction::Inbound,
+            &route.from,
+            &route.to,
+        )?;
         Ok(Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true })
     }
 
@@ -216,7 +224,11 @@ mod tests {
             })
         };
         let facts = |announce| HostFacts { entry: 0, announce };
-        let hosts = [(domain("a.test"), facts(false)), (domain("x.test"), facts(true)), (domain("y.test"), facts(false))];
+        let hosts = [
+            (domain("a.test"), facts(false)),
+            (domain("x.test"), facts(true)),
+            (domain("y.test"), facts(false)),
+        ];
         Session::new(Facts {
             hosts: Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], Vec::new())),
             theirs: names(&["b.test", "a.test"]),
@@ -233,7 +245,8 @@ mod tests {
         session.learn(Learned::default());
         let scope = session.scope(&route("b.test", "a.test"), false);
         let hosts = &session.facts.hosts;
-        let inbound = |from: &str, to: &str| admit(&scope, hosts, Direction::Inbound, &domain(from), &domain(to));
+        let inbound =
+            |from: &str, to: &str| admit(&scope, hosts, Direction::Inbound, &domain(from), &domain(to));
         assert_eq!(inbound("b.test", "a.test"), Ok(()));
         assert_eq!(inbound("rooms.b.test", "a.test"), Err(Reason::InvalidFrom));
         assert!(!session.may_open(), "a peer without mux takes no streams from the end that it dialled");
@@ -253,7 +266,9 @@ mod tests {
     #[test]
     fn a_stream_is_offered_external_only_for_what_the_certificate_proves() {
         let session = session(false);
-        let offers = |from: &str, to: &str| StreamAuthority { session: &session, first: false }.offers(&route(from, to));
+        let offers = |from: &str, to: &str| {
+            StreamAuthority { session: &session, first: false }.offers(&route(from, to))
+        };
         assert!(offers("b.test", "a.test").unwrap().external);
         assert_eq!(offers("c.test", "a.test"), Err(Reason::InvalidFrom));
         assert_eq!(offers("a.test", "a.test"), Err(Reason::InvalidFrom));

@@ -178,7 +178,8 @@ impl Carry {
                     }
                 }
                 Pushed::Full => {
-                    let until = *self.patience.get_or_insert_with(|| Instant::now() + self.hub.limits.read_pause);
+                    let until =
+                        *self.patience.get_or_insert_with(|| Instant::now() + self.hub.limits.read_pause);
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
                         self.hub.metrics.limit_hit("pair_queue_bytes");
                         return self.hub.bounce_run(&outlet.route, run, marks, Reason::QueueFull);

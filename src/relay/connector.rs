@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
@@ -35,7 +35,8 @@ pub(crate) fn dial(
     route: Route,
     mailbox: Arc<Mailbox>,
 ) {
-    let dialling = DialGuard { hub: Arc::clone(hub), session, lane, failed: Some(Reason::InternalServerError) };
+    let dialling =
+        DialGuard { hub: Arc::clone(hub), session, lane, failed: Some(Reason::InternalServerError) };
     hub.tasks.spawn(dialled(dialling, peer, route, mailbox));
 }
 
@@ -67,7 +68,8 @@ async fn dialled(mut guard: DialGuard, peer: PeerId, route: Route, mailbox: Arc<
             super::session::run(hub, session, Some(opening)).await;
         }
         Err(reason) => {
-            let address = hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
+            let address =
+                hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
             warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
             guard.failed = Some(reason);
         }
@@ -75,7 +77,12 @@ async fn dialled(mut guard: DialGuard, peer: PeerId, route: Route, mailbox: Arc<
 }
 
 /// Connect to `peer` and verify that its certificate covers `route.to`.
-async fn connect(hub: &Arc<Hub>, peer: PeerId, id: SessionId, route: &Route) -> Result<Arc<SessionShared>, Reason> {
+async fn connect(
+    hub: &Arc<Hub>,
+    peer: PeerId,
+    id: SessionId,
+    route: &Route,
+) -> Result<Arc<SessionShared>, Reason> {
     let config = hub.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
     let certificate = hub.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
     let addresses = resolve(&config.address).await?;
@@ -83,9 +90,10 @@ async fn connect(hub: &Arc<Hub>, peer: PeerId, id: SessionId, route: &Route) -> 
     for address in addresses {
         let (tls, verdict) = hub.tls.client(&certificate, &route.to);
         let client = quic::client_config(tls, &hub.transport)?;
-        let found = hub.endpoints.iter().find_map(|endpoint| {
-            Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, address)?))
-        });
+        let found = hub
+            .endpoints
+            .iter()
+            .find_map(|endpoint| Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, address)?)));
         let Some((endpoint, reachable)) = found else { continue };
         let connecting = endpoint
             .connect_with(client, reachable, &route.to.to_ascii())
@@ -153,7 +161,8 @@ async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) 
     let mut found = Vec::new();
     for (index, peer) in hub.settings.peers.iter().enumerate() {
         let concerned = names.is_none_or(|names| {
-            !names.wildcard.is_empty() || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
+            !names.wildcard.is_empty()
+                || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
         });
         let leads_here = match &peer.address {
             Endpoint::Address(configured) => quic::canonical(*configured) == address,

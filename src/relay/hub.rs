@@ -180,7 +180,9 @@ impl Hub {
                 }
             }
             Action::Expire { route, reason } => {
-                let Some(outlet) = self.known_outlet(&route) else { return control.router.rearm(&route, None) };
+                let Some(outlet) = self.known_outlet(&route) else {
+                    return control.router.rearm(&route, None);
+                };
                 let hold = Hold { iq: self.limits.hold_iq, other: self.limits.hold };
                 let (expired, next) = outlet.expire(hold, now);
                 control.router.rearm(&route, next);
@@ -231,7 +233,8 @@ impl Hub {
             self.metrics.limit_hit("pairs");
             return Err(Reason::TooMany);
         }
-        let outlet = Arc::new(Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued)));
+        let outlet =
+            Arc::new(Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued)));
         outlets.insert(route.clone(), Arc::clone(&outlet));
         Ok(outlet)
     }
@@ -260,7 +263,14 @@ impl Hub {
         self.control(|_, _| ());
     }
 
-    fn bounce(self: &Arc<Self>, control: &mut Control, route: &Route, stanzas: &[Bytes], reason: Reason, now: Instant) {
+    fn bounce(
+        self: &Arc<Self>,
+        control: &mut Control,
+        route: &Route,
+        stanzas: &[Bytes],
+        reason: Reason,
+        now: Instant,
+    ) {
         if stanzas.is_empty() {
             return;
         }
@@ -279,7 +289,13 @@ impl Hub {
         }
     }
 
-    fn push_answer(self: &Arc<Self>, control: &mut Control, back: &Route, error: &[u8], now: Instant) -> bool {
+    fn push_answer(
+        self: &Arc<Self>,
+        control: &mut Control,
+        back: &Route,
+        error: &[u8],
+        now: Instant,
+    ) -> bool {
         loop {
             let Ok(outlet) = self.outlet(back) else { return false };
             match outlet.push_answer(error, now) {
@@ -334,7 +350,8 @@ impl Hub {
     /// Close every lane in good order.
     pub(crate) fn close_lanes(&self, reason: Reason) {
         let mut control = lock(&self.control);
-        let lanes: Vec<_> = control.lanes.iter().map(|(lane, mailbox)| (*lane, Arc::clone(mailbox))).collect();
+        let lanes: Vec<_> =
+            control.lanes.iter().map(|(lane, mailbox)| (*lane, Arc::clone(mailbox))).collect();
         for (lane, mailbox) in lanes {
             control.router.lane_closing(lane);
             mailbox.close(Close::AfterQueue, reason);

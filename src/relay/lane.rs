@@ -115,17 +115,20 @@ impl Shared {
 impl Lane {
     /// Run the stream to its end.
     pub(crate) async fn run<R: Receive, T: Transmit>(mut self, mut receive: R, mut transmit: T) -> LaneEnd {
-        let (hub, mailbox, shared) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox), Arc::clone(&self.shared));
+        let (hub, mailbox, shared) =
+            (Arc::clone(&self.hub), Arc::clone(&self.mailbox), Arc::clone(&self.shared));
         let counters = hub.metrics.data.side(self.place.side()).clone();
         let writer = write(&mailbox, &shared, &counters.delivered, &mut transmit);
         tokio::pin!(writer);
         let mut unsent: Option<Unsent> = None;
+        let mut finished = false;
         let ended = {
             let reader = self.read(&mut receive);
             tokio::pin!(reader);
             tokio::select! {
                 ended = &mut reader => Some(ended),
                 wrote = &mut writer => {
+                    finished = true;
                     unsent = wrote.err();
                     // We finished first: what the other end still sends is carried until it closes too.
                     match &unsent {
@@ -151,7 +154,7 @@ impl Lane {
                 failed.or_else(|| mailbox.closing()).unwrap_or(Reason::ConnectionLost)
             }
         };
-        let gone = matches!(ended, Some(Ended::Lost(_))) || unsent.is_some();
+        let gone = finished || matches!(ended, Some(Ended::Lost(_)));
         if !gone && mailbox.closing().is_some() {
             let _too_late = tokio::time::timeout(LAST_WORDS, &mut writer).await;
         }
@@ -228,7 +231,12 @@ impl Lane {
         }
     }
 
-    async fn frame(&mut self, buffer: &BytesMut, at: usize, frame: Frame) -> Result<Option<Ended>, Violation> {
+    async fn frame(
+        &mut self,
+        buffer: &BytesMut,
+        at: usize,
+        frame: Frame,
+    ) -> Result<Option<Ended>, Violation> {
         if let (FrameKind::Stanza(kind), Some(carry)) = (frame.kind, &mut self.carry) {
             carry.take(buffer, at, frame.len, kind, frame.head).await?;
             return Ok(None);
@@ -256,9 +264,9 @@ impl Lane {
         let mut out = Outbox::default();
         let handled = match &mut self.machine {
             Machine::Initiating(machine) => machine.handle(event, &mut out),
-            Machine::Receiving(machine) => self.place.with_authority(&self.hub, |authority| {
-                machine.handle(event, authority, &mut out)
-            }),
+            Machine::Receiving(machine) => {
+                self.place.with_authority(&self.hub, |authority| machine.handle(event, authority, &mut out))
+            }
         };
         self.mailbox.post(&out.octets);
         let mut ended = None;
@@ -325,7 +333,8 @@ impl Lane {
         let limits = &self.hub.limits;
         if self.carry.is_none() {
             let waits_for_header = matches!(self.machine, Machine::Initiating(_)) && !self.answered;
-            let wait = if waits_for_header { limits.header_wait.min(limits.handshake) } else { limits.handshake };
+            let wait =
+                if waits_for_header { limits.header_wait.min(limits.handshake) } else { limits.handshake };
             return (self.started + wait, Deadline::Negotiation);
         }
         if partial {

@@ -89,7 +89,9 @@ impl Outlet {
         if state.retired {
             return Pushed::Retired;
         }
-        if self.total.bytes() + octets.len() > self.total.limit || state.queue.push(octets, marks, now).is_err() {
+        if self.total.bytes() + octets.len() > self.total.limit
+            || state.queue.push(octets, marks, now).is_err()
+        {
             return Pushed::Full;
         }
         self.count(octets.len(), marks.len());
@@ -283,7 +285,8 @@ impl Mailbox {
     pub(crate) fn close(&self, how: Close, reason: Reason) {
         let mut state = lock(&self.state);
         if state.closing.is_none() {
-            let ready: Vec<_> = if how == Close::AfterQueue { state.ready.iter().cloned().collect() } else { Vec::new() };
+            let ready: Vec<_> =
+                if how == Close::AfterQueue { state.ready.iter().cloned().collect() } else { Vec::new() };
             state.closing = Some((how, reason));
             // Lock order is outlet, then mailbox: look into the queues without holding the mailbox.
             drop(state);

@@ -92,10 +92,13 @@ pub(crate) fn proven(lane: &mut Lane, route: &Route, bidi: bool) {
     let mut scope = match &lane.place {
         Place::Session { session, .. } => proven_in_session(lane, session, route, bidi, initiating),
         Place::FromServer { .. } => {
-            let proof = match hub.hosts.facts(&route.from).and_then(|facts| hub.settings.hosts.get(facts.entry)) {
-                Some(host) if host.local_auth == super::settings::LocalAuth::Dialback => DomainProof::Dialback,
-                _ => DomainProof::Trusted,
-            };
+            let proof =
+                match hub.hosts.facts(&route.from).and_then(|facts| hub.settings.hosts.get(facts.entry)) {
+                    Some(host) if host.local_auth == super::settings::LocalAuth::Dialback => {
+                        DomainProof::Dialback
+                    }
+                    _ => DomainProof::Trusted,
+                };
             hub.metrics.proof(proof, Ok(()));
             hub.control(|router, now| router.local_lane_up(lane.id, &route.reversed(), bidi, now));
             let mut domains = match lane.carry.as_ref().map(Carry::scope) {
@@ -124,7 +127,13 @@ pub(crate) fn proven(lane: &mut Lane, route: &Route, bidi: bool) {
     }
 }
 
-fn proven_in_session(lane: &Lane, session: &Arc<SessionShared>, route: &Route, bidi: bool, initiating: bool) -> Scope {
+fn proven_in_session(
+    lane: &Lane,
+    session: &Arc<SessionShared>,
+    route: &Route,
+    bidi: bool,
+    initiating: bool,
+) -> Scope {
     let hub = &lane.hub;
     let (scope, machine) = {
         let mut machine = lock(&session.machine);

@@ -82,8 +82,12 @@ pub(crate) async fn run(hub: Arc<Hub>, session: Arc<SessionShared>, first: Optio
     let opened = if first.is_some() { Opened::Outbound } else { Opened::Inbound };
     hub.metrics.connections("quic", opened).inc();
     hub.metrics.connection_opened("quic", opened);
-    let mut guard =
-        SessionGuard { hub: Arc::clone(&hub), session: Arc::clone(&session), opened, reason: Reason::InternalServerError };
+    let mut guard = SessionGuard {
+        hub: Arc::clone(&hub),
+        session: Arc::clone(&session),
+        opened,
+        reason: Reason::InternalServerError,
+    };
     let (sender, commands) = mpsc::unbounded_channel();
     hub.register_session(session.id, sender);
     let mut lanes = JoinSet::new();
@@ -189,7 +193,10 @@ async fn accept(
 async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, first: bool) {
     let Opening { lane: id, route, plain, mailbox } = opening;
     let guard = LaneGuard::new(&hub, id, Side::Remote);
-    let opened = tokio::time::timeout(hub.limits.credit_wait.max(credit_patience(first, &hub)), session.connection.open_bi());
+    let opened = tokio::time::timeout(
+        hub.limits.credit_wait.max(credit_patience(first, &hub)),
+        session.connection.open_bi(),
+    );
     let (send, receive) = match opened.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return guard.down(session.reason(&error)),

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -53,6 +53,16 @@ pub struct DrainReport {
     pub discarded: usize,
 }
 
+impl std::fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lanes, unfinished, discarded } = self;
+        write!(
+            f,
+            "{lanes} lanes drained, {unfinished} of them not in time; {discarded} stanzas found no way out"
+        )
+    }
+}
+
 /// The sockets of a relay, bound.
 #[derive(Debug)]
 pub struct Listeners {
@@ -67,9 +77,13 @@ impl Listeners {
     /// # Errors
     /// [`StartError`] names the address that could not be bound, and why.
     pub fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let udp = |address: &SocketAddr| UdpSocket::bind(address).map_err(|error| in_use("remote.quic", *address, &error));
+        let udp = |address: &SocketAddr| {
+            UdpSocket::bind(address).map_err(|error| in_use("remote.quic", *address, &error))
+        };
         let tcp = |key: &'static str| {
-            move |address: &SocketAddr| TcpListener::bind(address).map_err(|error| in_use(key, *address, &error))
+            move |address: &SocketAddr| {
+                TcpListener::bind(address).map_err(|error| in_use(key, *address, &error))
+            }
         };
         Ok(Self {
             quic: settings.remote_quic.iter().map(udp).collect::<Result<_, _>>()?,
@@ -103,7 +117,9 @@ impl Listeners {
 }
 
 fn in_use(key: &str, address: SocketAddr, error: &std::io::Error) -> StartError {
-    StartError::new(format_args!("{key}: {address} can't be bound ({error}); stop what listens there, or choose another address"))
+    StartError::new(format_args!(
+        "{key}: {address} can't be bound ({error}); stop what listens there, or choose another address"
+    ))
 }
 
 /// A running relay.
@@ -111,6 +127,7 @@ fn in_use(key: &str, address: SocketAddr, error: &std::io::Error) -> StartError 
 pub struct Relay {
     hub: Arc<Hub>,
     supervisor: JoinHandle<()>,
+    ended: Arc<Notify>,
     addresses: Addresses,
 }
 
@@ -133,9 +150,14 @@ impl Relay {
         metrics.hosts.set(i64::try_from(hub.hosts.iter().count()).unwrap_or(i64::MAX));
         listen(&hub, listeners)?;
         hub.tasks.spawn(tick(Arc::clone(&hub)));
-        let supervisor = tokio::spawn(supervisor.run());
+        let ended = Arc::new(Notify::new());
+        let tell = Arc::clone(&ended);
+        let supervisor = tokio::spawn(async move {
+            supervisor.run().await;
+            tell.notify_one();
+        });
         info!(quic = ?addresses.quic, s2s = ?addresses.s2s, hosts = hub.settings.hosts.len(), "relay started");
-        Ok(Self { hub, supervisor, addresses })
+        Ok(Self { hub, supervisor, ended, addresses })
     }
 
     /// Its metrics.
@@ -170,9 +192,8 @@ impl Relay {
     }
 
     /// Resolves if the relay can't go on.
-    pub async fn failed(&mut self) -> RelayFailure {
-        // However the supervisor ended, the relay is over.
-        let _ended = (&mut self.supervisor).await;
+    pub async fn failed(&self) -> RelayFailure {
+        self.ended.notified().await;
         RelayFailure
     }
 
@@ -229,7 +250,12 @@ impl RelayView {
     }
 }
 
-fn parts(settings: Settings, metrics: &Arc<Metrics>, tasks: Tasks, listeners: &Listeners) -> Result<Parts, StartError> {
+fn parts(
+    settings: Settings,
+    metrics: &Arc<Metrics>,
+    tasks: Tasks,
+    listeners: &Listeners,
+) -> Result<Parts, StartError> {
     let certificates = CertificateStore::load(&settings.identity.certificates).map_err(StartError::new)?;
     for problem in certificates.problems() {
         warn!(%problem, "certificate not as it should be");
@@ -268,7 +294,9 @@ fn anchors(trust: &Trust) -> Result<Anchors, StartError> {
     .map_err(|error| StartError::new(format_args!("identity.trust: {error}")))
 }
 
-fn pinned_anchors(settings: &Settings) -> Result<Vec<(Vec<crate::xmpp::domain::DomainPattern>, Anchors)>, StartError> {
+fn pinned_anchors(
+    settings: &Settings,
+) -> Result<Vec<(Vec<crate::xmpp::domain::DomainPattern>, Anchors)>, StartError> {
     let pinned = settings.peers.iter().filter_map(|peer| Some((peer, peer.trust.as_ref()?)));
     pinned
         .map(|(peer, path)| {
@@ -281,10 +309,13 @@ fn pinned_anchors(settings: &Settings) -> Result<Vec<(Vec<crate::xmpp::domain::D
 
 /// The endpoints of the bound sockets, from which we dial too; without any, one that only dials.
 fn endpoints(listeners: &Listeners) -> Result<Vec<quinn::Endpoint>, StartError> {
-    let make = |socket| quic::endpoint(socket).map_err(|error| StartError::new(format_args!("remote.quic: {error}")));
+    let make = |socket| {
+        quic::endpoint(socket).map_err(|error| StartError::new(format_args!("remote.quic: {error}")))
+    };
     if listeners.quic.is_empty() {
         let any = ["0.0.0.0:0", "[::]:0"];
-        let sockets: Vec<UdpSocket> = any.iter().filter_map(|address| UdpSocket::bind(address).ok()).collect();
+        let sockets: Vec<UdpSocket> =
+            any.iter().filter_map(|address| UdpSocket::bind(address).ok()).collect();
         return sockets.into_iter().map(make).collect();
     }
     let copies = listeners.quic.iter().map(|socket| socket.try_clone().map_err(StartError::new));

@@ -102,7 +102,10 @@ pub fn listen(endpoint: &Endpoint, config: Arc<ServerConfig>) {
 ///
 /// # Errors
 /// [`Reason::HandshakeFailed`] if the TLS configuration has no cipher suite that QUIC needs.
-pub fn client_config(tls: rustls::ClientConfig, transport: &Arc<TransportConfig>) -> Result<ClientConfig, Reason> {
+pub fn client_config(
+    tls: rustls::ClientConfig,
+    transport: &Arc<TransportConfig>,
+) -> Result<ClientConfig, Reason> {
     let crypto = QuicClientConfig::try_from(tls).map_err(|_| Reason::HandshakeFailed)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::clone(transport));

@@ -74,10 +74,14 @@ pub fn stanza_error(reason: Reason) -> StanzaError {
     let (error_type, condition) = match reason {
         Reason::QueueFull | Reason::TooMany | Reason::ResourceConstraint => ("wait", "resource-constraint"),
         Reason::PolicyDenied | Reason::PolicyViolation => ("cancel", "policy-violation"),
-        Reason::StanzaTooBig | Reason::StanzaTooDeep | Reason::TooManyAttributes => ("modify", "policy-violation"),
-        Reason::NoRoute | Reason::NameNotResolved | Reason::HostUnknown | Reason::HostGone | Reason::AlpnRefused => {
-            ("cancel", "remote-server-not-found")
+        Reason::StanzaTooBig | Reason::StanzaTooDeep | Reason::TooManyAttributes => {
+            ("modify", "policy-violation")
         }
+        Reason::NoRoute
+        | Reason::NameNotResolved
+        | Reason::HostUnknown
+        | Reason::HostGone
+        | Reason::AlpnRefused => ("cancel", "remote-server-not-found"),
         reason if reason.is_permanent() => ("cancel", "remote-server-not-found"),
         _ => ("wait", "remote-server-timeout"),
     };

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_host_list_is_bounded_and_forgives_what_is_no_domain() {
-        let mut text = String::from("<mux xmlns='urn:xmpp:mux:0'><host> B1.test </host><host/><host>a@b</host>");
+        let mut text =
+            String::from("<mux xmlns='urn:xmpp:mux:0'><host> B1.test </host><host/><host>a@b</host>");
         for n in 0..HOST_LIST_ENTRIES_MAX + 10 {
             text.push_str(&format!("<host>h{n}.test</host>"));
         }

@@ -29,7 +29,8 @@ impl Router {
 
     /// The stream to one of our servers, opened after [`Action::OpenLocal`], is established.
     pub fn local_lane_established(&mut self, lane: LaneId) {
-        let routes: Vec<Route> = self.lanes.get(&lane).map(|entry| entry.routes.iter().cloned().collect()).unwrap_or_default();
+        let routes: Vec<Route> =
+            self.lanes.get(&lane).map(|entry| entry.routes.iter().cloned().collect()).unwrap_or_default();
         for route in &routes {
             if let Some((retry, _)) = self.server_of(route).and_then(|entry| self.servers.get_mut(&entry)) {
                 retry.succeeded();
@@ -71,7 +72,8 @@ impl Router {
             self.give_up(route, Reason::HostUnknown);
             return;
         };
-        let (retry, waiting) = self.servers.entry(server).or_insert_with(|| (Retry::default(), Default::default()));
+        let (retry, waiting) =
+            self.servers.entry(server).or_insert_with(|| (Retry::default(), Default::default()));
         if let Some(reason) = retry.long_down(now, &self.limits) {
             self.give_up(route, reason);
         } else if retry.may_try(now) {

@@ -283,7 +283,12 @@ impl Router {
             .iter()
             .enumerate()
             .filter_map(|(index, peer)| {
-                let closest = peer.domains.iter().filter(|rule| rule.matches(domain)).map(DomainPattern::closeness).max()?;
+                let closest = peer
+                    .domains
+                    .iter()
+                    .filter(|rule| rule.matches(domain))
+                    .map(DomainPattern::closeness)
+                    .max()?;
                 Some((closest, index))
             })
             .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
@@ -302,7 +307,9 @@ impl Router {
         self.routes
             .iter()
             .filter(|(_, state)| matches!(state.placement, Placement::On(_)))
-            .filter(|(route, _)| !self.hosts.serves(&route.to) || !self.routes.contains_key(&route.reversed()))
+            .filter(|(route, _)| {
+                !self.hosts.serves(&route.to) || !self.routes.contains_key(&route.reversed())
+            })
             .count()
     }
 }

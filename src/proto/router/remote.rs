@@ -24,7 +24,14 @@ pub enum LaneFailure {
 impl Router {
     /// A session's first stream is authenticated, and the session may carry. `pinned`: the peers whose configured
     /// address it leads to.
-    pub fn session_up(&mut self, id: SessionId, session: Session, pinned: &[PeerId], exporter: [u8; 32], now: Instant) {
+    pub fn session_up(
+        &mut self,
+        id: SessionId,
+        session: Session,
+        pinned: &[PeerId],
+        exporter: [u8; 32],
+        now: Instant,
+    ) {
         let entry = self.sessions.entry(id).or_insert_with(|| SessionEntry {
             session: None,
             pinned: Vec::new(),
@@ -51,7 +58,8 @@ impl Router {
     /// A connection that we dialled did not become a session.
     pub fn dial_failed(&mut self, id: SessionId, reason: Reason, now: Instant) {
         let Some(entry) = self.sessions.remove(&id) else { return };
-        let routes: Vec<Route> = entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
+        let routes: Vec<Route> =
+            entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         for peer in entry.pinned {
             let Some(state) = self.peers.get_mut(peer.0) else { continue };
             let dialled = state.dialling.take().map(|(_, route)| route);
@@ -112,7 +120,8 @@ impl Router {
             offers.insert(route.clone());
         }
         let carrier = Carrier::Session(id);
-        let entry = Lane { carrier, initiated: false, up: true, closing: false, routes: BTreeSet::new(), offers };
+        let entry =
+            Lane { carrier, initiated: false, up: true, closing: false, routes: BTreeSet::new(), offers };
         self.lanes.insert(lane, entry);
         if self.routes.get(route).is_some_and(|state| state.placement == Placement::Waiting) {
             self.place(route, now);
@@ -133,7 +142,9 @@ impl Router {
         };
         let Some(entry) = self.remove_lane(lane, now) else { return };
         for route in &entry.routes {
-            let Some(peer) = self.peer_for(&route.to).and_then(|peer| self.peers.get_mut(peer.0)) else { continue };
+            let Some(peer) = self.peer_for(&route.to).and_then(|peer| self.peers.get_mut(peer.0)) else {
+                continue;
+            };
             if failure == LaneFailure::SingleStream {
                 peer.single_stream_until = Some(now + self.limits.single_stream_memory);
             } else if reason.is_permanent() && again != Again::Plain {
@@ -240,7 +251,9 @@ impl Router {
     /// A lane of `entry` that can take `route` as it is.
     fn lane_in(&self, entry: &SessionEntry, route: &Route) -> Option<LaneId> {
         let shared = entry.session.as_ref().is_some_and(|session| session.facts().lanes == Lanes::Shared);
-        let usable = |lane: &LaneId| self.lanes.get(lane).is_some_and(|l| !l.closing && (l.initiated || !l.offers.is_empty()));
+        let usable = |lane: &LaneId| {
+            self.lanes.get(lane).is_some_and(|l| !l.closing && (l.initiated || !l.offers.is_empty()))
+        };
         if shared {
             entry.lanes.iter().copied().find(usable)
         } else {
@@ -267,14 +280,21 @@ impl Router {
 
     fn new_lane(&mut self, lane: LaneId, session: SessionId) {
         let carrier = Carrier::Session(session);
-        let entry =
-            Lane { carrier, initiated: true, up: false, closing: false, routes: BTreeSet::new(), offers: BTreeSet::new() };
+        let entry = Lane {
+            carrier,
+            initiated: true,
+            up: false,
+            closing: false,
+            routes: BTreeSet::new(),
+            offers: BTreeSet::new(),
+        };
         self.lanes.insert(lane, entry);
     }
 
     /// Whatever waits for `peer` is placed anew: a session came, or an attempt failed.
     fn place_waiting(&mut self, peer: PeerId, now: Instant) {
-        let waiting: Vec<Route> = self.peers.get(peer.0).map(|p| p.waiting.iter().cloned().collect()).unwrap_or_default();
+        let waiting: Vec<Route> =
+            self.peers.get(peer.0).map(|p| p.waiting.iter().cloned().collect()).unwrap_or_default();
         for route in waiting {
             self.place(&route, now);
         }

@@ -91,7 +91,11 @@ impl Router {
         if self.routes.get(route).and_then(|state| state.not_before).is_some_and(|at| at > now) {
             return;
         }
-        if self.hosts.serves(&route.to) { self.place_local(route, now) } else { self.place_remote(route, now) }
+        if self.hosts.serves(&route.to) {
+            self.place_local(route, now)
+        } else {
+            self.place_remote(route, now)
+        }
     }
 
     /// Everything that waits for `route` bounces.
@@ -152,7 +156,12 @@ impl Router {
     }
 
     /// Take all routes off a lane that is gone. They wait again only if the shell says that stanzas do.
-    pub(super) fn detach_all(&mut self, routes: impl IntoIterator<Item = Route>, again: Again, reason: Reason) {
+    pub(super) fn detach_all(
+        &mut self,
+        routes: impl IntoIterator<Item = Route>,
+        again: Again,
+        reason: Reason,
+    ) {
         for route in routes {
             let expires = self.routes.get(&route).and_then(|state| state.expires);
             self.forget(&route);

@@ -169,13 +169,19 @@ impl Initiating {
             }
             return Ok(());
         }
-        if element.is("failure", ns::SASL) { Err(Reason::ExternalRefused.into()) } else { Err(Reason::BadFormat.into()) }
+        if element.is("failure", ns::SASL) {
+            Err(Reason::ExternalRefused.into())
+        } else {
+            Err(Reason::BadFormat.into())
+        }
     }
 
     fn on_dialback_result(&self, element: &Element) -> Result<(), Violation> {
         match Dialback::parse(element)? {
             Some(Dialback::Result { route, valid: true }) if route == self.route => Ok(()),
-            Some(Dialback::Result { route, valid: false }) if route == self.route => Err(Reason::DialbackInvalid.into()),
+            Some(Dialback::Result { route, valid: false }) if route == self.route => {
+                Err(Reason::DialbackInvalid.into())
+            }
             _ => Err(Reason::BadFormat.into()),
         }
     }

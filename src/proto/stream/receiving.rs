@@ -98,7 +98,12 @@ pub struct Receiving {
 
 impl Default for Receiving {
     fn default() -> Self {
-        Self { state: State::ExpectHeader, stream_id: String::new(), header_sent: false, verifying: Vec::new() }
+        Self {
+            state: State::ExpectHeader,
+            stream_id: String::new(),
+            header_sent: false,
+            verifying: Vec::new(),
+        }
     }
 }
 
@@ -113,7 +118,9 @@ impl Receiving {
     #[must_use]
     pub fn route(&self) -> Option<&Route> {
         match &self.state {
-            State::Negotiating(agreed) | State::ExpectRestart(agreed) | State::Established(agreed) => Some(&agreed.route),
+            State::Negotiating(agreed) | State::ExpectRestart(agreed) | State::Established(agreed) => {
+                Some(&agreed.route)
+            }
             State::ExpectHeader | State::Ended => None,
         }
     }
@@ -122,7 +129,12 @@ impl Receiving {
     ///
     /// # Errors
     /// A [`Violation`] by the other end; the stream is over and [`Receiving::refuse`] writes its end.
-    pub fn handle(&mut self, event: Event<'_>, authority: &dyn Authority, out: &mut Outbox) -> Result<(), Violation> {
+    pub fn handle(
+        &mut self,
+        event: Event<'_>,
+        authority: &dyn Authority,
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
         if let Event::Element(element) = &event {
             if let Some(reason) = stream_error(element) {
                 self.state = State::Ended;
@@ -151,7 +163,9 @@ impl Receiving {
                 }
                 State::Established(agreed)
             }
-            (state, Event::KeyVerified { route, outcome }) => self.on_key_verified(state, route, outcome, out),
+            (state, Event::KeyVerified { route, outcome }) => {
+                self.on_key_verified(state, route, outcome, out)
+            }
             (State::ExpectHeader, Event::Element(_)) => return Err(Reason::BadFormat.into()),
             (_, Event::Stanza) => return Err(Reason::NotAuthorized.into()),
             _ => return Err(Reason::BadFormat.into()),
@@ -287,7 +301,13 @@ impl Receiving {
         Ok(true)
     }
 
-    fn on_key_verified(&mut self, state: State, route: Route, outcome: Result<(), Reason>, out: &mut Outbox) -> State {
+    fn on_key_verified(
+        &mut self,
+        state: State,
+        route: Route,
+        outcome: Result<(), Reason>,
+        out: &mut Outbox,
+    ) -> State {
         let Some(at) = self.verifying.iter().position(|open| *open == route) else { return state };
         self.verifying.swap_remove(at);
         let bidi = match &state {
@@ -307,7 +327,8 @@ impl Receiving {
     fn write_header(&mut self, route: &Route, fresh_id: &str, out: &mut Outbox) {
         fresh_id.clone_into(&mut self.stream_id);
         self.header_sent = true;
-        let header = StreamHeader::new(Some(route.to.clone()), Some(route.from.clone()), Some(fresh_id.to_owned()));
+        let header =
+            StreamHeader::new(Some(route.to.clone()), Some(route.from.clone()), Some(fresh_id.to_owned()));
         header.write_into(&mut out.octets);
     }
 }

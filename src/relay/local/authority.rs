@@ -28,7 +28,8 @@ impl LocalAuthority<'_> {
             LocalAuth::Dialback => Ok(DialbackOffer::Verify),
             LocalAuth::Trusted { sources, loopback } => {
                 let source = self.source.to_canonical();
-                let trusted = sources.iter().any(|network| network.contains(&source)) || (*loopback && source.is_loopback());
+                let trusted = sources.iter().any(|network| network.contains(&source))
+                    || (*loopback && source.is_loopback());
                 if trusted { Ok(DialbackOffer::Believe) } else { Err(Reason::SourceNotTrusted) }
             }
         }

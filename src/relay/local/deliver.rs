@@ -57,7 +57,11 @@ async fn deliver(hub: Arc<Hub>, guard: LaneGuard, lane: LaneId, route: Route, ma
 
 /// Connect to the server of `host`, the first of its addresses that answers.
 pub(crate) async fn connect(hub: &Hub, host: &Domain) -> Result<(TcpStream, SocketAddr), Reason> {
-    let entry = hub.hosts.facts(host).and_then(|facts| hub.settings.hosts.get(facts.entry)).ok_or(Reason::HostUnknown)?;
+    let entry = hub
+        .hosts
+        .facts(host)
+        .and_then(|facts| hub.settings.hosts.get(facts.entry))
+        .ok_or(Reason::HostUnknown)?;
     let mut last = Reason::ConnectionRefused;
     for endpoint in &entry.deliver {
         match connect_to(hub, endpoint).await {
