@@ -64,14 +64,6 @@ impl Default for Options {
     }
 }
 
-impl DemoError {
-    /// Whether the demo was asked for in a way that makes no sense.
-    #[must_use]
-    pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Options(_))
-    }
-}
-
 impl Options {
     fn check(&self) -> Result<(), DemoError> {
         let wrong = |text: String| Err(DemoError::Options(text));
@@ -145,7 +137,7 @@ pub enum DemoError {
     /// It would have ended by itself.
     #[error("demo: not done within {0} s; is this machine very busy?")]
     TooSlow(u64),
-    /// Ctrl-C.
+    /// Ctrl-C or SIGTERM.
     #[error("demo: interrupted")]
     Interrupted,
     /// The result could not be written.

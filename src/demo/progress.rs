@@ -30,7 +30,7 @@ impl Progress {
         Self::new(if std::io::stderr().is_terminal() { Style::Bar } else { Style::Lines })
     }
 
-    /// Nowhere.
+    /// Nowhere, but for what is said.
     pub(super) fn silent() -> Self {
         Self::new(Style::Silent)
     }
@@ -45,7 +45,7 @@ impl Progress {
         (self.began, self.drawn) = (Instant::now(), None);
         match self.style {
             Style::Bar => self.at(0),
-            Style::Lines => self.print(&format!("{label}: {total} stanzas\n")),
+            Style::Lines => print(&format!("{label}: {total} stanzas\n")),
             Style::Silent => {}
         }
     }
@@ -57,34 +57,28 @@ impl Progress {
             self.drawn.is_none_or(|drawn| now.duration_since(drawn) >= REDRAW_EVERY) || done >= self.total;
         if self.style == Style::Bar && due {
             self.drawn = Some(now);
-            self.print(&format!(
-                "\r\x1b[K{}",
-                bar(&self.label, done, self.total, now.duration_since(self.began))
-            ));
+            print(&format!("\r\x1b[K{}", bar(&self.label, done, self.total, now.duration_since(self.began))));
         }
     }
 
     /// Say something that stays, in any case.
     pub(super) fn say(&mut self, text: &str) {
         self.clear();
-        self.print(&format!("{text}\n"));
+        print(&format!("{text}\n"));
     }
 
     /// Make room for the result.
     pub(super) fn clear(&mut self) {
         if self.style == Style::Bar {
-            self.print("\r\x1b[K");
+            print("\r\x1b[K");
         }
     }
+}
 
-    fn print(&self, text: &str) {
-        if self.style == Style::Silent {
-            return;
-        }
-        let mut stderr = std::io::stderr().lock();
-        // Without a reader there is nobody to tell.
-        drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
-    }
+fn print(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    // Without a reader there is nobody to tell.
+    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
 }
 
 /// One line of at most 79 columns.

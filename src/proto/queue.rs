@@ -16,6 +16,8 @@ pub struct Mark {
     pub len: usize,
     /// Whether it is an IQ: somebody waits for the answer, so it is held for a shorter time.
     pub iq: bool,
+    /// Whether it is an error of our own making. It was accepted from nobody, so the ledger doesn't count it.
+    pub ours: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,15 @@ impl Hold {
     }
 }
 
+/// A stanza that waited in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waited {
+    /// The stanza.
+    pub octets: Bytes,
+    /// See [`Mark::ours`].
+    pub ours: bool,
+}
+
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
@@ -48,8 +59,6 @@ pub struct Full;
 pub struct Run {
     /// The stanzas, one behind the other.
     pub octets: Bytes,
-    /// How many.
-    pub stanzas: usize,
     marks: Vec<Queued>,
 }
 
@@ -80,10 +89,10 @@ impl Queue {
         self.marks.is_empty()
     }
 
-    /// Stanzas waiting.
+    /// Stanzas waiting, those of our own making not counted.
     #[must_use]
     pub fn stanzas(&self) -> usize {
-        self.marks.len()
+        self.marks.iter().filter(|queued| !queued.mark.ours).count()
     }
 
     /// Since when the oldest stanza waits.
@@ -124,7 +133,7 @@ impl Queue {
             self.octets = BytesMut::new();
             self.marks.shrink_to(16);
         }
-        Some(Run { octets, stanzas: count, marks })
+        Some(Run { octets, marks })
     }
 
     /// Put runs back at the head, in the order in which they were taken: the lane that took them can't have passed
@@ -145,7 +154,7 @@ impl Queue {
     }
 
     /// Take out what has waited for its full time, and say when the next of the others will have.
-    pub fn expire(&mut self, hold: Hold, now: Instant) -> (Vec<Bytes>, Option<Instant>) {
+    pub fn expire(&mut self, hold: Hold, now: Instant) -> (Vec<Waited>, Option<Instant>) {
         let mut expired = Vec::new();
         if self.marks.iter().any(|queued| hold.of(queued) <= now) {
             let marks = std::mem::take(&mut self.marks);
@@ -153,7 +162,7 @@ impl Queue {
             for queued in marks {
                 let stanza = octets.split_to(queued.mark.len);
                 if hold.of(&queued) <= now {
-                    expired.push(stanza.freeze());
+                    expired.push(Waited { octets: stanza.freeze(), ours: queued.mark.ours });
                 } else {
                     self.octets.extend_from_slice(&stanza);
                     self.marks.push_back(queued);
@@ -164,17 +173,29 @@ impl Queue {
     }
 
     /// Take out everything, stanza by stanza.
-    pub fn drain(&mut self) -> Vec<Bytes> {
+    pub fn drain(&mut self) -> Vec<Waited> {
         let mut octets = std::mem::take(&mut self.octets);
-        self.marks.drain(..).map(|queued| octets.split_to(queued.mark.len).freeze()).collect()
+        let waited = |queued: Queued| Waited {
+            octets: octets.split_to(queued.mark.len).freeze(),
+            ours: queued.mark.ours,
+        };
+        self.marks.drain(..).map(waited).collect()
     }
 }
 
 impl Run {
+    /// How many stanzas the ledger counts in it.
+    #[must_use]
+    pub fn counted(&self) -> usize {
+        self.marks.iter().filter(|queued| !queued.mark.ours).count()
+    }
+
     /// The stanzas of the run, one by one.
-    pub fn stanzas(&self) -> impl Iterator<Item = Bytes> {
+    pub fn stanzas(&self) -> impl Iterator<Item = Waited> {
         let mut octets = self.octets.clone();
-        self.marks.iter().map(move |queued| octets.split_to(queued.mark.len))
+        self.marks
+            .iter()
+            .map(move |queued| Waited { octets: octets.split_to(queued.mark.len), ours: queued.mark.ours })
     }
 }
 
@@ -185,7 +206,7 @@ mod tests {
     const HOLD: Hold = Hold { iq: Duration::from_secs(20), other: Duration::from_secs(60) };
 
     fn mark(len: usize, iq: bool) -> Mark {
-        Mark { len, iq }
+        Mark { len, iq, ours: false }
     }
 
     #[test]
@@ -194,7 +215,7 @@ mod tests {
         queue.push(b"aaabb", &[mark(3, false), mark(2, true)], now).unwrap();
         queue.push(b"cccc", &[mark(4, false)], now).unwrap();
         let run = queue.take(6).unwrap();
-        assert_eq!((&run.octets[..], run.stanzas), (&b"aaabb"[..], 2));
+        assert_eq!((&run.octets[..], run.counted()), (&b"aaabb"[..], 2));
         assert_eq!(queue.take(1).unwrap().octets, b"cccc"[..], "one stanza at least");
         assert!(queue.take(1).is_none());
     }
@@ -206,7 +227,8 @@ mod tests {
         let runs = [queue.take(1).unwrap(), queue.take(1).unwrap()];
         queue.push(b"d", &[mark(1, false)], now).unwrap();
         queue.put_back(&runs);
-        assert_eq!(queue.drain(), [&b"a"[..], b"b", b"c", b"d"]);
+        let drained: Vec<_> = queue.drain().into_iter().map(|waited| waited.octets).collect();
+        assert_eq!(drained, [&b"a"[..], b"b", b"c", b"d"]);
     }
 
     #[test]
@@ -224,7 +246,7 @@ mod tests {
         assert_eq!(queue.expire(HOLD, now), (vec![], Some(now + HOLD.iq)));
         assert_eq!(
             queue.expire(HOLD, now + HOLD.iq),
-            (vec![Bytes::from_static(b"i")], Some(now + HOLD.other))
+            (vec![Waited { octets: Bytes::from_static(b"i"), ours: false }], Some(now + HOLD.other))
         );
         assert_eq!(queue.stanzas(), 2);
         let (expired, next) = queue.expire(HOLD, now + HOLD.other);

@@ -23,8 +23,8 @@ use crate::proto::bounce;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::Hosts;
 use crate::proto::limits::Limits;
-use crate::proto::queue::{Hold, Mark};
-use crate::proto::router::{Action, LaneId, Router, SessionId};
+use crate::proto::queue::{Hold, Mark, Waited};
+use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::framer::XmlLimits;
 use crate::xmpp::route::Route;
@@ -36,6 +36,15 @@ pub(crate) enum Command {
     OpenLane { lane: LaneId, route: Route, plain: bool, mailbox: Arc<Mailbox> },
     /// Close the connection; no lane is left.
     Close(Reason),
+}
+
+/// What the router wants done that takes a task of its own.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Connect to a peer.
+    Dial { peer: PeerId, session: SessionId, lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
+    /// Open a stream to the server of `route.to`.
+    Deliver { lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
 }
 
 /// What the tasks of a relay share.
@@ -51,6 +60,7 @@ pub(crate) struct Hub {
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     pub(crate) keys: Arc<KeyMaker>,
     pub(crate) tasks: Tasks,
+    orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
     outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
     control: Mutex<Control>,
@@ -81,6 +91,7 @@ pub(crate) struct Parts {
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     pub(crate) keys: Arc<KeyMaker>,
     pub(crate) tasks: Tasks,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) router: Router,
 }
 
@@ -99,6 +110,7 @@ impl Hub {
             endpoints: parts.endpoints,
             keys: parts.keys,
             tasks: parts.tasks,
+            orders: parts.orders,
             outlets: Mutex::default(),
             control: Mutex::new(Control {
                 router: parts.router,
@@ -149,7 +161,7 @@ impl Hub {
         match action {
             Action::Dial { peer, session, lane, route } => {
                 let mailbox = control.new_lane(lane);
-                super::connector::dial(self, peer, session, lane, route, mailbox);
+                self.order(Order::Dial { peer, session, lane, route, mailbox });
             }
             Action::OpenLane { session, lane, route, plain } => {
                 let mailbox = control.new_lane(lane);
@@ -163,7 +175,7 @@ impl Hub {
             }
             Action::OpenLocal { lane, route } => {
                 let mailbox = control.new_lane(lane);
-                super::local::deliver::open(self, lane, route, mailbox);
+                self.order(Order::Deliver { lane, route, mailbox });
             }
             Action::Attach { route, lane } => {
                 if let (Some(mailbox), Some(outlet)) = (control.lanes.get(&lane), self.known_outlet(&route)) {
@@ -209,6 +221,11 @@ impl Hub {
         }
     }
 
+    fn order(&self, order: Order) {
+        // Whoever takes orders lives as long as the relay.
+        let _relay_gone = self.orders.send(order);
+    }
+
     fn known_outlet(&self, route: &Route) -> Option<Arc<Outlet>> {
         lock(&self.outlets).get(route).cloned()
     }
@@ -247,12 +264,13 @@ impl Hub {
     /// Answer stanzas of `route` that can't go on. `octets` holds them one behind the other.
     pub(crate) fn bounce_run(self: &Arc<Self>, route: &Route, octets: &[u8], marks: &[Mark], reason: Reason) {
         let mut rest = Bytes::copy_from_slice(octets);
-        let stanzas: Vec<Bytes> = marks.iter().map(|mark| rest.split_to(mark.len)).collect();
+        let stanzas: Vec<Waited> =
+            marks.iter().map(|mark| Waited { octets: rest.split_to(mark.len), ours: mark.ours }).collect();
         self.bounce_all(route, &stanzas, reason);
     }
 
     /// Answer stanzas of `route` that can't go on.
-    pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Bytes], reason: Reason) {
+    pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Waited], reason: Reason) {
         if stanzas.is_empty() {
             return;
         }
@@ -267,7 +285,7 @@ impl Hub {
         self: &Arc<Self>,
         control: &mut Control,
         route: &Route,
-        stanzas: &[Bytes],
+        stanzas: &[Waited],
         reason: Reason,
         now: Instant,
     ) {
@@ -277,7 +295,11 @@ impl Hub {
         let back = route.reversed();
         let by = if self.hosts.serves(&route.from) { &route.from } else { &route.to };
         info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
-        for stanza in stanzas {
+        for Waited { octets: stanza, ours } in stanzas {
+            if *ours {
+                // An error answers nobody's stanza twice, and was accepted from nobody.
+                continue;
+            }
             let mut error = String::new();
             let answered = bounce::read(stanza)
                 .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
@@ -364,8 +386,8 @@ impl Hub {
         let mut count = 0;
         for outlet in outlets {
             let stanzas = outlet.drain();
-            count += stanzas.len();
-            for _ in &stanzas {
+            for _ in stanzas.iter().filter(|stanza| !stanza.ours) {
+                count += 1;
                 self.metrics.discarded(reason);
             }
         }

@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::proto::queue::{Hold, Mark, Queue, Run};
+use crate::proto::queue::{Hold, Mark, Queue, Run, Waited};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -94,7 +93,7 @@ impl Outlet {
         {
             return Pushed::Full;
         }
-        self.count(octets.len(), marks.len());
+        self.count(octets.len(), marks.iter().filter(|mark| !mark.ours).count());
         self.schedule(&mut state)
     }
 
@@ -105,11 +104,11 @@ impl Outlet {
         if state.retired {
             return Pushed::Retired;
         }
-        let mark = Mark { len: octets.len(), iq: false };
+        let mark = Mark { len: octets.len(), iq: false, ours: true };
         if state.queue.push(octets, &[mark], now).is_err() {
             return Pushed::Full;
         }
-        self.count(octets.len(), 1);
+        self.count(octets.len(), 0);
         self.schedule(&mut state)
     }
 
@@ -168,7 +167,7 @@ impl Outlet {
         state.scheduled = !state.queue.is_empty();
         let more = state.scheduled;
         drop(state);
-        self.uncount(run.octets.len(), run.stanzas);
+        self.uncount(run.octets.len(), run.counted());
         self.room.notify_waiters();
         Some((run, more))
     }
@@ -180,21 +179,21 @@ impl Outlet {
         // A route that is put back can't be out of use: it was attached until now.
         state.retired = false;
         for run in runs {
-            self.count(run.octets.len(), run.stanzas);
+            self.count(run.octets.len(), run.counted());
         }
     }
 
     /// Take out what has waited too long, and say when the next will have.
-    pub(crate) fn expire(&self, hold: Hold, now: Instant) -> (Vec<Bytes>, Option<Instant>) {
+    pub(crate) fn expire(&self, hold: Hold, now: Instant) -> (Vec<Waited>, Option<Instant>) {
         let (expired, next) = lock(&self.state).queue.expire(hold, now);
-        self.uncount(expired.iter().map(Bytes::len).sum(), expired.len());
+        self.uncount_all(&expired);
         (expired, next)
     }
 
     /// Take out everything.
-    pub(crate) fn drain(&self) -> Vec<Bytes> {
+    pub(crate) fn drain(&self) -> Vec<Waited> {
         let drained = lock(&self.state).queue.drain();
-        self.uncount(drained.iter().map(Bytes::len).sum(), drained.len());
+        self.uncount_all(&drained);
         self.room.notify_waiters();
         drained
     }
@@ -206,6 +205,11 @@ impl Outlet {
     fn count(&self, bytes: usize, stanzas: usize) {
         self.total.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.total.stanzas.fetch_add(stanzas, Ordering::Relaxed);
+    }
+
+    fn uncount_all(&self, waited: &[Waited]) {
+        let bytes = waited.iter().map(|stanza| stanza.octets.len()).sum();
+        self.uncount(bytes, waited.iter().filter(|stanza| !stanza.ours).count());
     }
 
     fn uncount(&self, bytes: usize, stanzas: usize) {
@@ -370,7 +374,7 @@ mod tests {
     }
 
     fn push(outlet: &Arc<Outlet>, stanza: &[u8]) -> Pushed {
-        outlet.push(stanza, &[Mark { len: stanza.len(), iq: false }], Instant::now())
+        outlet.push(stanza, &[Mark { len: stanza.len(), iq: false, ours: false }], Instant::now())
     }
 
     fn written(mailbox: &Arc<Mailbox>) -> String {

@@ -1,0 +1,32 @@
+-- Prosody behind fedmux with mod_fedmux: SASL EXTERNAL, bidi and stream management over plain TCP to the relay.
+-- A complete configuration for one domain with its rooms; README.md beside this file says which lines matter.
+
+plugin_paths = { "/etc/prosody/fedmux" } -- the folder that holds mod_fedmux.lua
+
+modules_enabled = {
+	-- Between us and the relay
+	"fedmux";   -- leads every stream to the relay, and recognises the relay's
+	"s2s_bidi"; -- one TCP stream for both directions of a domain pair
+	"smacks";   -- what the relay did not acknowledge is not lost when it restarts
+	"saslauth";
+
+	-- For our own users, as you like
+	"roster"; "tls"; "disco"; "pep"; "vcard4"; "vcard_legacy"; "private"; "blocklist"; "carbons"; "ping"; "version"; "time"; "uptime";
+}
+
+-- The relay. These are the defaults.
+fedmux_address = "127.0.0.1"
+fedmux_port = 5266
+fedmux_sources = { "127.0.0.1" }
+
+-- Only the relay has business at our own s2s port: the world reaches the relay, not us.
+s2s_ports = { 5269 }
+s2s_interfaces = { "127.0.0.1" }
+
+-- On for every stream that is not the relay's; the module vouches for the relay's.
+s2s_require_encryption = true
+s2s_secure_auth = true
+
+VirtualHost "example.org"
+
+Component "rooms.example.org" "muc"
