@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
-const BAR_CELLS: u64 = 28;
+const BAR_CELLS: u8 = 28;
 
 /// Where a run stands.
 #[derive(Debug)]
@@ -83,8 +83,9 @@ fn print(text: &str) {
 
 /// One line of at most 79 columns.
 fn bar(label: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let cells = (done.min(total) * BAR_CELLS).checked_div(total).unwrap_or(BAR_CELLS);
-    let (full, empty) = (cells as usize, (BAR_CELLS - cells) as usize);
+    let share = if total == 0 { 1.0 } else { done.min(total) as f64 / total as f64 };
+    let full = (1..=BAR_CELLS).filter(|cell| f64::from(*cell) <= share * f64::from(BAR_CELLS)).count();
+    let empty = usize::from(BAR_CELLS) - full;
     let line =
         format!("{label:<24} [{:=<full$}{:empty$}] {done:>9} {:>5.1} s", "", "", elapsed.as_secs_f64());
     line.chars().take(79).collect()
