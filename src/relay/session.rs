@@ -1,7 +1,7 @@
 //! One connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -17,8 +17,8 @@ use super::shared::SessionShared;
 use super::tasks::observe;
 use crate::metrics::Opened;
 use crate::proto::admission::Side;
-use crate::proto::router::remote::LaneFailure;
 use crate::proto::router::LaneId;
+use crate::proto::router::remote::LaneFailure;
 use crate::proto::stream::Outbox;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;

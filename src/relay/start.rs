@@ -205,12 +205,13 @@ impl Relay {
         let hub = &self.hub;
         hub.start_draining();
         let lanes = hub.lane_count();
-        hub.close_lanes(Reason::Draining);
         let until = Instant::now() + hub.limits.drain;
         loop {
             let gone = hub.lane_gone.notified();
             tokio::pin!(gone);
             gone.as_mut().enable();
+            // Again at each turn: what arrived last may have needed a lane of its own.
+            hub.close_lanes(Reason::Draining);
             if hub.lane_count() == 0 || tokio::time::timeout_at(until.into(), gone).await.is_err() {
                 break;
             }
