@@ -14,11 +14,11 @@ use crate::demo;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Domains behind each relay; every one talks to every one of the other side.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = demo::Options::default().hosts)]
     hosts: usize,
 
     /// Stanzas for each pair of domains and direction. A bad line has a fixed pace, and the time ends it.
-    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    #[arg(long, value_name = "N", default_value_t = demo::Options::default().stanzas)]
     stanzas: usize,
 
     /// How many of a hundred packets are lost, each way.

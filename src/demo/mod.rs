@@ -60,7 +60,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 5, stanzas: 4_000, loss_percent: None, rtt_ms: None, json: false, keep: false }
+        Self { hosts: 5, stanzas: 20_000, loss_percent: None, rtt_ms: None, json: false, keep: false }
     }
 }
 
