@@ -92,7 +92,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A figure out of range.
-    #[error("demo: {0}")]
+    #[error("{0}")]
     Options(String),
     /// No certificates could be made.
     #[error("demo: can't make certificates: {0}")]
@@ -137,7 +137,7 @@ pub enum DemoError {
     /// It would have ended by itself.
     #[error("demo: not done within {0} s; is this machine very busy?")]
     TooSlow(u64),
-    /// Ctrl-C.
+    /// Ctrl-C or SIGTERM.
     #[error("demo: interrupted")]
     Interrupted,
     /// The result could not be written.
