@@ -51,7 +51,10 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
     })?;
-    let ended = runtime.block_on(demo::run(options)).map_err(Failure::failed_as);
+    let ended = runtime.block_on(demo::run(options)).map_err(|error| match error {
+        demo::DemoError::Options(_) => Failure::usage_as(error),
+        _ => Failure::failed_as(error),
+    });
     runtime.shutdown_background();
     ended
 }

@@ -10,9 +10,9 @@ use tracing::{debug, warn};
 
 use super::hub::Hub;
 use super::io::resolve;
-use super::mailbox::Mailbox;
-use super::session::{Opening, SessionShared};
+use super::session::Opening;
 use super::settings::{Endpoint, Peer, Placement};
+use super::shared::SessionShared;
 use crate::identity::certificate::Role;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
@@ -25,20 +25,6 @@ use crate::xmpp::route::Route;
 
 /// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
 const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux session";
-
-/// Carry out the router's wish for a connection to `peer`, for `route`.
-pub(crate) fn dial(
-    hub: &Arc<Hub>,
-    peer: PeerId,
-    session: SessionId,
-    lane: LaneId,
-    route: Route,
-    mailbox: Arc<Mailbox>,
-) {
-    let dialling =
-        DialGuard { hub: Arc::clone(hub), session, lane, failed: Some(Reason::InternalServerError) };
-    hub.tasks.spawn(dialled(dialling, peer, route, mailbox));
-}
 
 /// Tells the router that an attempt failed, whatever ended its task.
 struct DialGuard {
@@ -58,11 +44,12 @@ impl Drop for DialGuard {
     }
 }
 
-async fn dialled(mut guard: DialGuard, peer: PeerId, route: Route, mailbox: Arc<Mailbox>) {
-    let hub = Arc::clone(&guard.hub);
-    match connect(&hub, peer, guard.session, &route).await {
+/// Connect to `peer` for `route`, and run the session that comes of it to its end.
+pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, opening: Opening) {
+    let failed = Some(Reason::InternalServerError);
+    let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
+    match connect(&hub, peer, session, &opening.route).await {
         Ok(session) => {
-            let opening = Opening { lane: guard.lane, route, plain: true, mailbox };
             guard.failed = None;
             drop(guard);
             super::session::run(hub, session, Some(opening)).await;
@@ -70,7 +57,7 @@ async fn dialled(mut guard: DialGuard, peer: PeerId, route: Route, mailbox: Arc<
         Err(reason) => {
             let address =
                 hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
-            warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
+            warn!(pair = %opening.route, %address, %reason, advice = reason.advice(), "peer not reached");
             guard.failed = Some(reason);
         }
     }

@@ -3,8 +3,8 @@
 //! Reading and writing go on side by side in the one task; neither waits for the other. Whatever ends the stream, its end
 //! is told to the router once ([`super::guard`]).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
@@ -15,7 +15,8 @@ use super::carry::Carry;
 use super::hub::Hub;
 use super::io::{Receive, Transmit};
 use super::mailbox::{Close, Mailbox, Next, Outlet, lock};
-use super::place::Place;
+use super::place::{Place, Proof};
+use crate::proto::admission::Proven;
 use crate::proto::queue::Run;
 use crate::proto::router::LaneId;
 use crate::proto::stream::initiating::Initiating;
@@ -50,37 +51,41 @@ pub(crate) struct LaneEnd {
 
 /// One XML stream.
 pub(crate) struct Lane {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) id: LaneId,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) place: Place,
-    pub(crate) machine: Machine,
-    pub(crate) framer: Framer,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) learned: Option<Learned>,
-    pub(crate) carry: Option<Carry>,
-    pub(crate) answered: bool,
-    pub(crate) verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
-    pub(crate) started: Instant,
+    hub: Arc<Hub>,
+    id: LaneId,
+    mailbox: Arc<Mailbox>,
+    place: Place,
+    machine: Machine,
+    framer: Framer,
+    shared: Arc<Shared>,
+    learned: Learned,
+    /// Set once the stream is established.
+    carry: Option<Carry>,
+    answered: bool,
+    verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
+    started: Instant,
 }
 
 /// The answer of a host's server about a dialback key.
-pub(crate) type KeyAnswer = (Route, Result<(), Reason>);
+type KeyAnswer = (Route, Result<(), Reason>);
+
+/// Stanzas that were handed to the transport, and the queue that they came from.
+type Sent = (Run, Arc<Outlet>);
 
 /// What the reading and the writing half of a lane share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+struct Shared {
     /// Stanzas that were sent behind a pipelined negotiation: behind a refusal they weren't read.
-    unconfirmed: std::sync::Mutex<Option<Vec<(Run, Arc<Outlet>)>>>,
+    unconfirmed: Mutex<Option<Vec<Sent>>>,
     /// When something was last written, in milliseconds since `epoch`.
     written: AtomicU64,
     epoch: Instant,
 }
 
 impl Shared {
-    pub(crate) fn new(pipelined: bool) -> Arc<Self> {
+    fn new(pipelined: bool) -> Arc<Self> {
         Arc::new(Self {
-            unconfirmed: std::sync::Mutex::new(pipelined.then(Vec::new)),
+            unconfirmed: Mutex::new(pipelined.then(Vec::new)),
             written: AtomicU64::new(0),
             epoch: Instant::now(),
         })
@@ -96,7 +101,7 @@ impl Shared {
     }
 
     /// The negotiation is over: nothing that was sent needs to be kept.
-    pub(crate) fn confirm(&self) {
+    fn confirm(&self) {
         *lock(&self.unconfirmed) = None;
     }
 
@@ -113,6 +118,30 @@ impl Shared {
 }
 
 impl Lane {
+    pub(crate) fn new(
+        hub: &Arc<Hub>,
+        id: LaneId,
+        mailbox: Arc<Mailbox>,
+        place: Place,
+        machine: Machine,
+    ) -> Self {
+        let pipelined = matches!(&machine, Machine::Initiating(machine) if machine.is_pipelined());
+        Self {
+            hub: Arc::clone(hub),
+            id,
+            mailbox,
+            place,
+            machine,
+            framer: Framer::new(hub.xml_limits()),
+            shared: Shared::new(pipelined),
+            learned: Learned::default(),
+            carry: None,
+            answered: false,
+            verified: mpsc::unbounded_channel(),
+            started: Instant::now(),
+        }
+    }
+
     /// Run the stream to its end.
     pub(crate) async fn run<R: Receive, T: Transmit>(mut self, mut receive: R, mut transmit: T) -> LaneEnd {
         let (hub, mailbox, shared) =
@@ -248,7 +277,7 @@ impl Lane {
                 self.answered = true;
                 let header = StreamHeader::parse(octets)?;
                 let fresh_id = super::random::identifier().ok_or(Reason::InternalServerError)?;
-                self.place.header_came(&self.hub, &self.machine, &header);
+                self.place.header_came(&self.hub, &header, self.carry.is_some());
                 self.handle(Event::Header { header: &header, fresh_id: &fresh_id })
             }
             FrameKind::Element => {
@@ -282,12 +311,12 @@ impl Lane {
                 self.framer.restart();
                 self.framer.authenticated();
             }
-            Notice::Learned(learned) => self.learned = Some(learned),
+            Notice::Learned(learned) => self.learned = learned,
             Notice::Proven { route, bidi } => {
                 self.framer.authenticated();
                 self.shared.confirm();
                 debug!(lane = self.id.0, pair = %route, bidi, "stream established");
-                super::place::proven(self, &route, bidi);
+                self.proven(&route, bidi);
             }
             Notice::VerifyKey { route, stream_id, key } => {
                 let (hub, answers) = (Arc::clone(&self.hub), self.verified.0.clone());
@@ -304,6 +333,25 @@ impl Lane {
             }
         }
         None
+    }
+
+    /// The other end is believed for `route`, in the initiating entity's direction: stanzas may flow.
+    fn proven(&mut self, route: &Route, bidi: bool) {
+        let initiating = matches!(self.machine, Machine::Initiating(_));
+        let known = self.carry.as_ref().map(Carry::scope);
+        let proven = Proof { lane: self.id, route, bidi, initiating, learned: &self.learned, known };
+        let mut scope = self.place.proven(&self.hub, &proven);
+        if initiating && !bidi {
+            // Without bidi nothing may come back on a stream that we opened (RFC 6120 section 4.5).
+            scope.theirs = Proven::nothing();
+        }
+        match &mut self.carry {
+            Some(carry) => carry.rescope(scope),
+            None => self.carry = Some(Carry::new(&self.hub, scope)),
+        }
+        if initiating || bidi {
+            self.mailbox.open();
+        }
     }
 
     fn refuse(&mut self, violation: Violation) {
@@ -380,7 +428,7 @@ enum Ended {
 /// Why writing ended, and what was being written.
 struct Unsent {
     reason: Reason,
-    run: Option<(Run, Arc<Outlet>)>,
+    run: Option<Sent>,
 }
 
 async fn write<T: Transmit>(

@@ -18,6 +18,7 @@ mod place;
 mod random;
 mod session;
 pub mod settings;
+mod shared;
 pub mod start;
 mod tasks;
 

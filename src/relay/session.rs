@@ -1,7 +1,7 @@
 //! One connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -10,42 +10,24 @@ use tracing::{info, warn};
 
 use super::guard::LaneGuard;
 use super::hub::{Command, Hub};
-use super::lane::{Lane, LaneEnd, Machine, Shared};
+use super::lane::{Lane, LaneEnd, Machine};
 use super::mailbox::{Mailbox, lock};
 use super::place::Place;
+use super::shared::SessionShared;
 use super::tasks::observe;
-use crate::identity::verdict::Verdict;
 use crate::metrics::Opened;
 use crate::proto::admission::Side;
+use crate::proto::router::LaneId;
 use crate::proto::router::remote::LaneFailure;
-use crate::proto::router::{LaneId, PeerId, SessionId};
-use crate::proto::session::Session;
 use crate::proto::stream::Outbox;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
 use crate::reason::Reason;
-use crate::transport::quic::{self, Code};
-use crate::xmpp::framer::Framer;
+use crate::transport::quic::Code;
 use crate::xmpp::route::Route;
 
 /// Longest time before a certificate's end at which a session hands over to a new one.
 const HANDOVER_MAX: Duration = Duration::from_secs(86_400);
-
-/// What the tasks of one session share.
-#[derive(Debug)]
-pub(crate) struct SessionShared {
-    pub(crate) id: SessionId,
-    pub(crate) machine: Mutex<Session>,
-    /// Its first stream is authenticated.
-    pub(crate) up: AtomicBool,
-    /// The `[[peer]]` entries whose address it leads to.
-    pub(crate) pinned: Vec<PeerId>,
-    pub(crate) exporter: [u8; 32],
-    pub(crate) connection: quinn::Connection,
-    /// The peer's address, for logs.
-    pub(crate) peer: String,
-    pub(crate) verdict: Verdict,
-}
 
 /// A lane that we are to open.
 #[derive(Debug)]
@@ -161,16 +143,6 @@ fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::t
     (tokio::time::sleep((left - margin).min(hub.limits.session_age)), tokio::time::sleep(left))
 }
 
-impl SessionShared {
-    /// Why the connection ended, in our own words where we know better than the transport.
-    pub(crate) fn reason(&self, error: &quinn::ConnectionError) -> Reason {
-        match quic::alert(error) {
-            Some(alert) => self.verdict.reason(Some(alert)),
-            None => quic::reason(error),
-        }
-    }
-}
-
 /// A lane that the peer opened.
 async fn accept(
     hub: Arc<Hub>,
@@ -183,7 +155,7 @@ async fn accept(
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     hub.metrics.lanes.inc();
     let place = Place::Session { session, first };
-    let lane = new_lane(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()), false);
+    let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     guard.down(ended.reason);
@@ -217,7 +189,7 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
     }
     hub.metrics.lanes.inc();
     let place = Place::Session { session: Arc::clone(&session), first };
-    let lane = new_lane(&hub, id, mailbox, place, machine, pipelined);
+    let lane = Lane::new(&hub, id, mailbox, place, machine);
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     if ended.established {
@@ -244,28 +216,4 @@ fn failure(session: &SessionShared, ended: LaneEnd, pipelined: bool, first: bool
         return LaneFailure::SingleStream;
     }
     LaneFailure::Other(ended.reason)
-}
-
-pub(crate) fn new_lane(
-    hub: &Arc<Hub>,
-    id: LaneId,
-    mailbox: Arc<Mailbox>,
-    place: Place,
-    machine: Machine,
-    pipelined: bool,
-) -> Lane {
-    Lane {
-        hub: Arc::clone(hub),
-        id,
-        mailbox,
-        place,
-        machine,
-        framer: Framer::new(hub.xml_limits()),
-        shared: Shared::new(pipelined),
-        learned: None,
-        carry: None,
-        answered: false,
-        verified: mpsc::unbounded_channel(),
-        started: std::time::Instant::now(),
-    }
 }

@@ -62,11 +62,11 @@ impl Router {
     }
 
     pub(super) fn place_local(&mut self, route: &Route, now: Instant) {
-        if let Some(lane) = self.local.get(route).copied() {
-            if self.lanes.get(&lane).is_some_and(|entry| !entry.closing) {
-                self.attach(route, lane);
-                return;
-            }
+        if let Some(lane) = self.local.get(route).copied()
+            && self.lanes.get(&lane).is_some_and(|entry| !entry.closing)
+        {
+            self.attach(route, lane);
+            return;
         }
         let Some(server) = self.server_of(route) else {
             self.give_up(route, Reason::HostUnknown);

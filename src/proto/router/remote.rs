@@ -169,17 +169,17 @@ impl Router {
 
     fn remove_lane(&mut self, lane: LaneId, now: Instant) -> Option<Lane> {
         let entry = self.lanes.remove(&lane)?;
-        if let Carrier::Session(id) = entry.carrier {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.lanes.remove(&lane);
-                for route in entry.offers.iter().chain(&entry.routes) {
-                    if session.by_route.get(route) == Some(&lane) {
-                        session.by_route.remove(route);
-                    }
+        if let Carrier::Session(id) = entry.carrier
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.lanes.remove(&lane);
+            for route in entry.offers.iter().chain(&entry.routes) {
+                if session.by_route.get(route) == Some(&lane) {
+                    session.by_route.remove(route);
                 }
-                if session.lanes.is_empty() {
-                    session.laneless_since = Some(now);
-                }
+            }
+            if session.lanes.is_empty() {
+                session.laneless_since = Some(now);
             }
         }
         Some(entry)

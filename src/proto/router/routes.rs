@@ -129,10 +129,8 @@ impl Router {
         let up = entry.up;
         if let Some(state) = self.routes.get_mut(route) {
             state.placement = Placement::On(lane);
-            if up {
-                if let Some(expires) = state.expires.take() {
-                    self.expiries.remove(&(expires, route.clone()));
-                }
+            if up && let Some(expires) = state.expires.take() {
+                self.expiries.remove(&(expires, route.clone()));
             }
         }
         for peer in &mut self.peers {

@@ -76,6 +76,12 @@ impl Initiating {
         matches!(self.state, State::Established)
     }
 
+    /// Whether everything was sent at once, and stanzas may already follow.
+    #[must_use]
+    pub fn is_pipelined(&self) -> bool {
+        self.wants.pipelined
+    }
+
     /// The pair that this stream was opened for, in our direction.
     #[must_use]
     pub fn route(&self) -> &Route {
@@ -87,12 +93,12 @@ impl Initiating {
     /// # Errors
     /// A [`Violation`] by the other end; the stream is over.
     pub fn handle(&mut self, event: Event<'_>, out: &mut Outbox) -> Result<(), Violation> {
-        if let Event::Element(element) = &event {
-            if let Some(reason) = stream_error(element) {
-                self.state = State::Ended;
-                out.tell(Notice::Ended(Some(reason)));
-                return Ok(());
-            }
+        if let Event::Element(element) = &event
+            && let Some(reason) = stream_error(element)
+        {
+            self.state = State::Ended;
+            out.tell(Notice::Ended(Some(reason)));
+            return Ok(());
         }
         self.state = match (std::mem::replace(&mut self.state, State::Ended), event) {
             (State::Ended, _) => State::Ended,

@@ -135,12 +135,12 @@ impl Receiving {
         authority: &dyn Authority,
         out: &mut Outbox,
     ) -> Result<(), Violation> {
-        if let Event::Element(element) = &event {
-            if let Some(reason) = stream_error(element) {
-                self.state = State::Ended;
-                out.tell(Notice::Ended(Some(reason)));
-                return Ok(());
-            }
+        if let Event::Element(element) = &event
+            && let Some(reason) = stream_error(element)
+        {
+            self.state = State::Ended;
+            out.tell(Notice::Ended(Some(reason)));
+            return Ok(());
         }
         self.state = match (std::mem::replace(&mut self.state, State::Ended), event) {
             (State::Ended, _) => State::Ended,

@@ -42,7 +42,7 @@ pub(crate) async fn ask(hub: &Hub, route: &Route, stream_id: &str, key: &str) ->
 }
 
 async fn exchange(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<bool, Reason> {
-    let (mut connection, _) = super::deliver::connect(hub, &route.from).await?;
+    let (mut connection, _) = super::server::connect(hub, &route.from).await?;
     let mut octets = StreamHeader::new(Some(route.to.clone()), Some(route.from.clone()), None).to_xml();
     send(&mut connection, &octets).await?;
     let mut reader = Reader { framer: Framer::new(hub.xml_limits()), buffer: BytesMut::new() };
@@ -55,12 +55,13 @@ async fn exchange(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Resul
     send(&mut connection, &octets).await?;
     loop {
         let element = reader.next(&mut connection).await?;
-        if let Some(Dialback::Verified { route: about, stream_id: id, valid }) = Dialback::parse(&element)? {
-            if about == *route && id == stream_id {
-                // The answer is there; whether the server sees our closing tag changes nothing.
-                let _said = send(&mut connection, STREAM_END).await;
-                return Ok(valid);
-            }
+        if let Some(Dialback::Verified { route: about, stream_id: id, valid }) = Dialback::parse(&element)?
+            && about == *route
+            && id == stream_id
+        {
+            // The answer is there; whether the server sees our closing tag changes nothing.
+            let _said = send(&mut connection, STREAM_END).await;
+            return Ok(valid);
         }
     }
 }
