@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 use crate::demo;
+use crate::proto::limits::Limits;
 
 /// See it work: two whole relays on this machine, with real traffic.
 ///
@@ -47,6 +48,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         rtt_ms: arguments.rtt,
         json: arguments.json,
         keep: arguments.keep,
+        limits: Limits::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")

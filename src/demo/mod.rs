@@ -28,8 +28,10 @@ mod table;
 
 use std::process::ExitCode;
 
+use crate::proto::limits::Limits;
+
 pub use self::report::{Comparison, FullSpeed, Report, Side};
-pub use self::run::run;
+pub use self::run::{measure, run};
 use crate::relay::StartError;
 
 /// Most domains behind each relay.
@@ -56,11 +58,21 @@ pub struct Options {
     pub json: bool,
     /// Go on with light traffic after the result, until Ctrl-C.
     pub keep: bool,
+    /// What bounds both relays. The command takes the defaults; the benches compare others.
+    pub limits: Limits,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 5, stanzas: 20_000, loss_percent: None, rtt_ms: None, json: false, keep: false }
+        Self {
+            hosts: 5,
+            stanzas: 20_000,
+            loss_percent: None,
+            rtt_ms: None,
+            json: false,
+            keep: false,
+            limits: Limits::default(),
+        }
     }
 }
 

@@ -66,6 +66,20 @@ pub async fn run(options: Options) -> Result<ExitCode, DemoError> {
     Ok(exit_code(&report))
 }
 
+/// Run the same traffic without a word, and return what was measured: for benches.
+///
+/// # Errors
+/// As [`run`].
+pub async fn measure(options: Options) -> Result<Report, DemoError> {
+    options.check()?;
+    check_open_files(&options)?;
+    let cast = Cast::new(options.hosts)?;
+    let certificates = Certificates::make([&cast.a, &cast.b])?;
+    let (report, stage) = play(&options, &cast, &certificates, &mut Progress::silent()).await?;
+    stage.end().await;
+    Ok(report)
+}
+
 /// The whole traffic; the stage that is left standing is the one of the report's own figures.
 async fn play(
     options: &Options,
@@ -82,11 +96,13 @@ async fn play(
         Impairment { loss: loss_percent / 100.0, round_trip: Duration::from_millis(rtt_ms), seed: SEED };
     let schedule = Schedule::new(options, Some(impairment.round_trip));
 
-    let stage = Stage::start(cast, certificates, Placement::OneStream, Some(impairment)).await?;
+    let stage =
+        Stage::start(cast, certificates, Placement::OneStream, Some(impairment), &options.limits).await?;
     let (one_stream, _) = lossy(&stage, &schedule, impairment, "one stream for all", progress).await?;
     stage.end().await;
 
-    let stage = Stage::start(cast, certificates, Placement::StreamPerPair, Some(impairment)).await?;
+    let stage =
+        Stage::start(cast, certificates, Placement::StreamPerPair, Some(impairment), &options.limits).await?;
     let (stream_per_pair, took) =
         lossy(&stage, &schedule, impairment, "a stream for each pair", progress).await?;
     let latencies = [stream_per_pair.p50_ms, stream_per_pair.p95_ms, stream_per_pair.p99_ms];
@@ -103,7 +119,7 @@ async fn plain(
     certificates: &Certificates,
     progress: &mut Progress,
 ) -> Result<(Report, Stage), DemoError> {
-    let stage = Stage::start(cast, certificates, Placement::StreamPerPair, None).await?;
+    let stage = Stage::start(cast, certificates, Placement::StreamPerPair, None, &options.limits).await?;
     let flows = &stage.flows;
     open(flows, progress).await?;
     let opened = flows.timing();

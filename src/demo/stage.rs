@@ -82,11 +82,12 @@ impl Stage {
         certificates: &Certificates,
         placement: Placement,
         impairment: Option<Impairment>,
+        limits: &Limits,
     ) -> Result<Self, DemoError> {
         let flows = Flows::between(&cast.a, &cast.b);
         let [(server_a, at_a), (server_b, at_b)] = [listen().await?, listen().await?];
-        let mut a = settings(certificates, &cast.a, at_a, &cast.b, placement);
-        let mut b = settings(certificates, &cast.b, at_b, &cast.a, placement);
+        let mut a = settings(certificates, &cast.a, at_a, &cast.b, placement, limits);
+        let mut b = settings(certificates, &cast.b, at_b, &cast.a, placement, limits);
         let mut listeners_a = Listeners::bind(&a).map_err(DemoError::Relay)?;
         let mut listeners_b = Listeners::bind(&b).map_err(DemoError::Relay)?;
         let quic_a = first(&listeners_a.remote_quic())?;
@@ -185,6 +186,7 @@ fn settings(
     deliver: SocketAddr,
     peer: &[Domain],
     placement: Placement,
+    limits: &Limits,
 ) -> Settings {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     Settings {
@@ -192,7 +194,7 @@ fn settings(
         remote_quic: vec![any_port],
         local_s2s: vec![any_port],
         admin_listen: vec![any_port],
-        limits: Limits::default(),
+        limits: limits.clone(),
         hosts: vec![Host {
             domains: hosts.to_vec(),
             deliver: vec![Address::Address(deliver)],
