@@ -37,7 +37,6 @@ struct DialGuard {
 impl Drop for DialGuard {
     fn drop(&mut self) {
         if let Some(reason) = self.failed {
-            self.hub.metrics.dial_failed(Side::Remote, reason);
             self.hub.forget_lane(self.lane);
             self.hub.control(|router, now| router.dial_failed(self.session, reason, now));
         }
@@ -48,18 +47,22 @@ impl Drop for DialGuard {
 pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, opening: Opening) {
     let failed = Some(Reason::InternalServerError);
     let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
-    match connect(&hub, peer, session, &opening.route).await {
+    let route = opening.route.clone();
+    let outcome = match connect(&hub, peer, session, &route).await {
         Ok(session) => {
             guard.failed = None;
-            drop(guard);
-            super::session::run(hub, session, Some(opening)).await;
+            // Over TLS 1.3 what the peer thinks of our certificate shows only now.
+            super::session::run(Arc::clone(&hub), session, Some(opening)).await
         }
         Err(reason) => {
-            let address =
-                hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
-            warn!(pair = %opening.route, %address, %reason, advice = reason.advice(), "peer not reached");
             guard.failed = Some(reason);
+            Err(reason)
         }
+    };
+    if let Err(reason) = outcome {
+        let address = hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
+        hub.metrics.dial_failed(Side::Remote, reason);
+        warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
     }
 }
 
@@ -118,7 +121,8 @@ fn session(
     config: &Peer,
 ) -> Result<Arc<SessionShared>, Reason> {
     let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
-    let ours = verdict.shown().ok_or(Reason::CertificateNone)?;
+    // A server that doesn't ask for our certificate can't believe us.
+    let ours = verdict.shown().ok_or(Reason::UnsupportedFeature)?;
     let facts = Facts {
         hosts: Arc::clone(&hub.hosts),
         theirs: Arc::new(theirs.names.clone()),
@@ -193,7 +197,10 @@ pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, places: Arc
 async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
     let peer = quic::canonical(incoming.remote_address());
     match shake_hands(&hub, incoming).await {
-        Ok(session) => super::session::run(Arc::clone(&hub), session, None).await,
+        Ok(session) => {
+            // What its streams were refused for was said stream by stream.
+            let _said = super::session::run(Arc::clone(&hub), session, None).await;
+        }
         Err(reason) => {
             hub.metrics.refused(Side::Remote, reason);
             hub.metrics.proof(DomainProof::Certificate, Err(reason));

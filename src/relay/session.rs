@@ -1,7 +1,6 @@
 //! One connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -51,7 +50,7 @@ impl Drop for SessionGuard {
         let Self { hub, session, opened, reason } = self;
         hub.forget_session(session.id);
         hub.metrics.connections("quic", *opened).dec();
-        if session.up.load(Ordering::Acquire) {
+        if session.is_up() {
             hub.metrics.sessions.dec();
             info!(session = session.id.0, peer = %session.peer, %reason, "session down");
         }
@@ -60,7 +59,14 @@ impl Drop for SessionGuard {
 }
 
 /// Run the session of a connection until it ends. `first`: the lane that we dialled it for.
-pub(crate) async fn run(hub: Arc<Hub>, session: Arc<SessionShared>, first: Option<Opening>) {
+///
+/// # Errors
+/// Why no stream of it was ever authenticated.
+pub(crate) async fn run(
+    hub: Arc<Hub>,
+    session: Arc<SessionShared>,
+    first: Option<Opening>,
+) -> Result<(), Reason> {
     let opened = if first.is_some() { Opened::Outbound } else { Opened::Inbound };
     hub.metrics.connections("quic", opened).inc();
     hub.metrics.connection_opened("quic", opened);
@@ -81,12 +87,13 @@ pub(crate) async fn run(hub: Arc<Hub>, session: Arc<SessionShared>, first: Optio
     while let Some(ended) = lanes.join_next().await {
         observe(&hub.metrics, ended);
     }
+    if session.is_up() { Ok(()) } else { Err(guard.reason) }
 }
 
 async fn serve(
     hub: &Arc<Hub>,
     session: &Arc<SessionShared>,
-    lanes: &mut JoinSet<()>,
+    lanes: &mut JoinSet<Option<Reason>>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     opened: Opened,
 ) -> Reason {
@@ -116,12 +123,11 @@ async fn serve(
                 None => return Reason::Draining,
             },
             Some(ended) = lanes.join_next() => {
-                observe(&hub.metrics, ended);
-                if lanes.is_empty() && opened == Opened::Outbound && !session.up.load(Ordering::Acquire) {
-                    // The one lane that it was dialled for was refused; what the peer said comes with the close.
-                    let closed = tokio::time::timeout(Duration::from_millis(200), connection.closed()).await;
+                let refused = observe(&hub.metrics, ended).flatten();
+                if lanes.is_empty() && opened == Opened::Outbound && !session.is_up() {
+                    // The one lane that it was dialled for was refused: nothing else would ever be opened on it.
                     connection.close(Code::Done.into(), b"");
-                    return closed.map_or(Reason::ExternalRefused, |error| session.reason(&error));
+                    return refused.unwrap_or(Reason::ExternalRefused);
                 }
             }
             () = &mut retire, if !retired => {
@@ -143,14 +149,14 @@ fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::t
     (tokio::time::sleep((left - margin).min(hub.limits.session_age)), tokio::time::sleep(left))
 }
 
-/// A lane that the peer opened.
+/// A lane that the peer opened. Whether it came to be decides nothing about the session.
 async fn accept(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
     first: bool,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
-) {
+) -> Option<Reason> {
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     hub.metrics.lanes.inc();
@@ -159,10 +165,11 @@ async fn accept(
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     guard.down(ended.reason);
+    None
 }
 
-/// A lane of ours.
-async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, first: bool) {
+/// A lane of ours. Why it did not come to be, if it didn't.
+async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, first: bool) -> Option<Reason> {
     let Opening { lane: id, route, plain, mailbox } = opening;
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     let opened = tokio::time::timeout(
@@ -171,10 +178,15 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
     );
     let (send, receive) = match opened.await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return guard.down(session.reason(&error)),
+        Ok(Err(error)) => {
+            let reason = session.reason(&error);
+            guard.down(reason);
+            return Some(reason);
+        }
         Err(_) => {
             hub.metrics.limit_hit("credit_wait");
-            return guard.failed(LaneFailure::SingleStream);
+            guard.failed(LaneFailure::SingleStream);
+            return Some(Reason::NotMultiplexed);
         }
     };
     hub.metrics.quic_streams(Opened::Outbound).inc();
@@ -193,11 +205,17 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     if ended.established {
-        return guard.down(ended.reason);
+        guard.down(ended.reason);
+        return None;
     }
     let failure = failure(&session, ended, pipelined, first);
-    warn!(session = session.id.0, peer = %session.peer, pair = %route, reason = %ended.reason, ?failure, "lane not established");
+    let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
+    // The end of the first one is the end of the attempt, which the dialler tells.
+    if !first {
+        warn!(session = session.id.0, peer = %session.peer, pair = %route, %reason, ?failure, "lane not established");
+    }
     guard.failed(failure);
+    Some(reason)
 }
 
 /// The first lane waits for the handshake's end; later ones learn in `credit_wait` that the peer gives no credit.

@@ -1,7 +1,7 @@
 //! What the tasks of one session share: its machine, its connection, and what is known of the peer.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::identity::verdict::Verdict;
 use crate::proto::router::{PeerId, SessionId};
@@ -26,6 +26,11 @@ pub(crate) struct SessionShared {
 }
 
 impl SessionShared {
+    /// Whether a stream of it has been authenticated.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
     /// Why the connection ended, in our own words where we know better than the transport.
     pub(crate) fn reason(&self, error: &quinn::ConnectionError) -> Reason {
         match quic::alert(error) {
