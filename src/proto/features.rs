@@ -2,7 +2,7 @@
 //!
 //! Features that a server doesn't understand are ignored (section 4.3.3), so this knows only what servers negotiate here.
 
-use super::mux;
+use super::mux::{self, authorize};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
@@ -21,6 +21,8 @@ pub struct Features {
     pub pipelining: bool,
     /// Stanza multiplexing (XEP-0451): empty before authentication, the host list after it.
     pub mux: Option<Vec<Domain>>,
+    /// A secret may be asked for (`proto::mux::authorize`); after authentication.
+    pub authorize: bool,
     /// STARTTLS stands there as required: nothing else can be negotiated before it.
     pub starttls_required: bool,
 }
@@ -44,6 +46,7 @@ impl Features {
             bidi: element.child("bidi", ns::BIDI_FEATURE).is_some(),
             pipelining: element.child("pipelining", ns::PIPELINING).is_some(),
             mux: element.child("mux", ns::MUX).map(mux::read_host_list),
+            authorize: element.child("authorize", ns::MUX_AUTHORIZE).is_some(),
             starttls_required: element
                 .child("starttls", ns::TLS)
                 .is_some_and(|tls| tls.child("required", ns::TLS).is_some()),
@@ -68,6 +71,9 @@ impl Features {
         if self.pipelining {
             out.push_str("<pipelining xmlns='urn:xmpp:features:pipelining'/>");
         }
+        if self.authorize {
+            out.push_str(authorize::FEATURE);
+        }
         out.push_str("</stream:features>");
     }
 }
@@ -85,6 +91,7 @@ mod tests {
             bidi: true,
             pipelining: true,
             mux: Some(hosts),
+            authorize: true,
             starttls_required: false,
         };
         let mut out = String::new();

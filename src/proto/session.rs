@@ -46,6 +46,8 @@ pub struct Facts {
     pub lanes: Lanes,
     /// The peer may see every host of ours.
     pub announce_all: bool,
+    /// We dialled it to prove a host for another session: mux isn't negotiated, so that neither end takes it for a first.
+    pub second: bool,
 }
 
 /// Hosts that may be granted to one session, each way.
@@ -92,6 +94,7 @@ impl Session {
         let known = self.learned.get_or_insert_default();
         known.mux |= learned.mux;
         known.pipelining |= learned.pipelining;
+        known.authorize |= learned.authorize;
         if !learned.listed.is_empty() {
             known.listed = learned.listed;
         }
@@ -165,6 +168,12 @@ impl Session {
         self.certificate_scope().ours.covers(domain) && self.facts.hosts.serves(domain)
     }
 
+    /// Whether the peer makes secrets for who asks.
+    #[must_use]
+    pub fn offers_authorization(&self) -> bool {
+        self.learned.as_ref().is_some_and(|learned| learned.authorize)
+    }
+
     /// Whether the peer's host list names `domain`. A hint, and no proof.
     #[must_use]
     pub fn lists(&self, domain: &Domain) -> bool {
@@ -213,7 +222,7 @@ impl Session {
     pub fn wants(&self) -> Wants {
         let known = self.learned.as_ref();
         Wants {
-            mux: !self.is_multiplexed(),
+            mux: !self.is_multiplexed() && !self.facts.second,
             bidi: true,
             dialback: None,
             pipelined: known.is_some_and(|learned| learned.pipelining),
@@ -330,6 +339,7 @@ mod tests {
             dialled,
             lanes: Lanes::PerPair,
             announce_all: false,
+            second: false,
         })
     }
 

@@ -22,6 +22,8 @@ pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
 pub const BIDI: &str = "urn:xmpp:bidi";
 /// Stanza multiplexing: feature, request and proofs (XEP-0451).
 pub const MUX: &str = "urn:xmpp:mux:0";
+/// Asking for a mux secret: our extension to XEP-0451, see `proto::mux::authorize`.
+pub const MUX_AUTHORIZE: &str = "urn:fedmux:mux-authorize:0";
 /// Pipelining (XEP-0305 section 3).
 pub const PIPELINING: &str = "urn:xmpp:features:pipelining";
 /// The prefix `xml` (Namespaces in XML section 3).

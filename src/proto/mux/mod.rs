@@ -5,6 +5,7 @@
 //! feature carries the list of further hosts (section 3.2). By the wire profile of this relay the list stands on a
 //! connection's first stream only: ten thousand lanes with five thousand names each would be gigabytes.
 
+pub mod authorize;
 pub mod iq;
 pub mod secret;
 pub mod verifier;

@@ -15,22 +15,26 @@
 //! - `retry.rs`: when to try a failed next hop again
 
 mod local;
+pub mod proofs;
 pub mod remote;
 mod retry;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
 
 use super::hosts::Hosts;
 use super::limits::Limits;
+use super::mux::secret::SecretKeys;
+use super::mux::verifier::Verifier;
 use super::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
+use proofs::{Anchor, Proof, Purpose, Returned};
 use retry::Retry;
 
 /// A session, for the life of the process.
@@ -58,6 +62,8 @@ pub enum Action {
         lane: LaneId,
         /// The pair that it is for: certificates and TLS names follow from it.
         route: Route,
+        /// It is the second connection of a proof: mux isn't negotiated on it.
+        second: bool,
     },
     /// Open a stream for `route` in a session.
     OpenLane {
@@ -110,6 +116,38 @@ pub enum Action {
         /// Why.
         reason: Reason,
     },
+    /// Give a fresh nonce and the time to [`Router::make_secret`].
+    MakeSecret {
+        /// The session that the host is to join.
+        first: SessionId,
+        /// The host.
+        host: Domain,
+    },
+    /// Write octets of connection authorization to a lane.
+    Post {
+        /// The lane.
+        lane: LaneId,
+        /// A whole element or stanza.
+        octets: String,
+    },
+    /// A host was granted to a session: tell its other holders.
+    Granted {
+        /// The session.
+        session: SessionId,
+        /// The host.
+        host: Domain,
+        /// When its own certificate ends.
+        until: SystemTime,
+        /// It is a host of ours that the peer accepted, not one of the peer's.
+        ours: bool,
+    },
+    /// A proof came to nothing. Nothing else is changed by that.
+    ProofRefused {
+        /// The host, if it is known.
+        host: Option<Domain>,
+        /// Why.
+        reason: Reason,
+    },
     /// Close a session that has no lane.
     CloseSession {
         /// The session.
@@ -117,6 +155,19 @@ pub enum Action {
         /// Why.
         reason: Reason,
     },
+}
+
+/// What is known of a session when its first stream is authenticated.
+#[derive(Debug, Clone)]
+pub struct SessionFacts {
+    /// The peers whose configured address it leads to.
+    pub pinned: Vec<PeerId>,
+    /// The exporter value by which both ends choose among sessions.
+    pub exporter: [u8; 32],
+    /// The exporter value that secrets are bound to.
+    pub mux_exporter: [u8; 32],
+    /// The first stream.
+    pub anchor: Anchor,
 }
 
 /// A `[[peer]]` entry, as far as routing goes.
@@ -183,6 +234,11 @@ struct SessionEntry {
     /// The peers whose pinned address this session leads to.
     pinned: Vec<PeerId>,
     exporter: [u8; 32],
+    mux_exporter: [u8; 32],
+    /// The first stream, as soon as it is authenticated.
+    anchor: Option<Anchor>,
+    purpose: Purpose,
+    verifier: Verifier,
     dialled: bool,
     retiring: bool,
     lanes: BTreeSet<LaneId>,
@@ -218,6 +274,13 @@ pub struct Router {
     servers: BTreeMap<usize, (Retry, BTreeSet<Route>)>,
     /// Lanes of the local side by what they can carry for us.
     local: FxHashMap<Route, LaneId>,
+    /// Proofs under way, by the session that a host is to join and the host.
+    proofs: FxHashMap<(SessionId, Domain), Proof>,
+    /// Secrets that we returned, by the id of the IQ.
+    returned: FxHashMap<String, Returned>,
+    /// Hosts that could not be proven to or by a peer, and until when that is remembered.
+    unproven: FxHashMap<(PeerId, Domain), Instant>,
+    keys: Arc<SecretKeys>,
     next_id: u64,
     jitter: retry::Jitter,
     actions: Vec<Action>,
@@ -226,7 +289,13 @@ pub struct Router {
 impl Router {
     /// A router with nothing placed. `seed` only spreads retries.
     #[must_use]
-    pub fn new(hosts: Arc<Hosts>, peers: Vec<PeerRule>, limits: Limits, seed: u64) -> Self {
+    pub fn new(
+        hosts: Arc<Hosts>,
+        peers: Vec<PeerRule>,
+        limits: Limits,
+        keys: Arc<SecretKeys>,
+        seed: u64,
+    ) -> Self {
         let peers = peers
             .into_iter()
             .map(|rule| PeerState {
@@ -249,6 +318,10 @@ impl Router {
             peers,
             servers: BTreeMap::new(),
             local: FxHashMap::default(),
+            proofs: FxHashMap::default(),
+            returned: FxHashMap::default(),
+            unproven: FxHashMap::default(),
+            keys,
             next_id: 1,
             jitter: retry::Jitter::new(seed),
             actions: Vec::new(),

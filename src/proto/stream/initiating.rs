@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::{Event, Learned, Notice, Outbox, Violation, ended, require_version};
 use crate::proto::dialback::{self, Dialback, KeyMaker};
 use crate::proto::features::Features;
+use crate::proto::mux::authorize::Authorization;
 use crate::proto::{bidi, mux, sasl_external};
 use crate::reason::Reason;
 use crate::xmpp::element::Element;
@@ -106,11 +107,13 @@ impl Initiating {
             }
             (State::ExpectRestartHeader { learned, bidi }, Event::Header { header, .. }) => {
                 self.on_header(header)?;
-                State::ExpectFinalFeatures { learned, bidi }
+                let stream_id = header.id.clone().unwrap_or_default();
+                State::ExpectFinalFeatures { learned: Learned { stream_id, ..learned }, bidi }
             }
             (State::ExpectFinalFeatures { learned, bidi }, Event::Element(element)) => {
-                let listed = Features::parse(element)?.mux.unwrap_or_default();
-                self.establish(Learned { listed, ..learned }, bidi, out)
+                let Features { mux, authorize, .. } = Features::parse(element)?;
+                let learned = Learned { listed: mux.unwrap_or_default(), authorize, ..learned };
+                self.establish(learned, bidi, out)
             }
             (State::ExpectDialbackResult { learned, bidi }, Event::Element(element)) => {
                 if self.on_dialback_result(element)? {
@@ -120,7 +123,7 @@ impl Initiating {
                 }
             }
             (State::Established, Event::Element(element)) => {
-                Self::on_late_element(element, out)?;
+                self.on_late_element(element, out)?;
                 State::Established
             }
             (_, Event::Stanza) => return Err(Reason::NotAuthorized.into()),
@@ -142,7 +145,7 @@ impl Initiating {
         let features = Features::parse(element)?;
         let bidi = self.wants.bidi && features.bidi;
         let mux = self.wants.mux && features.mux.is_some();
-        let learned = Learned { mux, pipelining: features.pipelining, listed: Vec::new() };
+        let learned = Learned { mux, pipelining: features.pipelining, ..Learned::default() };
         if self.wants.pipelined {
             return Ok(State::ExpectSuccess { learned, bidi });
         }
@@ -189,7 +192,11 @@ impl Initiating {
 
     /// With bidi the receiving entity may ask for further pairs by dialback (XEP-0288 section 2.2). We take none on a
     /// stream that we opened, and say so; a server then uses a stream of its own.
-    fn on_late_element(element: &Element, out: &mut Outbox) -> Result<(), Violation> {
+    fn on_late_element(&self, element: &Element, out: &mut Outbox) -> Result<(), Violation> {
+        if let Some(authorization) = Authorization::parse(element)? {
+            out.tell(Notice::Authorization { route: self.route.clone(), authorization });
+            return Ok(());
+        }
         match Dialback::parse(element)? {
             Some(Dialback::Request { route, .. }) => {
                 dialback::write_result(&mut out.octets, &route, Err(Reason::InvalidFrom));

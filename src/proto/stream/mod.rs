@@ -15,6 +15,7 @@
 pub mod initiating;
 pub mod receiving;
 
+use super::mux::authorize::Authorization;
 use super::sasl_external;
 use crate::reason::Reason;
 use crate::xmpp::condition::{reason_of_stream_condition, stream_condition};
@@ -73,6 +74,13 @@ pub enum Notice {
         /// The key.
         key: String,
     },
+    /// An element of connection authorization came, on a stream of this pair (in the initiating entity's direction).
+    Authorization {
+        /// The pair.
+        route: Route,
+        /// What it says.
+        authorization: Authorization,
+    },
     /// The other end closed the stream; `Some`: with this stream error.
     Ended(Option<Reason>),
 }
@@ -84,6 +92,10 @@ pub struct Learned {
     pub mux: bool,
     /// The peer takes pipelined negotiation (XEP-0305).
     pub pipelining: bool,
+    /// The peer makes secrets for who asks (`proto::mux::authorize`).
+    pub authorize: bool,
+    /// The id that the receiving entity gave to the authenticated stream.
+    pub stream_id: String,
     /// The peer's host list (XEP-0451 after authentication).
     pub listed: Vec<Domain>,
 }

@@ -11,6 +11,7 @@
 use super::{Event, Learned, Notice, Outbox, Violation, ended, refuse, require_version};
 use crate::proto::dialback::{self, Dialback};
 use crate::proto::features::Features;
+use crate::proto::mux::authorize::Authorization;
 use crate::proto::{bidi, mux, sasl_external};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -162,9 +163,7 @@ impl Receiving {
                 self.on_restart(agreed, header, fresh_id, authority, out)?
             }
             (State::Established(agreed), Event::Element(element)) => {
-                if self.on_dialback(&agreed, element, authority, out)? == Dialled::NotDialback {
-                    return Err(Reason::UnsupportedStanzaType.into());
-                }
+                self.on_late_element(&agreed, element, authority, out)?;
                 State::Established(agreed)
             }
             (state, Event::KeyVerified { route, outcome }) => {
@@ -206,7 +205,7 @@ impl Receiving {
             bidi: offers.bidi,
             pipelining: offers.pipelining,
             mux: offers.mux.then(Vec::new),
-            starttls_required: false,
+            ..Features::default()
         }
         .write(&mut out.octets);
         Ok(Agreed { route, offers, bidi: false, mux: false })
@@ -261,11 +260,32 @@ impl Receiving {
         }
         self.write_header(&agreed.route, fresh_id, out);
         let listed = authority.host_list();
-        let features = Features { mux: (!listed.is_empty()).then_some(listed), ..Features::default() };
-        features.write(&mut out.octets);
-        out.tell(Notice::Learned(Learned { mux: agreed.mux, pipelining: false, listed: Vec::new() }));
+        let mux = (!listed.is_empty()).then_some(listed);
+        Features { mux, authorize: agreed.offers.mux, ..Features::default() }.write(&mut out.octets);
+        let stream_id = fresh_id.to_owned();
+        out.tell(Notice::Learned(Learned { mux: agreed.mux, stream_id, ..Learned::default() }));
         out.tell(Notice::Proven { route: agreed.route.clone(), bidi: agreed.bidi });
         Ok(State::Established(agreed))
+    }
+
+    fn on_late_element(
+        &mut self,
+        agreed: &Agreed,
+        element: &Element,
+        authority: &dyn Authority,
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
+        // Where mux is offered, so is connection authorization: on the remote side.
+        if agreed.offers.mux
+            && let Some(authorization) = Authorization::parse(element)?
+        {
+            out.tell(Notice::Authorization { route: agreed.route.clone(), authorization });
+            return Ok(());
+        }
+        match self.on_dialback(agreed, element, authority, out)? {
+            Dialled::NotDialback => Err(Reason::UnsupportedStanzaType.into()),
+            Dialled::Believed | Dialled::Done => Ok(()),
+        }
     }
 
     /// Deal with `element` if it is dialback's.

@@ -1,0 +1,416 @@
+//! Hosts outside of a session's certificates: proven by mux secrets, so that they join the session (XEP-0451 section 3.2).
+//!
+//! A first session S1 stands between v, a domain of the verifier V, and p, one of the prover P, both proven there by
+//! certificate. A further host n of P is proven on a second connection S2 by a certificate of its own. V hands a secret
+//! over S2, P returns it on S1, and V lets S1 speak for n, both ways.
+//!
+//! ```text
+//! a stanza waits to go TO n:     V dials S2 as (v -> n)   V: <mux host='p'>secret</mux>
+//! a stanza waits to come FROM n: P dials S2 as (n -> v)   P: <authorize host='p' stream='s1'/>   V: <mux host='p'>...
+//! then, on S1:                   P: <iq type='set' from='p' to='v'><mux>secret</mux></iq>        V: <iq type='result'/>
+//! ```
+//!
+//! Nobody dials because of what a peer lists or asks for: only a stanza that waits makes us open S2. On S2 mux is not
+//! negotiated, so that neither end takes it for a first session. What fails is the saving, never a stanza: a host that
+//! can't be proven in time has a connection of its own, and that is remembered for a while.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Action, LaneId, PeerId, Placement, Router, SessionEntry, SessionId};
+use crate::proto::mux::authorize;
+use crate::proto::mux::iq::{self, MuxIq};
+use crate::proto::mux::secret::{Binding, Dialled, NONCE_BYTES};
+use crate::proto::mux::verifier::{ANSWER_WAIT, Clocks, Offer};
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+use crate::xmpp::route::Route;
+
+/// How long it is remembered that a host could not be proven.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Proofs under way at once for one first session, in either role.
+const UNDER_WAY_MAX: usize = 8;
+
+/// The pair that a first session was made for, and the id of its stream: what its secrets are bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// Our domain of the first stream.
+    pub ours: Domain,
+    /// The peer's.
+    pub theirs: Domain,
+    /// The id in the receiving entity's last header of that stream.
+    pub stream_id: String,
+}
+
+/// What a session was dialled for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To carry.
+    Own,
+    /// As the second connection of a proof.
+    Proof { first: SessionId, host: Domain, dialled: Dialled },
+}
+
+/// A proof under way.
+#[derive(Debug)]
+pub(super) struct Proof {
+    second: SessionId,
+    /// The lane of S2 on which its elements go.
+    lane: LaneId,
+    dialled: Dialled,
+    /// When the host's own certificate ends, once it is known.
+    not_after: Option<SystemTime>,
+    until: Instant,
+}
+
+/// A secret that we returned, whose answer is awaited.
+#[derive(Debug)]
+pub(super) struct Returned {
+    first: SessionId,
+    second: SessionId,
+    host: Domain,
+    prover: Domain,
+    verifier: Domain,
+    not_after: SystemTime,
+    until: Instant,
+}
+
+impl Router {
+    /// Whether `route`, which no session carries, waits for proofs; those that are missing are begun.
+    pub(super) fn waits_for_proof(&mut self, route: &Route, peer: PeerId, now: Instant) -> bool {
+        let Some(first) = self.first_session(route, peer, now) else { return false };
+        let Some((missing, anchor)) = self.sessions.get(&first).and_then(|entry| {
+            let (session, anchor) = (entry.session.as_ref()?, entry.anchor.clone()?);
+            let to = (!session.theirs_proven(&route.to)).then(|| (route.to.clone(), Dialled::ByVerifier));
+            let from = (!session.ours_proven(&route.from)).then(|| (route.from.clone(), Dialled::ByProver));
+            Some((to.into_iter().chain(from).collect::<Vec<_>>(), anchor))
+        }) else {
+            return false;
+        };
+        for (host, dialled) in missing {
+            let under_way = self.proofs.keys().filter(|(session, _)| *session == first).count();
+            if under_way < UNDER_WAY_MAX && !self.proofs.contains_key(&(first, host.clone())) {
+                self.begin(first, peer, host, dialled, &anchor, now);
+            }
+        }
+        true
+    }
+
+    /// The session that `route` could join if its hosts were proven: of several the one with the smallest exporter
+    /// value, at both ends alike.
+    fn first_session(&self, route: &Route, peer: PeerId, now: Instant) -> Option<SessionId> {
+        let forgotten =
+            |host: &Domain| self.unproven.get(&(peer, host.clone())).is_none_or(|until| *until <= now);
+        let may = |entry: &SessionEntry| {
+            let session = entry.session.as_ref()?;
+            let anchor = entry.anchor.as_ref()?;
+            let anchored =
+                session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
+            let usable =
+                !entry.retiring && entry.pinned.contains(&peer) && session.is_multiplexed() && anchored;
+            let to = session.theirs_proven(&route.to) || (session.lists(&route.to) && forgotten(&route.to));
+            let from = session.ours_proven(&route.from) || forgotten(&route.from);
+            (usable && to && from).then_some(entry.exporter)
+        };
+        self.sessions.iter().filter_map(|(id, entry)| Some((may(entry)?, *id))).min().map(|(_, id)| id)
+    }
+
+    fn begin(
+        &mut self,
+        first: SessionId,
+        peer: PeerId,
+        host: Domain,
+        dialled: Dialled,
+        anchor: &Anchor,
+        now: Instant,
+    ) {
+        let route = match dialled {
+            Dialled::ByVerifier => Route::new(anchor.ours.clone(), host.clone()),
+            Dialled::ByProver => Route::new(host.clone(), anchor.theirs.clone()),
+        };
+        let purpose = Purpose::Proof { first, host: host.clone(), dialled };
+        let (second, lane) = self.new_session(&route, peer, purpose);
+        let until = now + self.limits.connect + ANSWER_WAIT;
+        self.proofs.insert((first, host), Proof { second, lane, dialled, not_after: None, until });
+        self.actions.push(Action::Dial { peer, session: second, lane, route, second: true });
+    }
+
+    /// S2 is up at the end that dialled it: go on with its proof.
+    pub(super) fn second_up(&mut self, second: SessionId, now: Instant) {
+        let Some(entry) = self.sessions.get(&second) else { return };
+        let (Purpose::Proof { first, host, dialled }, Some(session)) =
+            (entry.purpose.clone(), &entry.session)
+        else {
+            return;
+        };
+        let key = (first, host.clone());
+        let anchor = self.sessions.get(&first).and_then(|first| first.anchor.clone());
+        let (Some(anchor), Some(proof)) = (anchor, self.proofs.get_mut(&key)) else { return };
+        match dialled {
+            Dialled::ByVerifier if session.theirs_by_certificate(&host) && session.lists(&anchor.theirs) => {
+                proof.not_after = Some(session.facts().theirs.not_after);
+                self.actions.push(Action::MakeSecret { first, host });
+            }
+            Dialled::ByProver if session.ours_by_certificate(&host) && session.offers_authorization() => {
+                let mut octets = String::new();
+                authorize::write_request(&mut octets, &anchor.ours, &anchor.stream_id);
+                let lane = proof.lane;
+                self.actions.push(Action::Post { lane, octets });
+            }
+            _ => self.proof_failed(&key, Reason::MuxRefused, now),
+        }
+    }
+
+    /// Make the secret for a proof, and send it on S2. `nonce` is fresh.
+    pub fn make_secret(&mut self, first: SessionId, host: &Domain, nonce: [u8; NONCE_BYTES], clocks: Clocks) {
+        let key = (first, host.clone());
+        let Some(Proof { second, lane, dialled, .. }) = self.proofs.get(&key) else { return };
+        let (lane, dialled) = (*lane, *dialled);
+        let Some(second) = self.sessions.get(second).map(|entry| entry.mux_exporter) else { return };
+        let Some(entry) = self.sessions.get_mut(&first) else { return };
+        let Some(anchor) = entry.anchor.clone() else { return };
+        let binding = Binding {
+            dialled,
+            verifier: anchor.ours,
+            host: host.clone(),
+            prover: anchor.theirs.clone(),
+            stream_id: anchor.stream_id,
+            first: entry.mux_exporter,
+            second,
+        };
+        match entry.verifier.ask(&self.keys, binding, nonce, clocks) {
+            Ok(secret) => {
+                let mut octets = String::new();
+                authorize::write_secret(&mut octets, &anchor.theirs, &secret);
+                self.actions.push(Action::Post { lane, octets });
+            }
+            Err(reason) => {
+                if dialled == Dialled::ByProver {
+                    let octets = authorize::REFUSED.to_owned();
+                    self.actions.push(Action::Post { lane, octets });
+                }
+                self.proof_failed(&key, reason, clocks.now);
+            }
+        }
+    }
+
+    /// On S2, which the peer dialled from its host `pair.from`: it asks for a secret with which its session with the
+    /// stream `stream_id`, where it is `prover`, is to speak for that host.
+    pub fn secret_requested(
+        &mut self,
+        second: SessionId,
+        lane: LaneId,
+        pair: &Route,
+        prover: &Domain,
+        stream_id: &str,
+        now: Instant,
+    ) {
+        let host = pair.from.clone();
+        let known = self.sessions.get(&second).and_then(|entry| {
+            let session = entry.session.as_ref()?;
+            session.theirs_by_certificate(&host).then_some(session.facts().theirs.not_after)
+        });
+        let first = self.sessions.iter().find(|(id, entry)| {
+            let anchored =
+                entry.anchor.as_ref().is_some_and(|a| a.stream_id == stream_id && a.theirs == *prover);
+            let live =
+                entry.session.as_ref().is_some_and(|s| s.is_multiplexed() && s.theirs_by_certificate(prover));
+            **id != second && anchored && live && !entry.retiring
+        });
+        let first =
+            first.map(|(id, _)| *id).filter(|first| !self.proofs.contains_key(&(*first, host.clone())));
+        if let (Some(first), Some(not_after)) = (first, known) {
+            let until = now + ANSWER_WAIT;
+            let proof = Proof { second, lane, dialled: Dialled::ByProver, not_after: Some(not_after), until };
+            self.proofs.insert((first, host.clone()), proof);
+            self.actions.push(Action::MakeSecret { first, host });
+        } else {
+            self.actions.push(Action::Post { lane, octets: authorize::REFUSED.to_owned() });
+            self.actions.push(Action::ProofRefused { host, reason: Reason::MuxNoRequest });
+        }
+    }
+
+    /// On S2 a secret was handed to us, for the host of ours of `pair` (in the initiating entity's direction); it is to
+    /// come back where we are `prover`. `id` is a fresh IQ id.
+    pub fn secret_received(
+        &mut self,
+        second: SessionId,
+        pair: &Route,
+        prover: &Domain,
+        secret: &str,
+        id: String,
+        now: Instant,
+    ) {
+        let (host, verifier) =
+            if self.hosts.serves(&pair.to) { (&pair.to, &pair.from) } else { (&pair.from, &pair.to) };
+        let known = self.sessions.get(&second).and_then(|entry| {
+            let session = entry.session.as_ref()?;
+            session.ours_by_certificate(host).then_some(session.facts().ours.not_after)
+        });
+        let back = Route::new(prover.clone(), verifier.clone());
+        // Several may match: the newest.
+        let first = self.sessions.iter().rev().find_map(|(first, entry)| {
+            let anchor = entry.anchor.as_ref()?;
+            let session = entry.session.as_ref()?;
+            let fits = anchor.ours == *prover && anchor.theirs == *verifier && session.is_multiplexed();
+            let lane = entry.by_route.get(&back).copied()?;
+            (*first != second && fits && session.ours_by_certificate(prover)).then_some((*first, lane))
+        });
+        let (Some(not_after), Some((first, lane))) = (known, first) else {
+            self.actions.push(Action::ProofRefused { host: host.clone(), reason: Reason::MuxAddress });
+            return;
+        };
+        let mut octets = String::new();
+        iq::write_offer(&mut octets, &id, prover, verifier, secret);
+        let until = now + ANSWER_WAIT;
+        let (host, verifier, prover) = (host.clone(), verifier.clone(), prover.clone());
+        self.returned.insert(id, Returned { first, second, host, prover, verifier, not_after, until });
+        self.actions.push(Action::Post { lane, octets });
+    }
+
+    /// An IQ of this protocol came on `lane` of the session `first`.
+    pub fn mux_iq(&mut self, first: SessionId, lane: LaneId, iq: &MuxIq, clocks: Clocks) {
+        match iq {
+            MuxIq::Offer { id, from, to, secret } => {
+                let judged = self.judge(first, Offer { from, to, secret }, clocks);
+                let mut octets = String::new();
+                iq::write_answer(&mut octets, id, from, to, judged.is_ok());
+                // The grant stands before the peer hears of it: what follows the answer is already admitted.
+                self.actions.push(Action::Post { lane, octets });
+                if let Ok(host) = judged {
+                    self.joined(first, &host, clocks.now);
+                }
+            }
+            MuxIq::Answer { id, from, to, granted } => {
+                self.answered(first, id, (from, to), *granted, clocks.now)
+            }
+        }
+    }
+
+    fn judge(&mut self, first: SessionId, offer: Offer<'_>, clocks: Clocks) -> Result<Domain, Reason> {
+        let keys = std::sync::Arc::clone(&self.keys);
+        let entry = self.sessions.get_mut(&first).ok_or(Reason::MuxNoRequest)?;
+        let judged = entry.verifier.judge(&keys, offer, clocks).and_then(|granted| {
+            let proof = self.proofs.get(&(first, granted.host.clone())).ok_or(Reason::MuxNoRequest)?;
+            let until = proof.not_after.ok_or(Reason::MuxNoRequest)?;
+            let session = entry.session.as_mut().ok_or(Reason::MuxNoRequest)?;
+            session.grant_theirs(granted.host.clone(), until)?;
+            Ok((granted.host, until))
+        });
+        match judged {
+            Ok((host, until)) => {
+                self.actions.push(Action::Granted { session: first, host: host.clone(), until, ours: false });
+                Ok(host)
+            }
+            Err(reason) => {
+                self.actions.push(Action::ProofRefused {
+                    host: offer.from.parse().unwrap_or_else(|_| self.nobody()),
+                    reason,
+                });
+                Err(reason)
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        first: SessionId,
+        id: &str,
+        (from, to): (&str, &str),
+        granted: bool,
+        now: Instant,
+    ) {
+        let is = |text: &str, domain: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *domain);
+        let matches = self.returned.get(id).is_some_and(|returned| {
+            returned.first == first && is(from, &returned.verifier) && is(to, &returned.prover)
+        });
+        // An answer to nothing of ours, or from somebody else: without effect.
+        let Some(returned) = matches.then(|| self.returned.remove(id)).flatten() else { return };
+        let key = (first, returned.host.clone());
+        if !granted {
+            return self.proof_failed(&key, Reason::MuxRefused, now);
+        }
+        let Some(session) = self.sessions.get_mut(&first).and_then(|entry| entry.session.as_mut()) else {
+            return;
+        };
+        if session.grant_ours(returned.host.clone(), returned.not_after).is_ok() {
+            let (host, until) = (returned.host.clone(), returned.not_after);
+            self.actions.push(Action::Granted { session: first, host, until, ours: true });
+            self.proofs.entry(key).or_insert(Proof {
+                second: returned.second,
+                lane: LaneId(0),
+                dialled: Dialled::ByVerifier,
+                not_after: None,
+                until: now,
+            });
+            self.joined(first, &returned.host, now);
+        }
+    }
+
+    /// The host has joined the first session: the second drains to it, and whatever waited for it is placed.
+    fn joined(&mut self, first: SessionId, host: &Domain, now: Instant) {
+        if let Some(proof) = self.proofs.remove(&(first, host.clone())) {
+            self.session_retires(proof.second, now);
+        }
+        self.place_waiting_of(first, now);
+    }
+
+    fn place_waiting_of(&mut self, session: SessionId, now: Instant) {
+        let pinned = self.sessions.get(&session).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        for peer in pinned {
+            self.place_waiting(peer, now);
+        }
+    }
+
+    /// A proof came to nothing: the host has a connection of its own, for a while.
+    pub(super) fn proof_failed(&mut self, key: &(SessionId, Domain), reason: Reason, now: Instant) {
+        let Some(proof) = self.proofs.remove(key) else { return };
+        let pinned = self.sessions.get(&key.0).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        if let Some(entry) = self.sessions.get_mut(&proof.second) {
+            entry.purpose = Purpose::Own;
+        }
+        // Busy passes by itself; anything else would only fail again.
+        let remembered = if reason == Reason::MuxBusy { self.limits.retry_min } else { REMEMBERED };
+        for peer in &pinned {
+            self.unproven.insert((*peer, key.1.clone()), now + remembered);
+        }
+        self.actions.push(Action::ProofRefused { host: key.1.clone(), reason });
+        for peer in pinned {
+            self.place_waiting(peer, now);
+        }
+    }
+
+    /// The peer refused to make a secret on S2.
+    pub fn secret_refused(&mut self, second: SessionId, now: Instant) {
+        let key = self.proofs.iter().find(|(_, proof)| proof.second == second).map(|(key, _)| key.clone());
+        if let Some(key) = key {
+            self.proof_failed(&key, Reason::MuxRefused, now);
+        }
+    }
+
+    /// What is late has failed.
+    pub(super) fn expire_proofs(&mut self, now: Instant) {
+        let late: Vec<_> =
+            self.proofs.iter().filter(|(_, p)| p.until <= now).map(|(key, _)| key.clone()).collect();
+        for key in late {
+            self.proof_failed(&key, Reason::MuxTimeout, now);
+        }
+        self.returned.retain(|_, returned| returned.until > now);
+        self.unproven.retain(|_, until| *until > now);
+    }
+
+    /// A session is gone, and the proofs with it that were made for it.
+    pub(super) fn forget_proofs(&mut self, session: SessionId) {
+        self.proofs.retain(|(first, _), _| *first != session);
+        self.returned.retain(|_, returned| returned.first != session);
+    }
+
+    pub(super) fn proof_deadline(&self) -> Option<Instant> {
+        let proofs = self.proofs.values().map(|proof| proof.until);
+        proofs.chain(self.returned.values().map(|returned| returned.until)).min()
+    }
+
+    /// Whether a route waits, so that something is to be proven for it.
+    pub(super) fn is_waiting(&self, route: &Route) -> bool {
+        self.routes.get(route).is_some_and(|state| state.placement == Placement::Waiting)
+    }
+}
