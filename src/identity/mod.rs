@@ -15,6 +15,7 @@ mod chain;
 pub mod config;
 pub mod development;
 mod folder;
+pub mod key_ring;
 pub mod master_key;
 pub mod names;
 mod pairing;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::report::{Report, Severity};
-use crate::identity::master_key::MasterKey;
+use crate::identity::key_ring::KeyRing;
 use crate::identity::trust::Anchors;
 use crate::relay::settings::{Settings, Trust};
 
@@ -28,14 +28,14 @@ pub(super) fn examine(settings: &Settings, report: &mut Report) {
 
 /// Only a key that is there is read: to make one is the relay's business, and its owner's.
 fn examine_key(path: &Path, report: &mut Report) {
-    if path.exists() {
-        if let Err(error) = MasterKey::load_or_create(path) {
+    if path.exists() && !KeyRing::would_be_made_in(path) {
+        if let Err(error) = KeyRing::load(path) {
             report.add(Severity::Error, "identity.mux_key_file", error.to_string(), "");
         }
         return;
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() {
+    if folder.is_dir() || path.is_dir() {
         report.add(
             Severity::Note,
             "identity.mux_key_file",
