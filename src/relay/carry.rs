@@ -86,14 +86,15 @@ impl Carry {
             return Err(Reason::ImproperAddressing);
         };
         let (from, to) = (domain_of(&from), domain_of(&to));
-        if let Some((known_from, known_to, _)) = &self.last {
-            if **known_from == *from && **known_to == *to {
-                if self.marks.is_empty() {
-                    self.start = at;
-                }
-                self.marks.push(mark);
-                return Ok(());
+        if let Some((known_from, known_to, _)) = &self.last
+            && **known_from == *from
+            && **known_to == *to
+        {
+            if self.marks.is_empty() {
+                self.start = at;
             }
+            self.marks.push(mark);
+            return Ok(());
         }
         self.flush(buffer, at).await;
         match self.judge(from, to)? {

@@ -76,11 +76,11 @@ impl Place {
 
     /// The other end's header came. On a stream to one of our servers its id is what a dialback key is made for.
     pub(crate) fn header_came(&mut self, hub: &Arc<Hub>, machine: &Machine, header: &StreamHeader) {
-        if let (Self::ToServer { route, key, .. }, Machine::Initiating(machine)) = (self, machine) {
-            if let (Some(id), false) = (&header.id, machine.is_established()) {
-                hub.open_key(route.clone(), id.clone());
-                *key = Some(OpenKey { hub: Arc::clone(hub), key: (route.clone(), id.clone()) });
-            }
+        if let (Self::ToServer { route, key, .. }, Machine::Initiating(machine)) = (self, machine)
+            && let (Some(id), false) = (&header.id, machine.is_established())
+        {
+            hub.open_key(route.clone(), id.clone());
+            *key = Some(OpenKey { hub: Arc::clone(hub), key: (route.clone(), id.clone()) });
         }
     }
 }
@@ -109,7 +109,7 @@ pub(crate) fn proven(lane: &mut Lane, route: &Route, bidi: bool) {
             Scope { side: Side::Local, theirs: Proven::Domains(domains), ours: Proven::Any, pair: None }
         }
         Place::ToServer { .. } => {
-            hub.control(|router, _| router.local_lane_established(lane.id));
+            hub.control(|router, now| router.local_lane_established(lane.id, now));
             // It answers at the address that the operator gave for the host: that is who it is.
             Scope { side: Side::Local, theirs: Proven::only(route.to.clone()), ours: Proven::Any, pair: None }
         }
@@ -135,10 +135,11 @@ fn proven_in_session(
     initiating: bool,
 ) -> Scope {
     let hub = &lane.hub;
-    let (scope, machine) = {
+    let (scope, machine, more) = {
         let mut machine = lock(&session.machine);
+        let multiplexed = machine.is_multiplexed();
         machine.learn(lane.learned.clone().unwrap_or_default());
-        (machine.scope(route, initiating), machine.clone())
+        (machine.scope(route, initiating), machine.clone(), machine.is_multiplexed() != multiplexed)
     };
     hub.metrics.proof(DomainProof::Certificate, Ok(()));
     let first = !session.up.swap(true, Ordering::AcqRel);
@@ -155,11 +156,11 @@ fn proven_in_session(
         session.connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(hub.limits.lanes));
     }
     hub.control(|router, now| {
-        if first {
+        if first || more {
             router.session_up(session.id, machine, &session.pinned, session.exporter, now);
         }
         if initiating {
-            router.lane_established(lane.id);
+            router.lane_established(lane.id, now);
         } else {
             router.peer_lane_up(session.id, lane.id, &route.reversed(), bidi, now);
         }

@@ -56,10 +56,10 @@ impl Supervisor {
 
 /// Count and log a task's panic. Cancellation is somebody's decision and no failure.
 pub(crate) fn observe(metrics: &Metrics, ended: Result<(), JoinError>) {
-    if let Err(failure) = ended {
-        if failure.is_panic() {
-            metrics.tasks_failed.inc();
-            error!(%failure, "a task ended by a panic; this is a defect, please report it with this log");
-        }
+    if let Err(failure) = ended
+        && failure.is_panic()
+    {
+        metrics.tasks_failed.inc();
+        error!(%failure, "a task ended by a panic; this is a defect, please report it with this log");
     }
 }

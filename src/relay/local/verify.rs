@@ -55,12 +55,13 @@ async fn exchange(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Resul
     send(&mut connection, &octets).await?;
     loop {
         let element = reader.next(&mut connection).await?;
-        if let Some(Dialback::Verified { route: about, stream_id: id, valid }) = Dialback::parse(&element)? {
-            if about == *route && id == stream_id {
-                // The answer is there; whether the server sees our closing tag changes nothing.
-                let _said = send(&mut connection, STREAM_END).await;
-                return Ok(valid);
-            }
+        if let Some(Dialback::Verified { route: about, stream_id: id, valid }) = Dialback::parse(&element)?
+            && about == *route
+            && id == stream_id
+        {
+            // The answer is there; whether the server sees our closing tag changes nothing.
+            let _said = send(&mut connection, STREAM_END).await;
+            return Ok(valid);
         }
     }
 }
