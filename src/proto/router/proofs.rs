@@ -16,7 +16,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Action, LaneId, PeerId, Placement, Router, SessionEntry, SessionId};
+use super::{Action, LaneId, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::mux::authorize;
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::secret::{Binding, Dialled, NONCE_BYTES};
@@ -225,7 +225,7 @@ impl Router {
             self.actions.push(Action::MakeSecret { first, host });
         } else {
             self.actions.push(Action::Post { lane, octets: authorize::REFUSED.to_owned() });
-            self.actions.push(Action::ProofRefused { host, reason: Reason::MuxNoRequest });
+            self.actions.push(Action::ProofRefused { host: Some(host), reason: Reason::MuxNoRequest });
         }
     }
 
@@ -256,7 +256,7 @@ impl Router {
             (*first != second && fits && session.ours_by_certificate(prover)).then_some((*first, lane))
         });
         let (Some(not_after), Some((first, lane))) = (known, first) else {
-            self.actions.push(Action::ProofRefused { host: host.clone(), reason: Reason::MuxAddress });
+            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
             return;
         };
         let mut octets = String::new();
@@ -302,10 +302,7 @@ impl Router {
                 Ok(host)
             }
             Err(reason) => {
-                self.actions.push(Action::ProofRefused {
-                    host: offer.from.parse().unwrap_or_else(|_| self.nobody()),
-                    reason,
-                });
+                self.actions.push(Action::ProofRefused { host: None, reason });
                 Err(reason)
             }
         }
@@ -373,7 +370,7 @@ impl Router {
         for peer in &pinned {
             self.unproven.insert((*peer, key.1.clone()), now + remembered);
         }
-        self.actions.push(Action::ProofRefused { host: key.1.clone(), reason });
+        self.actions.push(Action::ProofRefused { host: Some(key.1.clone()), reason });
         for peer in pinned {
             self.place_waiting(peer, now);
         }
@@ -407,10 +404,5 @@ impl Router {
     pub(super) fn proof_deadline(&self) -> Option<Instant> {
         let proofs = self.proofs.values().map(|proof| proof.until);
         proofs.chain(self.returned.values().map(|returned| returned.until)).min()
-    }
-
-    /// Whether a route waits, so that something is to be proven for it.
-    pub(super) fn is_waiting(&self, route: &Route) -> bool {
-        self.routes.get(route).is_some_and(|state| state.placement == Placement::Waiting)
     }
 }
