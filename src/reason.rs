@@ -141,6 +141,8 @@ reasons! {
     SourceNotTrusted = "source-not-trusted", true, "add the server's address to sources, or use local_auth = \"dialback\"";
 
     // --- connection authorization (XEP-0451) ---
+    /// A stanza of connection authorization: the relay's own, and never forwarded.
+    MuxOwn = "mux-own", true, "nothing: servers and clients have no business with urn:xmpp:mux:0";
     /// Too many proofs under way in a session, or too fast.
     MuxBusy = "mux-busy", false, "nothing: the proof is tried again; raise the limits of the [[peer]] if it has hundreds of hosts";
     /// A secret came back for which no request is open: a replay, a restart in between, or another node.

@@ -52,7 +52,10 @@ impl KeyRing {
     }
 
     /// The key for one use of each master key, the newest first; see [`MasterKey::derive`].
-    pub fn derive<'a>(&'a self, label: &'a str) -> impl Iterator<Item = [u8; super::master_key::KEY_BYTES]> + 'a {
+    pub fn derive<'a>(
+        &'a self,
+        label: &'a str,
+    ) -> impl Iterator<Item = [u8; super::master_key::KEY_BYTES]> + 'a {
         self.0.iter().map(move |key| key.derive(label))
     }
 }
@@ -63,7 +66,8 @@ fn key_files(folder: &Path) -> Result<Vec<(SystemTime, PathBuf)>, MasterKeyError
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "key") {
-            let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(unreadable)?;
+            let modified =
+                fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(unreadable)?;
             files.push((modified, path));
         }
     }

@@ -13,6 +13,8 @@ use crate::xmpp::domain::{Domain, DomainPattern};
 pub enum DomainProof {
     /// It stands in the certificate of the other end.
     Certificate,
+    /// It was granted to the session by a mux secret (XEP-0451 section 3.2).
+    MuxSecret,
     /// Server dialback: the domain's own server confirmed the key (XEP-0220).
     Dialback,
     /// The source address is one that the operator trusts for that host.
@@ -25,6 +27,7 @@ impl DomainProof {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
+            Self::MuxSecret => "mux-secret",
             Self::Dialback => "dialback",
             Self::Trusted => "trusted",
         }

@@ -6,17 +6,23 @@
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
+use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use super::hub::Hub;
 use super::mailbox::{Outlet, Pushed};
 use crate::metrics::SideCounters;
 use crate::proto::admission::{Direction, Scope, Side, admit};
+use crate::proto::mux::iq::{self, MuxIq};
+use crate::proto::mux::verifier::Clocks;
 use crate::proto::queue::Mark;
+use crate::proto::router::{LaneId, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
+use crate::xmpp::element::Element;
+use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
 
@@ -28,6 +34,8 @@ const KNOWN_MAX: usize = 1024;
 pub(crate) struct Carry {
     hub: Arc<Hub>,
     scope: Scope,
+    origin: Option<(SessionId, LaneId)>,
+    mux: memmem::Finder<'static>,
     counters: SideCounters,
     /// Outlets by the domains as they stand on the wire, admitted under the present scope.
     known: FxHashMap<(Box<str>, Box<str>), Arc<Outlet>>,
@@ -46,11 +54,14 @@ enum Judged {
 }
 
 impl Carry {
-    pub(crate) fn new(hub: &Arc<Hub>, scope: Scope) -> Self {
+    /// `origin`: the session and the lane, on the remote side.
+    pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, origin: Option<(SessionId, LaneId)>) -> Self {
         let counters = hub.metrics.data.side(scope.side).clone();
         Self {
             hub: Arc::clone(hub),
             scope,
+            origin,
+            mux: memmem::Finder::new(ns::MUX),
             counters,
             known: FxHashMap::default(),
             last: None,
@@ -86,6 +97,14 @@ impl Carry {
             return Err(Reason::ImproperAddressing);
         };
         let (from, to) = (domain_of(&from), domain_of(&to));
+        // One search over the octets; everybody else's stanzas go on at once.
+        if self.mux.find(stanza).is_some() || head.id(stanza).is_some_and(|id| id.starts_with(iq::ID_PREFIX))
+        {
+            self.flush(buffer, at).await;
+            if self.relays_own(stanza, kind, from, to)? {
+                return Ok(());
+            }
+        }
         if let Some((known_from, known_to, _)) = &self.last
             && **known_from == *from
             && **known_to == *to
@@ -109,6 +128,34 @@ impl Carry {
             }
         }
         Ok(())
+    }
+
+    /// Deal with a stanza that may be the relay's own: connection authorization (XEP-0451 section 3.2). Such stanzas are
+    /// never forwarded either way: from a peer they are for us, and from our own server, which may have been handed a
+    /// secret by somebody, they are refused. Whether it was one.
+    fn relays_own(&mut self, stanza: &[u8], kind: StanzaKind, from: &str, to: &str) -> Result<bool, Reason> {
+        let element = Element::parse(stanza)?;
+        let said = if kind == StanzaKind::Iq { MuxIq::read(&element) } else { None };
+        if said.is_none() && !iq::holds_mux(&element) {
+            return Ok(false);
+        }
+        let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
+        let route = Route::new(domain(from)?, domain(to)?);
+        admit(&self.scope, &self.hub.hosts, Direction::Inbound, &route.from, &route.to)?;
+        self.counters.accepted.inc();
+        match (self.origin, said) {
+            (Some((session, lane)), Some(said)) => {
+                self.hub.metrics.discarded(Reason::MuxOwn);
+                let unix = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+                self.hub.control(|router, now| router.mux_iq(session, lane, &said, Clocks { now, unix }));
+            }
+            (Some(_), None) => self.hub.metrics.discarded(Reason::MuxOwn),
+            (None, _) => {
+                let mark = Mark { len: stanza.len(), iq: kind == StanzaKind::Iq, ours: false };
+                self.hub.bounce_run(&route, stanza, &[mark], Reason::MuxOwn);
+            }
+        }
+        Ok(true)
     }
 
     fn judge(&mut self, from: &str, to: &str) -> Result<Judged, Reason> {

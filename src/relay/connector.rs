@@ -25,6 +25,8 @@ use crate::xmpp::route::Route;
 
 /// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
 const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux session";
+/// Label of the exporter value that mux secrets are bound to.
+const MUX_EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux mux 1";
 
 /// Tells the router that an attempt failed, whatever ended its task.
 struct DialGuard {
@@ -48,7 +50,7 @@ pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, openin
     let failed = Some(Reason::InternalServerError);
     let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
     let route = opening.route.clone();
-    let outcome = match connect(&hub, peer, session, &route).await {
+    let outcome = match connect(&hub, peer, session, &opening).await {
         Ok(session) => {
             guard.failed = None;
             // Over TLS 1.3 what the peer thinks of our certificate shows only now.
@@ -71,8 +73,10 @@ async fn connect(
     hub: &Arc<Hub>,
     peer: PeerId,
     id: SessionId,
-    route: &Route,
+    opening: &Opening,
 ) -> Result<Arc<SessionShared>, Reason> {
+    let route = &opening.route;
+    let origin = if opening.second { Origin::Second } else { Origin::Dialled };
     let config = hub.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
     let certificate = hub.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
     let addresses = resolve(&config.address).await?;
@@ -92,13 +96,24 @@ async fn connect(
             Ok(Ok(connection)) => {
                 let pinned = pinned(hub, address, None).await;
                 let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
-                return session(hub, id, connection, &verdict, pinned, true, config);
+                return session(hub, id, connection, &verdict, pinned, origin, config);
             }
             Ok(Err(error)) => last = refusal(&verdict, &error),
             Err(_) => last = Reason::ConnectionTimeout,
         }
     }
     Err(last)
+}
+
+/// How a connection came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The peer opened it.
+    Accepted,
+    /// We opened it, to carry.
+    Dialled,
+    /// We opened it as the second connection of a proof.
+    Second,
 }
 
 /// Why a connection did not come to be: our own verdict before the other end's alert before the transport.
@@ -117,7 +132,7 @@ fn session(
     connection: quinn::Connection,
     verdict: &Verdict,
     pinned: Vec<PeerId>,
-    dialled: bool,
+    origin: Origin,
     config: &Peer,
 ) -> Result<Arc<SessionShared>, Reason> {
     let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
@@ -127,12 +142,13 @@ fn session(
         hosts: Arc::clone(&hub.hosts),
         theirs: Arc::new(theirs.names.clone()),
         ours: Arc::new(ours.names.clone()),
-        dialled,
+        dialled: origin != Origin::Accepted,
         lanes: match config.placement {
             Placement::StreamPerPair => Lanes::PerPair,
             Placement::OneStream => Lanes::Shared,
         },
         announce_all: config.announce_all,
+        second: origin == Origin::Second,
     };
     Ok(Arc::new(SessionShared {
         id,
@@ -140,6 +156,7 @@ fn session(
         up: AtomicBool::new(false),
         pinned,
         exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
+        mux_exporter: quic::exporter(&connection, MUX_EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         peer: quic::canonical(connection.remote_address()).to_string(),
         connection,
         verdict: verdict.clone(),
@@ -231,5 +248,5 @@ async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<Se
         placement: Placement::StreamPerPair,
     };
     let config = config.unwrap_or(&unknown);
-    session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), false, config)
+    session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), Origin::Accepted, config)
 }

@@ -6,26 +6,31 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::mailbox::{Close, Mailbox, Outlet, Pushed, TotalQueued, lock};
 use super::settings::Settings;
+use super::shared::SessionShared;
 use super::tasks::Tasks;
 use crate::identity::config::Tls;
 use crate::identity::store::CertificateStore;
 use crate::metrics::Metrics;
+use crate::proto::admission::Side;
 use crate::proto::bounce;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::Hosts;
 use crate::proto::limits::Limits;
+use crate::proto::mux::verifier::Clocks;
+use crate::proto::proof::DomainProof;
 use crate::proto::queue::{Hold, Mark, Waited};
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
 use crate::xmpp::framer::XmlLimits;
 use crate::xmpp::route::Route;
 
@@ -42,7 +47,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Connect to a peer.
-    Dial { peer: PeerId, session: SessionId, lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
+    Dial { peer: PeerId, session: SessionId, second: bool, opening: (LaneId, Route, Arc<Mailbox>) },
     /// Open a stream to the server of `route.to`.
     Deliver { lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
 }
@@ -77,7 +82,7 @@ pub(crate) struct Hub {
 struct Control {
     router: Router,
     lanes: FxHashMap<LaneId, Arc<Mailbox>>,
-    sessions: FxHashMap<SessionId, mpsc::UnboundedSender<Command>>,
+    sessions: FxHashMap<SessionId, (mpsc::UnboundedSender<Command>, Arc<SessionShared>)>,
 }
 
 /// What [`Hub`] is made of.
@@ -159,13 +164,14 @@ impl Hub {
 
     fn carry_out(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
         match action {
-            Action::Dial { peer, session, lane, route } => {
+            Action::Dial { peer, session, lane, route, second } => {
                 let mailbox = control.new_lane(lane);
-                self.order(Order::Dial { peer, session, lane, route, mailbox });
+                let opening = (lane, route, mailbox);
+                self.order(Order::Dial { peer, session, second, opening });
             }
             Action::OpenLane { session, lane, route, plain } => {
                 let mailbox = control.new_lane(lane);
-                if let Some(commands) = control.sessions.get(&session) {
+                if let Some((commands, _)) = control.sessions.get(&session) {
                     // A session that just ended reports its lanes as gone by itself.
                     let _ended = commands.send(Command::OpenLane { lane, route, plain, mailbox });
                 } else {
@@ -214,8 +220,31 @@ impl Hub {
                     mailbox.close(Close::AfterQueue, reason);
                 }
             }
+            Action::MakeSecret { first, host } => {
+                let unix = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+                // Without randomness there is no secret, and the proof runs into its time-out.
+                if let Some(nonce) = super::random::nonce() {
+                    control.router.make_secret(first, &host, nonce, Clocks { now, unix });
+                }
+            }
+            Action::Post { lane, octets } => {
+                if let Some(mailbox) = control.lanes.get(&lane) {
+                    mailbox.post(&octets);
+                }
+            }
+            Action::Granted { session, host, until, ours } => {
+                control.grant(session, &host, until, ours);
+                self.metrics.proof(DomainProof::MuxSecret, Ok(()));
+                info!(session = session.0, %host, ours, "host joined the session");
+            }
+            Action::ProofRefused { host, reason } => {
+                self.metrics.proof(DomainProof::MuxSecret, Err(reason));
+                self.metrics.refused(Side::Remote, reason);
+                let host = host.map(|host| host.to_string());
+                warn!(host, %reason, advice = reason.advice(), "host not proven for the session");
+            }
             Action::CloseSession { session, reason } => {
-                if let Some(commands) = control.sessions.get(&session) {
+                if let Some((commands, _)) = control.sessions.get(&session) {
                     let _ended = commands.send(Command::Close(reason));
                 }
             }
@@ -351,8 +380,12 @@ impl Hub {
     }
 
     /// A session's task takes commands.
-    pub(crate) fn register_session(&self, session: SessionId, commands: mpsc::UnboundedSender<Command>) {
-        lock(&self.control).sessions.insert(session, commands);
+    pub(crate) fn register_session(
+        &self,
+        shared: &Arc<SessionShared>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) {
+        lock(&self.control).sessions.insert(shared.id, (commands, Arc::clone(shared)));
     }
 
     /// An identifier for a session that the other end opened.
@@ -429,6 +462,20 @@ impl Hub {
 }
 
 impl Control {
+    /// The router's own copy of the session has it already.
+    fn grant(&self, session: SessionId, host: &Domain, until: SystemTime, ours: bool) {
+        let Some((_, shared)) = self.sessions.get(&session) else { return };
+        let mut machine = lock(&shared.machine);
+        let granted = if ours {
+            machine.grant_ours(host.clone(), until)
+        } else {
+            machine.grant_theirs(host.clone(), until)
+        };
+        if let Err(reason) = granted {
+            warn!(session = session.0, %host, %reason, "the two copies of a session disagree about a grant");
+        }
+    }
+
     fn new_lane(&mut self, lane: LaneId) -> Arc<Mailbox> {
         let mailbox = Arc::new(Mailbox::default());
         self.lanes.insert(lane, Arc::clone(&mailbox));

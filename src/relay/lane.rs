@@ -326,6 +326,9 @@ impl Lane {
                     let _nobody_waits = answers.send((route, outcome));
                 });
             }
+            Notice::Authorization { route, authorization } => {
+                self.place.authorization(&self.hub, self.id, &route, &authorization);
+            }
             Notice::Ended(None) => return Some(Ended::Closed(Reason::Idle)),
             Notice::Ended(Some(reason)) => {
                 debug!(lane = self.id.0, %reason, "the other end closed the stream with an error");
@@ -347,7 +350,10 @@ impl Lane {
         }
         match &mut self.carry {
             Some(carry) => carry.rescope(scope),
-            None => self.carry = Some(Carry::new(&self.hub, scope)),
+            None => {
+                let origin = self.place.session().map(|session| (session, self.id));
+                self.carry = Some(Carry::new(&self.hub, scope, origin));
+            }
         }
         if initiating || bidi {
             self.mailbox.open();

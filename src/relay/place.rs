@@ -14,8 +14,11 @@ use super::mailbox::lock;
 use super::settings::LocalAuth;
 use super::shared::SessionShared;
 use crate::proto::admission::{Proven, Scope, Side};
+use crate::proto::mux::authorize::Authorization;
+use crate::proto::mux::iq::ID_PREFIX;
 use crate::proto::proof::DomainProof;
-use crate::proto::router::LaneId;
+use crate::proto::router::proofs::Anchor;
+use crate::proto::router::{LaneId, SessionFacts, SessionId};
 use crate::proto::session::StreamAuthority;
 use crate::proto::stream::Learned;
 use crate::proto::stream::receiving::Authority;
@@ -100,6 +103,32 @@ impl Place {
     }
 }
 
+impl Place {
+    /// An element of connection authorization came on the stream `lane`, which is the second connection of a proof.
+    pub(crate) fn authorization(&self, hub: &Arc<Hub>, lane: LaneId, route: &Route, said: &Authorization) {
+        let Self::Session { session, .. } = self else { return };
+        let Some(bits) = super::random::identifier() else { return };
+        hub.control(|router, now| match said {
+            Authorization::Request { prover, stream_id } => {
+                router.secret_requested(session.id, lane, route, prover, stream_id, now);
+            }
+            Authorization::Secret { prover, secret } => {
+                let id = format!("{ID_PREFIX}{bits}");
+                router.secret_received(session.id, route, prover, secret, id, now);
+            }
+            Authorization::Refused => router.secret_refused(session.id, now),
+        });
+    }
+
+    /// The session in which the stream stands, if it is in one.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Session { session, .. } => Some(session.id),
+            Self::FromServer { .. } | Self::ToServer { .. } => None,
+        }
+    }
+}
+
 /// What became known when the other end of a stream was believed.
 #[derive(Debug)]
 pub(crate) struct Proof<'a> {
@@ -154,7 +183,15 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
     }
     hub.control(|router, now| {
         if first || more {
-            router.session_up(session.id, machine, &session.pinned, session.exporter, now);
+            let (ours, theirs) = if initiating { (&route.from, &route.to) } else { (&route.to, &route.from) };
+            let stream_id = proof.learned.stream_id.clone();
+            let facts = SessionFacts {
+                pinned: session.pinned.clone(),
+                exporter: session.exporter,
+                mux_exporter: session.mux_exporter,
+                anchor: Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id },
+            };
+            router.session_up(session.id, machine, facts, now);
         }
         if initiating {
             router.lane_established(lane, now);

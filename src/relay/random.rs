@@ -1,5 +1,6 @@
 //! Randomness for the machines, which have none of their own.
 
+use crate::proto::mux::secret::NONCE_BYTES;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 /// 128 random bits as text: an identifier for a stream. `None` only if the system has no randomness.
@@ -16,4 +17,11 @@ pub(crate) fn seed() -> u64 {
         Ok(()) => u64::from_be_bytes(bits),
         Err(_) => 1,
     }
+}
+
+/// A nonce for a mux secret. `None` only if the system has no randomness.
+pub(crate) fn nonce() -> Option<[u8; NONCE_BYTES]> {
+    let mut bits = [0; NONCE_BYTES];
+    SystemRandom::new().fill(&mut bits).ok()?;
+    Some(bits)
 }

@@ -33,6 +33,8 @@ pub(crate) struct Opening {
     pub(crate) lane: LaneId,
     pub(crate) route: Route,
     pub(crate) plain: bool,
+    /// Its session is the second connection of a proof.
+    pub(crate) second: bool,
     pub(crate) mailbox: Arc<Mailbox>,
 }
 
@@ -76,7 +78,7 @@ pub(crate) async fn run(
         reason: Reason::InternalServerError,
     };
     let (sender, commands) = mpsc::unbounded_channel();
-    hub.register_session(session.id, sender);
+    hub.register_session(&session, sender);
     let mut lanes = JoinSet::new();
     if let Some(opening) = first {
         lanes.spawn(open(Arc::clone(&hub), Arc::clone(&session), opening, true));
@@ -112,7 +114,7 @@ async fn serve(
             },
             command = commands.recv() => match command {
                 Some(Command::OpenLane { lane, route, plain, mailbox }) => {
-                    let opening = Opening { lane, route, plain, mailbox };
+                    let opening = Opening { lane, route, plain, second: false, mailbox };
                     lanes.spawn(open(Arc::clone(hub), Arc::clone(session), opening, false));
                 }
                 Some(Command::Close(reason)) => {
@@ -169,7 +171,7 @@ async fn accept(
 
 /// A lane of ours. Why it did not come to be, if it didn't.
 async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, first: bool) -> Option<Reason> {
-    let Opening { lane: id, route, plain, mailbox } = opening;
+    let Opening { lane: id, route, plain, mailbox, .. } = opening;
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     let opened = tokio::time::timeout(
         hub.limits.credit_wait.max(credit_patience(first, &hub)),

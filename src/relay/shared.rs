@@ -19,6 +19,8 @@ pub(crate) struct SessionShared {
     /// The `[[peer]]` entries whose address it leads to.
     pub(crate) pinned: Vec<PeerId>,
     pub(crate) exporter: [u8; 32],
+    /// What mux secrets are bound to.
+    pub(crate) mux_exporter: [u8; 32],
     pub(crate) connection: quinn::Connection,
     /// The peer's address, for logs.
     pub(crate) peer: String,

@@ -14,18 +14,21 @@ use super::settings::{Settings, Trust};
 use super::tasks::{Supervisor, Tasks};
 use super::{connector, local, random};
 use crate::identity::config::{Carrier, Tls};
-use crate::identity::master_key::MasterKey;
+use crate::identity::key_ring::KeyRing;
 use crate::identity::store::CertificateStore;
 use crate::identity::trust::{Anchors, TrustStore};
 use crate::metrics::Metrics;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::{HostFacts, Hosts};
+use crate::proto::mux::secret::SecretKeys;
 use crate::proto::router::{PeerRule, Router};
 use crate::reason::Reason;
 use crate::transport::quic;
 
 /// Label under which the dialback secret is derived from the master key; the mux secret has another one.
 const DIALBACK_KEY_LABEL: &str = "fedmux dialback 1";
+/// Label under which the keys of mux secrets are derived.
+const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 
 /// Why a relay did not start: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -267,18 +270,21 @@ fn parts(
     }
     let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
     let tls = Tls::new(Arc::new(trust), Carrier::Quic).map_err(StartError::new)?;
-    let key = match &settings.identity.mux_key_file {
-        Some(file) => MasterKey::load_or_create(file),
-        None => MasterKey::random(),
+    let ring = match &settings.identity.mux_key_file {
+        Some(file) => KeyRing::load(file),
+        None => KeyRing::random(),
     };
-    let keys = KeyMaker::new(&key.map_err(StartError::new)?.derive(DIALBACK_KEY_LABEL));
+    let ring = ring.map_err(StartError::new)?;
+    let dialback = ring.derive(DIALBACK_KEY_LABEL).next();
+    let keys = KeyMaker::new(&dialback.ok_or_else(|| StartError::new("no key for dialback"))?);
+    let secrets = Arc::new(SecretKeys::new(ring.derive(MUX_KEY_LABEL)));
     let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
         host.domains.iter().map(move |domain| (domain.clone(), HostFacts { entry, announce: host.announce }))
     });
     let hosts = Arc::new(Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone()));
     let rules = settings.peers.iter().map(|peer| PeerRule { domains: peer.domains.clone() }).collect();
     Ok(Parts {
-        router: Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), random::seed()),
+        router: Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed()),
         hosts,
         metrics: Arc::clone(metrics),
         tls,
@@ -368,8 +374,8 @@ async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) 
     while let Some(order) = orders.recv().await {
         let started = Arc::clone(&hub);
         match order {
-            Order::Dial { peer, session, lane, route, mailbox } => {
-                let opening = Opening { lane, route, plain: true, mailbox };
+            Order::Dial { peer, session, second, opening: (lane, route, mailbox) } => {
+                let opening = Opening { lane, route, plain: true, second, mailbox };
                 hub.tasks.spawn(connector::dial(started, peer, session, opening));
             }
             Order::Deliver { lane, route, mailbox } => {

@@ -55,7 +55,12 @@ impl Router {
     }
 
     /// A session that is being dialled, and its first lane.
-    pub(super) fn new_session(&mut self, route: &Route, peer: PeerId, purpose: Purpose) -> (SessionId, LaneId) {
+    pub(super) fn new_session(
+        &mut self,
+        route: &Route,
+        peer: PeerId,
+        purpose: Purpose,
+    ) -> (SessionId, LaneId) {
         let session = SessionId(self.fresh());
         let lane = LaneId(self.fresh());
         let entry = SessionEntry {

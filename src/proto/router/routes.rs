@@ -67,7 +67,10 @@ impl Router {
         let redial = self.peers.iter().filter(|peer| !peer.waiting.is_empty() && peer.dialling.is_none());
         let redial = redial.filter_map(|peer| peer.retry.at).min();
         let proofs = self.proof_deadline();
-        [expiry, later, redial, proofs, self.server_deadline(), self.session_deadline()].into_iter().flatten().min()
+        [expiry, later, redial, proofs, self.server_deadline(), self.session_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed.

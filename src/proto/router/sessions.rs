@@ -15,10 +15,10 @@ impl Router {
     /// already have its lane with it.
     pub fn session_up(&mut self, id: SessionId, session: Session, facts: SessionFacts, now: Instant) {
         let dialled = session.facts().dialled;
-        let entry = self.sessions.entry(id).or_insert_with(|| SessionEntry {
-            laneless_since: Some(now),
-            ..SessionEntry::new(dialled)
-        });
+        let entry = self
+            .sessions
+            .entry(id)
+            .or_insert_with(|| SessionEntry { laneless_since: Some(now), ..SessionEntry::new(dialled) });
         let SessionFacts { pinned, exporter, mux_exporter, anchor } = facts;
         entry.session = Some(session);
         entry.exporter = exporter;
