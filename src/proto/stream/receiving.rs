@@ -92,6 +92,7 @@ pub struct Receiving {
     state: State,
     /// The id in the last header that we sent; keys are made for it.
     stream_id: String,
+    /// In the present stream: a restart begins another.
     header_sent: bool,
     verifying: Vec<Route>,
 }
@@ -229,6 +230,8 @@ impl Receiving {
             };
             judged.map_err(|reason| Violation { reason, sasl: true })?;
             out.octets.push_str(sasl_external::SUCCESS);
+            // What follows is a new stream, and an error in it needs a header of its own.
+            self.header_sent = false;
             out.tell(Notice::Restart);
             return Ok(State::ExpectRestart(agreed));
         }
