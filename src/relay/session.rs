@@ -100,12 +100,21 @@ async fn serve(
 ) -> Reason {
     let connection = &session.connection;
     let (retire, end) = lifetime(hub, session);
-    tokio::pin!(retire, end);
+    let silence = tokio::time::sleep(hub.limits.handshake);
+    tokio::pin!(retire, end, silence);
     let mut retired = false;
+    let mut overdue = false;
     let mut first = opened == Opened::Inbound;
     loop {
+        if overdue && lanes.is_empty() && !session.is_up() {
+            return refuse(hub, session, Reason::NegotiationTimeout);
+        }
         tokio::select! {
             accepted = connection.accept_bi() => match accepted {
+                Ok((mut send, mut receive)) if overdue && !session.is_up() => {
+                    // It fails only if the peer gave the stream up already.
+                    let _over = (send.reset(Code::Refused.into()), receive.stop(Code::Refused.into()));
+                }
                 Ok((send, receive)) => {
                     hub.metrics.quic_streams(Opened::Inbound).inc();
                     lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), std::mem::take(&mut first), send, receive));
@@ -131,6 +140,8 @@ async fn serve(
                     return refused.unwrap_or(Reason::ExternalRefused);
                 }
             }
+            // A lane that is under way still has its time, and its last words.
+            () = &mut silence, if !overdue && opened == Opened::Inbound => overdue = true,
             () = &mut retire, if !retired => {
                 retired = true;
                 hub.control(|router, now| router.session_retires(session.id, now));
@@ -141,6 +152,14 @@ async fn serve(
             }
         }
     }
+}
+
+/// Close a connection that never became a session.
+fn refuse(hub: &Hub, session: &SessionShared, reason: Reason) -> Reason {
+    hub.metrics.refused(Side::Remote, reason);
+    warn!(peer = %session.peer, %reason, advice = reason.advice(), "connection refused");
+    session.connection.close(Code::Refused.into(), b"");
+    reason
 }
 
 /// When the session takes no new lane any more, and when what its certificates prove ends.

@@ -309,6 +309,14 @@ impl Ear {
         }
     }
 
+    /// Take nothing more of a QUIC stream.
+    pub(crate) fn stop(&mut self, code: u32) {
+        match &mut self.octets {
+            Receiving::Quic(receive) => receive.stop(code.into()).unwrap(),
+            Receiving::Tcp(_) => panic!("TCP has no streams to stop"),
+        }
+    }
+
     async fn read(&mut self) -> Option<Heard> {
         match &mut self.octets {
             Receiving::Quic(receive) => match receive.read_chunk(65_536, true).await {
