@@ -130,7 +130,7 @@ impl Session {
                 grants.iter().filter(|(_, until)| **until <= now).map(|(host, _)| host.clone()).collect();
             if !over.is_empty() {
                 let grants = Arc::make_mut(grants);
-                over.iter().for_each(|host| drop(grants.remove(host)));
+                grants.retain(|host, _| !over.contains(host));
                 ended.extend(over);
             }
         }

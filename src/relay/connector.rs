@@ -21,7 +21,6 @@ use crate::proto::router::{LaneId, PeerId, SessionId};
 use crate::proto::session::{Facts, Lanes, Session};
 use crate::reason::Reason;
 use crate::transport::quic;
-use crate::xmpp::route::Route;
 
 /// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
 const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux session";

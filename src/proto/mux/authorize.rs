@@ -62,7 +62,7 @@ impl Authorization {
                 .and_then(|text| Domain::parse(text).ok())
                 .ok_or(Reason::ImproperAddressing)
         };
-        if element.is("mux", ns::MUX) {
+        if element.is("mux", ns::MUX) && element.attribute("host").is_some() {
             let secret = element.text().trim().to_owned();
             if secret.is_empty() || secret.len() > SECRET_BYTES_MAX {
                 return Err(Reason::BadFormat);
@@ -117,7 +117,12 @@ mod tests {
     #[test]
     fn what_lacks_a_host_a_stream_or_a_secret_is_refused() {
         let long = "A".repeat(SECRET_BYTES_MAX + 1);
-        assert_eq!(read("<mux xmlns='urn:xmpp:mux:0'>s</mux>"), Err(Reason::ImproperAddressing));
+        assert_eq!(
+            read("<mux xmlns='urn:xmpp:mux:0'>s</mux>"),
+            Ok(None),
+            "the request of before authentication, or nothing"
+        );
+        assert_eq!(read("<mux xmlns='urn:xmpp:mux:0' host='a@b'>s</mux>"), Err(Reason::ImproperAddressing));
         assert_eq!(read("<mux xmlns='urn:xmpp:mux:0' host='p.test'/>"), Err(Reason::BadFormat));
         assert_eq!(
             read(&format!("<mux xmlns='urn:xmpp:mux:0' host='p.test'>{long}</mux>")),

@@ -86,6 +86,10 @@ impl Router {
         }) else {
             return false;
         };
+        if missing.is_empty() {
+            // Both are proven, and something else stands against it.
+            return false;
+        }
         for (host, dialled) in missing {
             let under_way = self.proofs.keys().filter(|(session, _)| *session == first).count();
             if under_way < UNDER_WAY_MAX && !self.proofs.contains_key(&(first, host.clone())) {

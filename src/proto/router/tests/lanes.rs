@@ -21,7 +21,7 @@ fn a_session_that_proves_a_domain_but_comes_from_another_address_carries_nothing
     for pinned in [&[][..], &[OTHER][..]] {
         let id = shell.router.fresh_session();
         let session = shell.session(false);
-        shell.tell(|router, now| router.session_up(id, session, pinned, [0; 32], now));
+        shell.tell(|router, now| router.session_up(id, session, up(pinned, [0; 32]), now));
         let lane = shell.peer_opened(id, &a1_b1());
         shell.send(&a1_b1());
         assert_ne!(shell.outlets[&a1_b1()].lane, Some(lane));
@@ -37,7 +37,7 @@ fn a_session_carries_only_what_both_certificates_prove() {
     // Pinned to the same peer, but not in its certificate.
     shell.tell(|router, now| {
         let other = router.sessions[&session].session.clone().unwrap();
-        router.session_up(session, other, &[PEER, OTHER], [1; 32], now);
+        router.session_up(session, other, up(&[PEER, OTHER], [1; 32]), now);
     });
     shell.send(&route("a1.test", "rooms.b1.test"));
     shell.dial();
@@ -251,7 +251,7 @@ fn a_lane_of_the_peer_without_bidi_carries_nothing_for_us() {
     let id = shell.router.fresh_session();
     let theirs = names(&THEIRS);
     let session = shell.session_of(theirs, false, Lanes::PerPair, false);
-    shell.tell(|router, now| router.session_up(id, session, &[PEER], [0; 32], now));
+    shell.tell(|router, now| router.session_up(id, session, up(&[PEER], [0; 32]), now));
     let lane = shell.router.fresh_lane();
     shell.tell(|router, now| router.peer_lane_up(id, lane, &a1_b1(), false, now));
     shell.send(&a1_b1());
@@ -267,7 +267,7 @@ fn one_stream_carries_all_pairs_where_both_ends_mean_it_and_mux_was_agreed() {
         shell.send(&a1_b1());
         let (id, lane, _) = shell.dial();
         let session = shell.session_of(names(&THEIRS), true, Lanes::Shared, mux);
-        shell.tell(|router, now| router.session_up(id, session, &[PEER], [0; 32], now));
+        shell.tell(|router, now| router.session_up(id, session, up(&[PEER], [0; 32]), now));
         shell.established(lane);
         let other = route("a2.test", "b2.test");
         shell.send(&other);

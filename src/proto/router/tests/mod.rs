@@ -10,8 +10,10 @@ mod waiting;
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use super::proofs::Anchor;
 use super::*;
 use crate::proto::hosts::HostFacts;
+use crate::proto::mux::secret::SecretKeys;
 use crate::proto::proof::{CertifiedNames, TrustScope};
 use crate::proto::session::{Facts, Lanes};
 use crate::proto::stream::Learned;
@@ -34,6 +36,12 @@ pub(super) const THEIRS: [&str; 3] = ["b1.test", "b2.test", "b3.test"];
 /// The `[[peer]]` entries: the relay of `THEIRS`, and another one.
 pub(super) const PEER: PeerId = PeerId(0);
 pub(super) const OTHER: PeerId = PeerId(1);
+
+/// What a session brings along when it is up.
+pub(super) fn up(pinned: &[PeerId], exporter: [u8; 32]) -> SessionFacts {
+    let anchor = Anchor { ours: domain("a1.test"), theirs: domain("b1.test"), stream_id: "s1".to_owned() };
+    SessionFacts { pinned: pinned.to_vec(), exporter, mux_exporter: exporter, anchor }
+}
 
 pub(super) fn names(exact: &[&str]) -> Arc<CertifiedNames> {
     Arc::new(CertifiedNames {
@@ -88,7 +96,13 @@ impl Shell {
         ];
         let now = Instant::now();
         Self {
-            router: Router::new(Arc::clone(&hosts), rules, limits.clone(), seed),
+            router: Router::new(
+                Arc::clone(&hosts),
+                rules,
+                limits.clone(),
+                Arc::new(SecretKeys::new([seed.to_be_bytes().repeat(4).try_into().unwrap()])),
+                seed,
+            ),
             now,
             began: now,
             limits,
@@ -117,9 +131,17 @@ impl Shell {
         mux: bool,
     ) -> Session {
         let hosts = Arc::clone(&self.hosts);
-        let facts = Facts { hosts, theirs, ours: names(&self.ours), dialled, lanes, announce_all: false };
+        let facts = Facts {
+            hosts,
+            theirs,
+            ours: names(&self.ours),
+            dialled,
+            lanes,
+            announce_all: false,
+            second: false,
+        };
         let mut session = Session::new(facts);
-        session.learn(Learned { mux, pipelining: true, listed: Vec::new() });
+        session.learn(Learned { mux, pipelining: true, ..Learned::default() });
         session
     }
 
@@ -254,7 +276,7 @@ impl Shell {
     /// The dialled session and its first lane are up.
     pub(super) fn dialled(&mut self, id: SessionId, lane: LaneId, exporter: u8) {
         let session = self.session(true);
-        self.tell(|router, now| router.session_up(id, session, &[PEER], [exporter; 32], now));
+        self.tell(|router, now| router.session_up(id, session, up(&[PEER], [exporter; 32]), now));
         self.established(lane);
     }
 
@@ -274,7 +296,7 @@ impl Shell {
     pub(super) fn peer_came(&mut self, back: &Route, exporter: u8) -> (SessionId, LaneId) {
         let id = self.router.fresh_session();
         let session = self.session(false);
-        self.tell(|router, now| router.session_up(id, session, &[PEER], [exporter; 32], now));
+        self.tell(|router, now| router.session_up(id, session, up(&[PEER], [exporter; 32]), now));
         (id, self.peer_opened(id, back))
     }
 

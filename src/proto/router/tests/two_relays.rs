@@ -170,7 +170,7 @@ impl World {
         let Wire { ids, dialler, exporter, .. } = self.wires[wire].clone();
         let session = self.relays[relay].session(dialler == relay);
         let id = ids[relay].unwrap();
-        self.relays[relay].tell(|router, now| router.session_up(id, session, &[PEER], exporter, now));
+        self.relays[relay].tell(|router, now| router.session_up(id, session, up(&[PEER], exporter), now));
     }
 
     fn opened(&mut self, relay: usize, wire: usize, lane: usize) {
