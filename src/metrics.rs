@@ -265,6 +265,12 @@ impl Metrics {
         self.proofs.with_label_values(&[proof.as_str(), result]).inc();
     }
 
+    /// How many domains were proven by `proof`.
+    #[must_use]
+    pub fn proven(&self, proof: DomainProof) -> u64 {
+        self.proofs.with_label_values(&[proof.as_str(), "granted"]).get()
+    }
+
     /// A stanza was answered with an error.
     pub fn bounced(&self, reason: Reason) {
         self.bounced.with_label_values(&[reason.as_str()]).inc();

@@ -30,6 +30,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "MS")]
     rtt: Option<u64>,
 
+    /// One certificate for all domains of a side, or one for each: then all but the first are proven by mux secrets.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Certificates::Shared)]
+    certificates: Certificates,
+
     /// Print the result as JSON, and no progress.
     #[arg(long)]
     json: bool,
@@ -37,6 +41,15 @@ pub(super) struct Arguments {
     /// Go on with light traffic after the result, and print the address of the metrics. Ctrl-C ends it.
     #[arg(long)]
     keep: bool,
+}
+
+/// How the domains of a side are certified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Certificates {
+    /// One certificate names them all.
+    Shared,
+    /// Each has a certificate of its own, as with a provider's customers.
+    PerHost,
 }
 
 /// Run it.
@@ -48,6 +61,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         rtt_ms: arguments.rtt,
         json: arguments.json,
         keep: arguments.keep,
+        certificate_per_host: arguments.certificates == Certificates::PerHost,
         limits: Limits::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {

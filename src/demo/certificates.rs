@@ -20,19 +20,35 @@ pub(super) struct Certificates {
 
 impl Certificates {
     /// Make the authority, and for each side a certificate for all its domains.
-    pub(super) fn make(sides: [&[Domain]; 2]) -> Result<Self, DemoError> {
+    pub(super) fn make(sides: [&[Domain]; 2], per_host: bool) -> Result<Self, DemoError> {
         let certificates = Self { folder: private_folder().map_err(DemoError::Certificates)? };
         for domains in sides {
-            write_development_certificates(&certificates.folder, domains).map_err(DemoError::Certificates)?;
+            certificates.make_side(domains, per_host).map_err(DemoError::Certificates)?;
         }
         Ok(certificates)
     }
 
+    /// Each side has a folder of its own, named for its first domain.
+    fn make_side(&self, domains: &[Domain], per_host: bool) -> io::Result<()> {
+        let folder = self.side(domains);
+        std::fs::create_dir_all(&folder)?;
+        let each = if per_host { 1 } else { domains.len().max(1) };
+        for covered in domains.chunks(each) {
+            write_development_certificates(&self.folder, covered)?;
+            let name = covered.first().map_or_else(String::new, Domain::to_ascii);
+            std::fs::rename(self.folder.join("live").join(&name), folder.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn side(&self, domains: &[Domain]) -> PathBuf {
+        self.folder.join("sides").join(domains.first().map_or_else(String::new, Domain::to_ascii))
+    }
+
     /// What the relay with these domains shows, and whom it believes.
     pub(super) fn identity(&self, domains: &[Domain]) -> Identity {
-        let first = domains.first().map_or_else(String::new, Domain::to_ascii);
         Identity {
-            certificates: self.folder.join("live").join(first),
+            certificates: self.side(domains),
             trust: Trust::File(self.folder.join("ca.pem")),
             mux_key_file: None,
         }
@@ -71,11 +87,11 @@ mod tests {
     #[test]
     fn keys_are_private_and_gone_afterwards() {
         let [a, b] = ["a1.test", "b1.test"].map(|name| vec![Domain::parse(name).unwrap()]);
-        let certificates = Certificates::make([&a, &b]).unwrap();
+        let certificates = Certificates::make([&a, &b], false).unwrap();
         let folder = certificates.folder.clone();
         assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         for identity in [certificates.identity(&a), certificates.identity(&b)] {
-            assert!(identity.certificates.join("privkey.pem").exists());
+            assert!(identity.certificates.read_dir().unwrap().count() == 1);
             assert_eq!(identity.trust, Trust::File(folder.join("ca.pem")));
         }
         drop(certificates);

@@ -58,6 +58,8 @@ pub struct Options {
     pub json: bool,
     /// Go on with light traffic after the result, until Ctrl-C.
     pub keep: bool,
+    /// A certificate for each domain instead of one for each side: all but the first are proven by mux secrets.
+    pub certificate_per_host: bool,
     /// What bounds both relays. The command takes the defaults; the benches compare others.
     pub limits: Limits,
 }
@@ -71,7 +73,7 @@ impl Default for Options {
             rtt_ms: None,
             json: false,
             keep: false,
-            limits: Limits::default(),
+            certificate_per_host: false, limits: Limits::default(),
         }
     }
 }

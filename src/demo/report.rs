@@ -16,6 +16,9 @@ pub struct Report {
     pub connections: u64,
     /// QUIC streams on them, as the relays' metrics tell.
     pub quic_streams: u64,
+    /// Hosts of both sides that were proven by a mux secret, where each has a certificate of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proofs: Option<u64>,
     /// Stanzas sent, in both directions of all pairs.
     pub stanzas_sent: u64,
     /// Stanzas that arrived, each counted once.

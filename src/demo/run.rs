@@ -34,6 +34,8 @@ const CALM: Duration = Duration::from_secs(1);
 /// On the impaired path with losses, for each of the two sides. At 500 stanzas a second and 1% this is 80 losses each
 /// way.
 const LOSSY: Duration = Duration::from_secs(16);
+/// How long second connections may take to close when the traffic is over.
+const QUIET_WAIT: Duration = Duration::from_secs(10);
 /// The same run again and again.
 const SEED: u64 = 20_260_401;
 
@@ -46,7 +48,7 @@ pub async fn run(options: Options) -> Result<ExitCode, DemoError> {
     options.check()?;
     check_open_files(&options)?;
     let cast = Cast::new(options.hosts)?;
-    let certificates = Certificates::make([&cast.a, &cast.b])?;
+    let certificates = Certificates::make([&cast.a, &cast.b], options.certificate_per_host)?;
     let mut progress = if options.json { Progress::silent() } else { Progress::on_stderr() };
     let played = async {
         tokio::time::timeout(RUN_MAX, play(&options, &cast, &certificates, &mut progress))
@@ -74,7 +76,7 @@ pub async fn measure(options: Options) -> Result<Report, DemoError> {
     options.check()?;
     check_open_files(&options)?;
     let cast = Cast::new(options.hosts)?;
-    let certificates = Certificates::make([&cast.a, &cast.b])?;
+    let certificates = Certificates::make([&cast.a, &cast.b], options.certificate_per_host)?;
     let (report, stage) = play(&options, &cast, &certificates, &mut Progress::silent()).await?;
     stage.end().await;
     Ok(report)
@@ -128,6 +130,7 @@ async fn plain(
     let paced = load::paced(flows, schedule.steady(turns).into(), None, progress, "steady pace").await;
     let flood = load::flood(flows, (schedule.stanzas - turns) as u64, progress).await;
 
+    stage.quiet(QUIET_WAIT).await;
     // Of a single stanza in each flow there is only the time that the opening took.
     let timing = if turns == 0 { &opened } else { &paced.timing };
     let latencies = [0.50, 0.95, 0.99].map(|share| quantile_ms(timing, share));
@@ -172,7 +175,7 @@ async fn lossy(
     if after.overflowed > 0 {
         return Err(DemoError::PathOverflow);
     }
-    let Links { connections, quic_streams } = stage.links();
+    let Links { connections, quic_streams, .. } = stage.links();
     let quantile = |share| quantile_ms(&timing, share);
     let side = Side {
         connections,
@@ -211,13 +214,14 @@ async fn open(flows: &Flows, progress: &mut Progress) -> Result<(), DemoError> {
 
 fn report(options: &Options, stage: &Stage, took: Duration, latencies: [f64; 3], per_second: f64) -> Report {
     let counts = stage.flows.counts();
-    let Links { connections, quic_streams } = stage.links();
+    let Links { connections, quic_streams, proofs } = stage.links();
     let [p50_ms, p95_ms, p99_ms] = latencies;
     Report {
         hosts: options.hosts,
         pairs: stage.flows.forth.len(),
         connections,
         quic_streams,
+        proofs: options.certificate_per_host.then_some(proofs),
         stanzas_sent: counts.sent,
         stanzas_delivered: counts.delivered,
         lost: counts.lost,

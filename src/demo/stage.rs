@@ -15,6 +15,7 @@ use super::path::{Counts, Path};
 use crate::admin;
 use crate::metrics::Opened;
 use crate::proto::limits::Limits;
+use crate::proto::proof::DomainProof;
 use crate::relay::settings::{
     Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
 };
@@ -61,6 +62,8 @@ pub(super) struct Impairment {
 pub(super) struct Links {
     pub(super) connections: u64,
     pub(super) quic_streams: u64,
+    /// Hosts that joined a session by a mux secret, of both sides.
+    pub(super) proofs: u64,
 }
 
 /// Everything that runs.
@@ -147,10 +150,25 @@ impl Stage {
         let metrics = self.relays[0].metrics();
         let both = [Opened::Inbound, Opened::Outbound];
         let connections = both.iter().map(|opened| metrics.connections("quic", *opened).get()).sum::<i64>();
+        let proofs = metrics.proven(DomainProof::MuxSecret);
         Links {
             connections: u64::try_from(connections).unwrap_or_default(),
-            // All that were ever opened: one that had to be opened again would show.
-            quic_streams: both.iter().map(|opened| metrics.quic_streams(*opened).get()).sum(),
+            // All that were ever opened: one that had to be opened again would show. With proofs there are second
+            // connections, whose streams move: then those that are open now.
+            quic_streams: if proofs > 0 {
+                u64::try_from(metrics.lanes.get()).unwrap_or_default()
+            } else {
+                both.iter().map(|opened| metrics.quic_streams(*opened).get()).sum()
+            },
+            proofs,
+        }
+    }
+
+    /// Wait until no second connection is left, at most `patience`.
+    pub(super) async fn quiet(&self, patience: Duration) {
+        let until = tokio::time::Instant::now() + patience;
+        while self.links().connections > 1 && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -206,7 +224,8 @@ fn settings(
             address: Address::Address(any_port),
             transport: Transport::Quic,
             trust: None,
-            announce_all: false,
+            // A host list is what lets further hosts be proven.
+            announce_all: true,
             placement,
         }],
         policy: Policy::default(),

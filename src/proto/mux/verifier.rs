@@ -13,10 +13,23 @@ use crate::xmpp::domain::Domain;
 
 /// How long an answer is waited for.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// Requests that may be open at once in a session.
-pub const OPEN_MAX: usize = 8;
-/// Requests that may be made at once after a quiet time; then one a second.
-pub const BURST: u32 = 32;
+/// How many requests a session may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Open at once.
+    pub open: usize,
+    /// Made at once after a quiet time.
+    pub burst: u32,
+    /// And then one in this time.
+    pub every: Duration,
+}
+
+impl Allowance {
+    /// For a peer that nobody named.
+    pub const STRANGER: Self = Self { open: 8, burst: 32, every: Duration::from_secs(1) };
+    /// For a `[[peer]]`: the operator links hundreds of hosts with it.
+    pub const PEER: Self = Self { open: 64, burst: 4096, every: Duration::from_millis(100) };
+}
 
 /// A host that the peer of S1 may speak for from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,14 +68,26 @@ pub struct Offer<'a> {
 }
 
 /// The verifier of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verifier {
+    allowance: Allowance,
     open: Vec<OpenRequest>,
-    /// When the allowance for requests will be whole again; each request moves it by a second.
+    /// When the allowance will be whole again; each request moves it by [`Allowance::every`].
     whole_at: Option<Instant>,
 }
 
 impl Verifier {
+    /// A verifier with no request open.
+    #[must_use]
+    pub fn new(allowance: Allowance) -> Self {
+        Self { allowance, open: Vec::new(), whole_at: None }
+    }
+
+    /// Allow more, or less, from now on.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
     /// Open a request for `binding.host`, and make its secret.
     ///
     /// # Errors
@@ -75,9 +100,10 @@ impl Verifier {
         clocks: Clocks,
     ) -> Result<String, Reason> {
         self.expire(clocks.now);
-        let whole_at = self.whole_at.map_or(clocks.now, |at| at.max(clocks.now)) + Duration::from_secs(1);
-        let too_fast = whole_at > clocks.now + Duration::from_secs(u64::from(BURST));
-        if too_fast || self.open.len() >= OPEN_MAX || self.has_open(&binding.host) {
+        let Allowance { open, burst, every } = self.allowance;
+        let whole_at = self.whole_at.map_or(clocks.now, |at| at.max(clocks.now)) + every;
+        let too_fast = whole_at > clocks.now + every * burst;
+        if too_fast || self.open.len() >= open || self.has_open(&binding.host) {
             return Err(Reason::MuxBusy);
         }
         let secret =
@@ -165,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_comes_back_grants_its_host_once() {
-        let (mut verifier, clocks) = (Verifier::default(), start());
+        let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
         let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
         let granted = Granted { host: domain("n.test"), dialled: Dialled::ByVerifier };
         assert_eq!(verifier.judge(&keys(), offer(&secret), clocks), Ok(granted));
@@ -174,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_an_open_request_there_is_no_grant() {
-        let (mut other, mut verifier, clocks) = (Verifier::default(), Verifier::default(), start());
+        let (mut other, mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), Verifier::new(Allowance::STRANGER), start());
         let secret = other.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
         assert_eq!(
             verifier.judge(&keys(), offer(&secret), clocks),
@@ -187,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_forged_offer_takes_nothing_from_the_true_one() {
-        let (mut verifier, clocks) = (Verifier::default(), start());
+        let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
         let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
         let forged =
             SecretKeys::new([[8; 32]]).make(&binding("n.test"), clocks.unix + 60, &[9; NONCE_BYTES]).unwrap();
@@ -200,7 +226,7 @@ mod tests {
         for (from, to) in
             [("n.test", "v.test"), ("p.test/r", "v.test"), ("u@p.test", "v.test"), ("p.test", "w.test")]
         {
-            let (mut verifier, clocks) = (Verifier::default(), start());
+            let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
             let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
             let offer = Offer { from, to, secret: &secret };
             assert_eq!(verifier.judge(&keys(), offer, clocks), Err(Reason::MuxAddress), "{from} {to}");
@@ -209,21 +235,21 @@ mod tests {
 
     #[test]
     fn requests_are_bounded_in_number_and_in_rate() {
-        let (mut verifier, mut clocks) = (Verifier::default(), start());
+        let (mut verifier, mut clocks) = (Verifier::new(Allowance::STRANGER), start());
         let ask = |verifier: &mut Verifier, host: &str, clocks| {
             verifier.ask(&keys(), binding(host), [9; NONCE_BYTES], clocks).map(drop)
         };
-        for n in 0..OPEN_MAX {
+        for n in 0..Allowance::STRANGER.open {
             assert_eq!(ask(&mut verifier, &format!("n{n}.test"), clocks), Ok(()));
         }
         assert_eq!(ask(&mut verifier, "more.test", clocks), Err(Reason::MuxBusy));
-        let mut made = OPEN_MAX;
+        let mut made = Allowance::STRANGER.open;
         for round in 0..100 {
             clocks.now += ANSWER_WAIT / 50;
             verifier.open.clear();
             made += usize::from(ask(&mut verifier, &format!("r{round}.test"), clocks).is_ok());
         }
-        assert!((BURST as usize..=BURST as usize + 21).contains(&made), "{made} in 20 s");
+        assert!((32..=53).contains(&made), "{made} in 20 s");
         assert_eq!(ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }), Ok(()));
         assert_eq!(
             ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }),

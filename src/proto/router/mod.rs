@@ -34,7 +34,7 @@ use rustc_hash::FxHashMap;
 use super::hosts::Hosts;
 use super::limits::Limits;
 use super::mux::secret::SecretKeys;
-use super::mux::verifier::Verifier;
+use super::mux::verifier::{Allowance, Verifier};
 use super::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
@@ -326,7 +326,7 @@ impl SessionEntry {
             mux_exporter: [0; 32],
             anchor: None,
             purpose: Purpose::Own,
-            verifier: Verifier::default(),
+            verifier: Verifier::new(Allowance::STRANGER),
             dialled,
             retiring: false,
             lanes: BTreeSet::new(),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::proofs::Purpose;
 use super::{Action, Again, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
+use crate::proto::mux::verifier::Allowance;
 use crate::proto::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
@@ -29,6 +30,9 @@ impl Router {
         pins.extend(pinned);
         pins.sort_unstable();
         pins.dedup();
+        if !pins.is_empty() {
+            entry.verifier.allow(Allowance::PEER);
+        }
         entry.pinned = pins;
         entry.news = true;
     }
