@@ -111,7 +111,9 @@ impl Router {
                 session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
             let usable =
                 !entry.retiring && entry.pinned.contains(&peer) && session.is_multiplexed() && anchored;
-            let to = session.theirs_proven(&route.to) || (session.lists(&route.to) && forgotten(&route.to));
+            // Only a receiving entity shows a list; from a peer that dialled us there is none to ask.
+            let listed = session.lists(&route.to) || !session.facts().dialled;
+            let to = session.theirs_proven(&route.to) || (listed && forgotten(&route.to));
             let from = session.ours_proven(&route.from) || forgotten(&route.from);
             (usable && to && from).then_some(entry.exporter)
         };
