@@ -179,6 +179,7 @@ pub(super) mod tests {
             pairs: 900,
             connections: 1,
             quic_streams: 900,
+            proofs: None,
             stanzas_sent: 12_345_678,
             stanzas_delivered: 12_345_678,
             lost: 0,
