@@ -86,6 +86,18 @@ async fn a_refused_lane_is_stopped_only_when_its_error_is_there() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_refused_may_finish_what_it_is_saying() {
+    let mut scene = Scene::set().await;
+    let mut wire = scene.established(Port::Tcp).await;
+    wire.say("<!--").await;
+    scene.is_refused(Port::Tcp, &mut wire, "restricted-xml", Reason::RestrictedXml).await;
+    // A connection that is closed with octets unread is reset, and the error may be lost with it.
+    for _ in 0..64 {
+        wire.say([b'x'; 16_384]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_stops_a_lane_of_ours_still_has_its_say() {
     let mut scene = Scene::set().await;
     let mut a1 = scene.provider.host("a1.test");
