@@ -52,10 +52,21 @@ impl TrustScope {
         Self { general: true, ..Self::default() }
     }
 
+    /// The closest rule decides: `*.b.test` may be pinned to one authority, and `c.b.test` to another.
     fn allows(&self, domain: &Domain) -> bool {
-        self.only.iter().any(|rule| rule.matches(domain))
-            || (self.general && !self.except.iter().any(|rule| rule.matches(domain)))
+        match (closest(&self.only, domain), closest(&self.except, domain)) {
+            // One rule may be pinned to several authorities, this one among them.
+            (Some(only), Some(except)) => only >= except,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => self.general,
+        }
     }
+}
+
+/// How closely the closest of `rules` speaks of `domain`.
+fn closest(rules: &[DomainPattern], domain: &Domain) -> Option<usize> {
+    rules.iter().filter(|rule| rule.matches(domain)).map(DomainPattern::closeness).max()
 }
 
 /// The XMPP domains that a verified certificate carries.
@@ -120,5 +131,23 @@ mod tests {
         assert!(!names(&["c.test"], &[], pinned).covers(&domain("c.test")));
         assert!(!names(&["b.test"], &[], other.clone()).covers(&domain("b.test")));
         assert!(names(&["c.test"], &[], other).covers(&domain("c.test")));
+    }
+    #[test]
+    fn of_overlapping_pins_the_closest_decides() {
+        let rules = |texts: &[&str]| texts.iter().map(|text| DomainPattern::parse(text).unwrap()).collect();
+        let covers = |only: &[&str], except: &[&str], general, name: &str| {
+            let scope = TrustScope { only: rules(only), general, except: rules(except) };
+            names(&[name], &[], scope).covers(&domain(name))
+        };
+        for general in [false, true] {
+            // The authority of the whole subtree says nothing about the one name that is pinned elsewhere.
+            assert!(!covers(&["*.b.test"], &["c.b.test"], general, "c.b.test"));
+            assert!(covers(&["*.b.test"], &["c.b.test"], general, "d.b.test"));
+            assert!(covers(&["c.b.test"], &["*.b.test"], general, "c.b.test"));
+            assert!(!covers(&["*.b.test"], &["*.c.b.test"], general, "x.c.b.test"));
+            assert!(covers(&["*", "*.c.b.test"], &["*.b.test"], general, "x.c.b.test"));
+            assert!(covers(&["b.test"], &["b.test"], general, "b.test"), "pinned to both");
+            assert_eq!(covers(&["b.test"], &["c.test"], general, "a.test"), general);
+        }
     }
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::hub::Hub;
 use crate::proto::admission::Side;
-use crate::proto::router::LaneId;
-use crate::proto::router::remote::LaneFailure;
+use crate::proto::router::{LaneFailure, LaneId};
 use crate::reason::Reason;
 
 /// Held by a lane's task.

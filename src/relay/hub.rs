@@ -187,17 +187,18 @@ impl Hub {
                     if outlet.detach() {
                         control.router.want(&route, now);
                     } else {
+                        control.router.unwanted(&route);
                         lock(&self.outlets).remove(&route);
                     }
                 }
             }
             Action::Expire { route, reason } => {
                 let Some(outlet) = self.known_outlet(&route) else {
-                    return control.router.rearm(&route, None);
+                    return control.router.rearm(&route, None, now);
                 };
                 let hold = Hold { iq: self.limits.hold_iq, other: self.limits.hold };
                 let (expired, next) = outlet.expire(hold, now);
-                control.router.rearm(&route, next);
+                control.router.rearm(&route, next, now);
                 self.bounce(control, &route, &expired, reason, now);
                 self.retire(&route, &outlet);
             }

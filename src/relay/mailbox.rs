@@ -129,9 +129,12 @@ impl Outlet {
         self.room.notified()
     }
 
-    /// Let `lane` take what waits, and what will come.
+    /// Let `lane` take what waits, and what will come. It may be told again.
     pub(crate) fn attach(self: &Arc<Self>, lane: &Arc<Mailbox>) {
         let mut state = lock(&self.state);
+        if state.lane.as_ref().is_some_and(|attached| Arc::ptr_eq(attached, lane)) {
+            return;
+        }
         state.lane = Some(Arc::clone(lane));
         state.scheduled = !state.queue.is_empty();
         if state.scheduled {

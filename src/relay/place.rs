@@ -91,7 +91,7 @@ impl Place {
             Self::Session { session, .. } => proven_in_session(hub, session, proof),
             Self::FromServer { .. } => proven_by_server(hub, proof),
             Self::ToServer { .. } => {
-                hub.control(|router, _| router.local_lane_established(proof.lane));
+                hub.control(|router, now| router.local_lane_established(proof.lane, now));
                 // It answers at the address that the operator gave for the host: that is who it is.
                 let theirs = Proven::only(proof.route.to.clone());
                 Scope { side: Side::Local, theirs, ours: Proven::Any, pair: None }
@@ -132,10 +132,11 @@ fn proven_by_server(hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
 
 fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof<'_>) -> Scope {
     let Proof { lane, route, bidi, initiating, .. } = *proof;
-    let (scope, machine) = {
+    let (scope, machine, more) = {
         let mut machine = lock(&session.machine);
+        let multiplexed = machine.is_multiplexed();
         machine.learn(proof.learned.clone());
-        (machine.scope(route, initiating), machine.clone())
+        (machine.scope(route, initiating), machine.clone(), machine.is_multiplexed() != multiplexed)
     };
     hub.metrics.proof(DomainProof::Certificate, Ok(()));
     let first = !session.up.swap(true, Ordering::AcqRel);
@@ -152,11 +153,11 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
         session.connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(hub.limits.lanes));
     }
     hub.control(|router, now| {
-        if first {
+        if first || more {
             router.session_up(session.id, machine, &session.pinned, session.exporter, now);
         }
         if initiating {
-            router.lane_established(lane);
+            router.lane_established(lane, now);
         } else {
             router.peer_lane_up(session.id, lane, &route.reversed(), bidi, now);
         }

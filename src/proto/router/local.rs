@@ -1,44 +1,51 @@
 //! The local side: streams of our own servers, and to them. One stream for each pair.
+//!
+//! As long as a server answers, streams to it are opened as they are needed. Once an attempt has failed, one at a time
+//! finds out whether it is back; whatever else is meant for it waits for that.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{Action, Again, Carrier, Lane, LaneId, Retry, Router};
+use super::{Action, Again, Carrier, Hop, Lane, LaneId, Retry, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
+
+/// What is known of one of our servers, and who waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    pub(super) waiting: BTreeSet<Route>,
+    retry: Retry,
+    /// The stream that finds out whether it is back.
+    probe: Option<LaneId>,
+}
 
 impl Router {
     /// One of our servers opened a stream, or was believed for a further pair on it: `route` is the direction that WE
     /// can send on it, which needs bidi.
     pub fn local_lane_up(&mut self, lane: LaneId, route: &Route, bidi: bool, now: Instant) {
-        let entry = self.lanes.entry(lane).or_insert_with(|| Lane {
-            carrier: Carrier::Local,
-            initiated: false,
-            up: true,
-            closing: false,
-            routes: Default::default(),
-            offers: Default::default(),
-        });
+        let entry = self.lanes.entry(lane).or_insert_with(|| Lane::opened(Carrier::Local));
         if bidi {
             entry.offers.insert(route.clone());
             self.local.insert(route.clone(), lane);
-            if self.routes.get(route).is_some_and(|state| state.placement == super::Placement::Waiting) {
-                self.place(route, now);
-            }
+            self.place_early(route, now);
+        }
+        if let Some(entry) = self.server_of(route)
+            && let Some(server) = self.servers.get_mut(&entry)
+        {
+            server.retry.hurry();
+            self.place_waiting_for_server(entry, now);
         }
     }
 
     /// The stream to one of our servers, opened after [`Action::OpenLocal`], is established.
-    pub fn local_lane_established(&mut self, lane: LaneId) {
-        let routes: Vec<Route> =
-            self.lanes.get(&lane).map(|entry| entry.routes.iter().cloned().collect()).unwrap_or_default();
-        for route in &routes {
-            if let Some((retry, _)) = self.server_of(route).and_then(|entry| self.servers.get_mut(&entry)) {
-                retry.succeeded();
-            }
-        }
+    pub fn local_lane_established(&mut self, lane: LaneId, now: Instant) {
         self.settle(lane);
-        for route in &routes {
-            self.release_waiting(route);
+        let route = self.lanes.get(&lane).and_then(|entry| entry.opened_for.clone());
+        let Some(entry) = route.and_then(|route| self.server_of(&route)) else { return };
+        if let Some(server) = self.servers.get_mut(&entry) {
+            server.retry.succeeded();
+            server.probe = None;
+            self.place_waiting_for_server(entry, now);
         }
     }
 
@@ -50,49 +57,46 @@ impl Router {
                 self.local.remove(route);
             }
         }
-        if !entry.up {
-            for route in &entry.routes {
-                if let Some(server) = self.server_of(route) {
-                    let (retry, _) = self.servers.entry(server).or_default();
-                    retry.failed(reason, now, &self.limits, &mut self.jitter);
+        let failed = entry.opened_for.filter(|_| !entry.up).and_then(|route| self.server_of(&route));
+        if let Some(server) = failed.and_then(|entry| self.servers.get_mut(&entry)) {
+            // Attempts that were under way together fail together, and count once.
+            if server.probe == Some(lane) || !server.retry.is_down() {
+                server.probe = None;
+                server.retry.failed(reason, now, &self.limits, &mut self.jitter);
+            }
+            for route in &server.waiting {
+                if let Some(state) = self.routes.get_mut(route) {
+                    state.reason = reason;
                 }
             }
         }
-        self.detach_all(entry.routes, Again::AtOnce, reason);
+        self.detach_all(entry.routes, Again::AtOnce, reason, now);
+        if let Some(entry) = failed {
+            self.place_waiting_for_server(entry, now);
+        }
     }
 
     pub(super) fn place_local(&mut self, route: &Route, now: Instant) {
-        if let Some(lane) = self.local.get(route).copied()
-            && self.lanes.get(&lane).is_some_and(|entry| !entry.closing)
-        {
-            self.attach(route, lane);
-            return;
+        let offered = self.local.get(route).copied();
+        if let Some(lane) = offered.filter(|lane| self.lanes.get(lane).is_some_and(|entry| !entry.closing)) {
+            return self.attach(route, lane);
         }
-        let Some(server) = self.server_of(route) else {
-            self.give_up(route, Reason::HostUnknown);
-            return;
-        };
-        let (retry, waiting) =
-            self.servers.entry(server).or_insert_with(|| (Retry::default(), Default::default()));
-        if let Some(reason) = retry.long_down(now, &self.limits) {
-            self.give_up(route, reason);
-        } else if retry.may_try(now) {
-            waiting.remove(route);
-            let lane = LaneId(self.fresh());
-            let entry = Lane {
-                carrier: Carrier::Local,
-                initiated: true,
-                up: false,
-                closing: false,
-                routes: Default::default(),
-                offers: Default::default(),
-            };
-            self.lanes.insert(lane, entry);
-            self.actions.push(Action::OpenLocal { lane, route: route.clone() });
-            self.attach(route, lane);
-        } else {
-            waiting.insert(route.clone());
+        let Some(entry) = self.server_of(route) else { return self.give_up(route, Reason::HostUnknown) };
+        let server = self.servers.entry(entry).or_default();
+        if let Some(reason) = server.retry.long_down(now, &self.limits) {
+            return self.give_up(route, reason);
         }
+        let probing = server.retry.is_down();
+        if probing && (server.probe.is_some() || !server.retry.may_try(now)) {
+            return self.wait_for(route, Hop::Server(entry));
+        }
+        let lane = LaneId(self.fresh());
+        if probing && let Some(server) = self.servers.get_mut(&entry) {
+            server.probe = Some(lane);
+        }
+        self.lanes.insert(lane, Lane::opening(Carrier::Local, route));
+        self.actions.push(Action::OpenLocal { lane, route: route.clone() });
+        self.attach(route, lane);
     }
 
     /// The `[[host]]` entry whose server takes the stanzas of `route`.
@@ -100,24 +104,30 @@ impl Router {
         self.hosts.facts(&route.to).map(|facts| facts.entry)
     }
 
-    /// A server is back: whoever waited for it need not wait for its next attempt.
-    fn release_waiting(&mut self, route: &Route) {
-        let Some(server) = self.server_of(route) else { return };
-        if let Some((retry, _)) = self.servers.get_mut(&server) {
-            retry.at = None;
+    fn place_waiting_for_server(&mut self, entry: usize, now: Instant) {
+        let waiting = self.servers.get(&entry).map(|server| server.waiting.clone()).unwrap_or_default();
+        for route in waiting {
+            self.place(&route, now);
         }
+    }
+
+    pub(super) fn server_deadline(&self) -> Option<Instant> {
+        let waited_for =
+            self.servers.values().filter(|server| !server.waiting.is_empty() && server.probe.is_none());
+        waited_for.filter_map(|server| server.retry.at).min()
     }
 
     /// Try again where the time has come.
     pub(super) fn retry_servers(&mut self, now: Instant) {
-        let due: Vec<Route> = self
+        let due: Vec<usize> = self
             .servers
-            .values()
-            .filter(|(retry, _)| retry.may_try(now))
-            .flat_map(|(_, waiting)| waiting.iter().cloned())
+            .iter()
+            .filter(|(_, server)| !server.waiting.is_empty() && server.probe.is_none())
+            .filter(|(_, server)| server.retry.may_try(now))
+            .map(|(entry, _)| *entry)
             .collect();
-        for route in due {
-            self.place(&route, now);
+        for entry in due {
+            self.place_waiting_for_server(entry, now);
         }
     }
 }

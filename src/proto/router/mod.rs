@@ -11,13 +11,18 @@
 //! both ends alike; nothing moves away from the other, and when it has no lane left its dialler closes it.
 //!
 //! - `routes.rs`: routes, waiting and expiry
-//! - `remote.rs`: sessions and their lanes; `local.rs`: streams of and to our own servers
+//! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
+//! - `local.rs`: streams of and to our own servers
 //! - `retry.rs`: when to try a failed next hop again
 
+mod lanes;
 mod local;
-pub mod remote;
+mod remote;
 mod retry;
 mod routes;
+mod sessions;
+
+pub use lanes::LaneFailure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +36,11 @@ use super::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
+use local::Server;
 use retry::Retry;
+
+/// Refusals that are remembered of one peer: the users of our own servers choose the domains.
+const REFUSALS_MAX: usize = 4096;
 
 /// A session, for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,8 +147,8 @@ pub enum Carrier {
 #[derive(Debug)]
 struct Lane {
     carrier: Carrier,
-    /// We opened it.
-    initiated: bool,
+    /// The route that we opened it for; `None`: the other end opened it.
+    opened_for: Option<Route>,
     up: bool,
     closing: bool,
     /// Routes that are placed on it.
@@ -148,9 +157,46 @@ struct Lane {
     offers: BTreeSet<Route>,
 }
 
+impl Lane {
+    /// A lane that we open for `route`.
+    fn opening(carrier: Carrier, route: &Route) -> Self {
+        let opened_for = Some(route.clone());
+        Self {
+            carrier,
+            opened_for,
+            up: false,
+            closing: false,
+            routes: BTreeSet::new(),
+            offers: BTreeSet::new(),
+        }
+    }
+
+    /// A lane that the other end opened, and on which it is believed.
+    fn opened(carrier: Carrier) -> Self {
+        Self {
+            carrier,
+            opened_for: None,
+            up: true,
+            closing: false,
+            routes: BTreeSet::new(),
+            offers: BTreeSet::new(),
+        }
+    }
+}
+
+/// A next hop in whose list of waiting routes a route stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hop {
+    Peer(PeerId),
+    /// A `[[host]]` entry, by its position.
+    Server(usize),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placement {
-    Waiting,
+    /// Nowhere: not looked at yet, or not before its time.
+    Unplaced,
+    Waiting(Hop),
     On(LaneId),
 }
 
@@ -160,7 +206,8 @@ enum Again {
     AtOnce,
     /// At once, but step by step.
     Plain,
-    NotBefore(Instant),
+    /// After a while, which grows.
+    Later,
 }
 
 #[derive(Debug)]
@@ -170,10 +217,29 @@ struct RouteState {
     expires: Option<Instant>,
     /// A pipelined attempt was refused: go step by step.
     plain: bool,
+    /// Lanes of its own that did not come to be, in an unbroken row.
+    failures: u32,
     /// Its last lane did not come to be: no other one before this.
     not_before: Option<Instant>,
     /// Why the last attempt failed, for what expires.
     reason: Reason,
+}
+
+impl RouteState {
+    fn new(expires: Option<Instant>) -> Self {
+        Self {
+            placement: Placement::Unplaced,
+            expires,
+            plain: false,
+            failures: 0,
+            not_before: None,
+            reason: Reason::QueueTimeout,
+        }
+    }
+
+    fn is_placed(&self) -> bool {
+        matches!(self.placement, Placement::On(_))
+    }
 }
 
 #[derive(Debug)]
@@ -188,17 +254,22 @@ struct SessionEntry {
     lanes: BTreeSet<LaneId>,
     /// Lanes by what they can carry for us.
     by_route: FxHashMap<Route, LaneId>,
+    /// Its first lane is not up yet, or it has just agreed to more: what waits is told with the next lane.
+    news: bool,
+    /// How many lanes of ours the peer has taken.
+    taken: usize,
     laneless_since: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct PeerState {
     domains: Vec<DomainPattern>,
-    dialling: Option<(SessionId, Route)>,
+    dialling: Option<SessionId>,
     waiting: BTreeSet<Route>,
     retry: Retry,
-    /// Domains that were refused for a reason that waiting doesn't cure, and until when that is remembered.
-    refused: FxHashMap<Domain, (Instant, Reason)>,
+    /// Pairs that were refused for a reason that waiting doesn't cure, and until when that is remembered. It says
+    /// nothing about other pairs of the same domain: the reason may be ours, a host without a certificate.
+    refused: FxHashMap<Route, (Instant, Reason)>,
     single_stream_until: Option<Instant>,
 }
 
@@ -214,8 +285,8 @@ pub struct Router {
     lanes: FxHashMap<LaneId, Lane>,
     sessions: BTreeMap<SessionId, SessionEntry>,
     peers: Vec<PeerState>,
-    /// Of each `[[host]]` entry: when its server may be tried again, and who waits for that.
-    servers: BTreeMap<usize, (Retry, BTreeSet<Route>)>,
+    /// Of each `[[host]]` entry whose server was ever needed.
+    servers: BTreeMap<usize, Server>,
     /// Lanes of the local side by what they can carry for us.
     local: FxHashMap<Route, LaneId>,
     next_id: u64,
@@ -301,16 +372,17 @@ impl Router {
         self.routes.len()
     }
 
-    /// Domain pairs that remote lanes carry at the moment, each counted once however many lanes it has.
+    /// Pairs of a host of ours and a remote domain of which at least one direction is placed.
     #[must_use]
     pub fn pair_count(&self) -> usize {
-        self.routes
-            .iter()
-            .filter(|(_, state)| matches!(state.placement, Placement::On(_)))
-            .filter(|(route, _)| {
-                !self.hosts.serves(&route.to) || !self.routes.contains_key(&route.reversed())
-            })
-            .count()
+        let placed = |route: &Route| self.routes.get(route).is_some_and(RouteState::is_placed);
+        let counts = |route: &Route| match (self.hosts.serves(&route.from), self.hosts.serves(&route.to)) {
+            (true, true) => false,
+            // The outbound direction stands for the pair; the inbound one only where there is no other.
+            (_, false) => true,
+            (false, true) => !placed(&route.reversed()),
+        };
+        self.routes.iter().filter(|(route, state)| state.is_placed() && counts(route)).count()
     }
 }
 

@@ -17,14 +17,23 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) fn failed(&mut self, reason: Reason, now: Instant, limits: &Limits, jitter: &mut Jitter) {
-        let wait = limits.retry_min.saturating_mul(1 << self.failures.min(16)).min(limits.retry_max);
+        self.at = Some(now + jitter.after(self.failures, limits));
         self.failures = self.failures.saturating_add(1);
-        self.at = Some(now + jitter.spread(wait));
         self.down = Some((self.down.map_or(now, |(since, _)| since), reason));
     }
 
     pub(super) fn succeeded(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether the last attempt failed.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.is_some()
+    }
+
+    /// There is a sign of life: the next attempt needn't wait.
+    pub(super) fn hurry(&mut self) {
+        self.at = None;
     }
 
     /// Whether an attempt may be made now.
@@ -48,8 +57,10 @@ impl Jitter {
         Self(seed | 1)
     }
 
-    /// Between half of `wait` and all of it.
-    fn spread(&mut self, wait: Duration) -> Duration {
+    /// How long to wait after one more failure than `failures`: `retry_min`, doubled each time up to `retry_max`, of
+    /// which between half and all is taken.
+    pub(super) fn after(&mut self, failures: u32, limits: &Limits) -> Duration {
+        let wait = limits.retry_min.saturating_mul(1 << failures.min(16)).min(limits.retry_max);
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

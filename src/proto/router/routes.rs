@@ -2,40 +2,52 @@
 
 use std::time::Instant;
 
-use super::{Action, Again, LaneId, Placement, RouteState, Router};
+use super::{Action, Again, Hop, LaneId, Placement, RouteState, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
 impl Router {
-    /// A stanza waits for `route`, which is not placed. Idempotent.
+    /// A stanza waits for `route`, and no lane takes it. Idempotent; for a route that is placed its lane is named again.
     pub fn want(&mut self, route: &Route, now: Instant) {
-        if let Some(state) = self.routes.get(route) {
-            if matches!(state.placement, Placement::On(_)) {
+        let expires = now + self.limits.hold_iq.min(self.limits.hold);
+        let full = self.routes.len() >= self.limits.pairs;
+        match self.routes.get_mut(route) {
+            Some(RouteState { placement: Placement::On(lane), .. }) => {
+                // The stanza came between the decision and the lane's hearing of it.
+                self.actions.push(Action::Attach { route: route.clone(), lane: *lane });
                 return;
             }
-        } else if self.routes.len() >= self.limits.pairs {
-            self.actions.push(Action::Bounce { route: route.clone(), reason: Reason::TooMany });
-            return;
-        } else {
-            let expires = now + self.limits.hold_iq.min(self.limits.hold);
-            self.expiries.insert((expires, route.clone()));
-            self.routes.insert(
-                route.clone(),
-                RouteState {
-                    placement: Placement::Waiting,
-                    expires: Some(expires),
-                    plain: false,
-                    not_before: None,
-                    reason: Reason::QueueTimeout,
-                },
-            );
+            Some(state) => {
+                if state.expires.is_none() {
+                    state.expires = Some(expires);
+                    self.expiries.insert((expires, route.clone()));
+                }
+            }
+            None if full => {
+                self.actions.push(Action::Bounce { route: route.clone(), reason: Reason::TooMany });
+                return;
+            }
+            None => {
+                self.expiries.insert((expires, route.clone()));
+                self.routes.insert(route.clone(), RouteState::new(Some(expires)));
+            }
         }
         self.place(route, now);
     }
 
+    /// After [`Action::Detach`]: nothing waits for `route`.
+    pub fn unwanted(&mut self, route: &Route) {
+        if self.routes.get(route).is_some_and(|state| !state.is_placed()) {
+            self.forget(route);
+        }
+    }
+
     /// After [`Action::Expire`]: the next stanza of `route` will have waited long enough at `next`; `None`: none waits.
-    pub fn rearm(&mut self, route: &Route, next: Option<Instant>) {
+    pub fn rearm(&mut self, route: &Route, next: Option<Instant>, now: Instant) {
         let Some(state) = self.routes.get_mut(route) else { return };
+        // What is pushed for a lane that is not up yet isn't told to anybody: look again.
+        let next =
+            next.or_else(|| state.is_placed().then(|| now + self.limits.hold_iq.min(self.limits.hold)));
         if let Some(expires) = std::mem::replace(&mut state.expires, next) {
             self.expiries.remove(&(expires, route.clone()));
         }
@@ -43,8 +55,7 @@ impl Router {
             Some(next) => {
                 self.expiries.insert((next, route.clone()));
             }
-            None if state.placement == Placement::Waiting => self.forget(route),
-            None => {}
+            None => self.unwanted(route),
         }
     }
 
@@ -55,40 +66,32 @@ impl Router {
         let later = self.later.first().map(|(at, _)| *at);
         let redial = self.peers.iter().filter(|peer| !peer.waiting.is_empty() && peer.dialling.is_none());
         let redial = redial.filter_map(|peer| peer.retry.at).min();
-        let servers = self.servers.values().filter(|(_, waiting)| !waiting.is_empty());
-        let servers = servers.filter_map(|(retry, _)| retry.at).min();
-        [expiry, later, redial, servers, self.session_deadline()].into_iter().flatten().min()
+        [expiry, later, redial, self.server_deadline(), self.session_deadline()].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) {
-        while let Some((at, route)) = self.expiries.first().cloned() {
-            if at > now {
-                break;
-            }
-            self.expiries.remove(&(at, route.clone()));
+        while let Some((_, route)) = self.expiries.first().filter(|(at, _)| *at <= now).cloned() {
+            self.expiries.pop_first();
             if let Some(state) = self.routes.get_mut(&route) {
                 state.expires = None;
                 let reason = state.reason;
                 self.actions.push(Action::Expire { route, reason });
             }
         }
-        while let Some((at, route)) = self.later.first().cloned() {
-            if at > now {
-                break;
-            }
-            self.later.remove(&(at, route.clone()));
-            if self.routes.get(&route).is_some_and(|state| state.placement == Placement::Waiting) {
-                self.place(&route, now);
-            }
+        while let Some((_, route)) = self.later.first().filter(|(at, _)| *at <= now).cloned() {
+            self.later.pop_first();
+            self.place_early(&route, now);
         }
-        self.retry_waiting(now);
+        self.retry_peers(now);
+        self.retry_servers(now);
         self.close_idle_sessions(now);
     }
 
     /// Find `route`, which waits, a lane.
     pub(super) fn place(&mut self, route: &Route, now: Instant) {
-        if self.routes.get(route).and_then(|state| state.not_before).is_some_and(|at| at > now) {
+        let Some(state) = self.routes.get(route) else { return };
+        if state.is_placed() || state.not_before.is_some_and(|at| at > now) {
             return;
         }
         if self.hosts.serves(&route.to) {
@@ -98,43 +101,71 @@ impl Router {
         }
     }
 
+    /// Find `route` a lane, even if its next attempt was to come later: something has changed.
+    pub(super) fn place_early(&mut self, route: &Route, now: Instant) {
+        if let Some(at) = self.routes.get_mut(route).and_then(|state| state.not_before.take()) {
+            self.later.remove(&(at, route.clone()));
+        }
+        self.place(route, now);
+    }
+
+    /// Let `route` stand in the list of those that wait for `hop`.
+    pub(super) fn wait_for(&mut self, route: &Route, hop: Hop) {
+        self.leave(route);
+        if let Some(waiting) = self.waiting_for(hop) {
+            waiting.insert(route.clone());
+            if let Some(state) = self.routes.get_mut(route) {
+                state.placement = Placement::Waiting(hop);
+            }
+        }
+    }
+
+    /// Take `route` out of the list that it stands in.
+    fn leave(&mut self, route: &Route) {
+        let Some(Placement::Waiting(hop)) = self.routes.get(route).map(|state| state.placement) else {
+            return;
+        };
+        if let Some(waiting) = self.waiting_for(hop) {
+            waiting.remove(route);
+        }
+    }
+
+    fn waiting_for(&mut self, hop: Hop) -> Option<&mut std::collections::BTreeSet<Route>> {
+        match hop {
+            Hop::Peer(peer) => self.peers.get_mut(peer.0).map(|peer| &mut peer.waiting),
+            Hop::Server(server) => self.servers.get_mut(&server).map(|server| &mut server.waiting),
+        }
+    }
+
     /// Everything that waits for `route` bounces.
     pub(super) fn give_up(&mut self, route: &Route, reason: Reason) {
         self.forget(route);
         self.actions.push(Action::Bounce { route: route.clone(), reason });
     }
 
-    /// Nothing is placed and nothing waits.
-    pub(super) fn forget(&mut self, route: &Route) {
-        if let Some(state) = self.routes.remove(route) {
-            if let Some(expires) = state.expires {
-                self.expiries.remove(&(expires, route.clone()));
-            }
-            if let Some(at) = state.not_before {
-                self.later.remove(&(at, route.clone()));
-            }
+    /// Nothing is placed and nothing waits. What was known of the route.
+    fn forget(&mut self, route: &Route) -> Option<RouteState> {
+        self.leave(route);
+        let state = self.routes.remove(route)?;
+        if let Some(expires) = state.expires {
+            self.expiries.remove(&(expires, route.clone()));
         }
-        for peer in &mut self.peers {
-            peer.waiting.remove(route);
+        if let Some(at) = state.not_before {
+            self.later.remove(&(at, route.clone()));
         }
-        for (_, waiting) in self.servers.values_mut() {
-            waiting.remove(route);
-        }
+        Some(state)
     }
 
     /// Put `route` on `lane`.
     pub(super) fn attach(&mut self, route: &Route, lane: LaneId) {
+        self.leave(route);
         let Some(entry) = self.lanes.get_mut(&lane) else { return };
         entry.routes.insert(route.clone());
-        let up = entry.up;
         if let Some(state) = self.routes.get_mut(route) {
             state.placement = Placement::On(lane);
-            if up && let Some(expires) = state.expires.take() {
-                self.expiries.remove(&(expires, route.clone()));
-            }
         }
-        for peer in &mut self.peers {
-            peer.waiting.remove(route);
+        if entry.up {
+            self.arrived(route);
         }
         self.actions.push(Action::Attach { route: route.clone(), lane });
     }
@@ -143,37 +174,47 @@ impl Router {
     pub(super) fn settle(&mut self, lane: LaneId) {
         let Some(entry) = self.lanes.get_mut(&lane) else { return };
         entry.up = true;
-        for route in &entry.routes {
-            if let Some(state) = self.routes.get_mut(route) {
-                state.plain = false;
-                if let Some(expires) = state.expires.take() {
-                    self.expiries.remove(&(expires, route.clone()));
-                }
-            }
+        for route in entry.routes.clone() {
+            self.arrived(&route);
         }
     }
 
-    /// Take all routes off a lane that is gone. They wait again only if the shell says that stanzas do.
+    /// `route` is on a lane that is up: its failures are history, and nothing expires.
+    fn arrived(&mut self, route: &Route) {
+        let Some(state) = self.routes.get_mut(route) else { return };
+        let expires = state.expires;
+        *state = RouteState { placement: state.placement, ..RouteState::new(None) };
+        if let Some(expires) = expires {
+            self.expiries.remove(&(expires, route.clone()));
+        }
+    }
+
+    /// Take `routes` off a lane that is gone. They are placed again only if the shell says that stanzas wait.
     pub(super) fn detach_all(
         &mut self,
         routes: impl IntoIterator<Item = Route>,
         again: Again,
         reason: Reason,
+        now: Instant,
     ) {
         for route in routes {
-            let expires = self.routes.get(&route).and_then(|state| state.expires);
-            self.forget(&route);
-            if again != Again::AtOnce || expires.is_some() {
-                // Still on its way to a first lane: keep what is known, so that its time is not started anew.
-                if let Some(expires) = expires {
+            let Some(known) = self.forget(&route) else { continue };
+            // On its way to a first lane: keep what is known, so that its time doesn't start anew.
+            if again != Again::AtOnce || known.expires.is_some() {
+                let mut state = RouteState { plain: known.plain, reason, ..RouteState::new(known.expires) };
+                if let Some(expires) = state.expires {
                     self.expiries.insert((expires, route.clone()));
                 }
-                let not_before = if let Again::NotBefore(at) = again { Some(at) } else { None };
-                if let Some(at) = not_before {
+                state.failures = known.failures;
+                if again == Again::Plain {
+                    state.plain = true;
+                }
+                if again == Again::Later {
+                    let at = now + self.jitter.after(known.failures, &self.limits);
+                    state.failures = known.failures.saturating_add(1);
+                    state.not_before = Some(at);
                     self.later.insert((at, route.clone()));
                 }
-                let plain = again == Again::Plain;
-                let state = RouteState { placement: Placement::Waiting, expires, plain, not_before, reason };
                 self.routes.insert(route.clone(), state);
             }
             self.actions.push(Action::Detach { route });

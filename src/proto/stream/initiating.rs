@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, Learned, Notice, Outbox, Violation, require_version, stream_error};
+use super::{Event, Learned, Notice, Outbox, Violation, ended, require_version};
 use crate::proto::dialback::{self, Dialback, KeyMaker};
 use crate::proto::features::Features;
 use crate::proto::{bidi, mux, sasl_external};
@@ -93,19 +93,11 @@ impl Initiating {
     /// # Errors
     /// A [`Violation`] by the other end; the stream is over.
     pub fn handle(&mut self, event: Event<'_>, out: &mut Outbox) -> Result<(), Violation> {
-        if let Event::Element(element) = &event
-            && let Some(reason) = stream_error(element)
-        {
-            self.state = State::Ended;
-            out.tell(Notice::Ended(Some(reason)));
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        if matches!(state, State::Ended) || ended(&event, out) {
             return Ok(());
         }
-        self.state = match (std::mem::replace(&mut self.state, State::Ended), event) {
-            (State::Ended, _) => State::Ended,
-            (_, Event::End) => {
-                out.tell(Notice::Ended(None));
-                State::Ended
-            }
+        self.state = match (state, event) {
             (State::ExpectHeader, Event::Header { header, .. }) => self.on_header(header)?,
             (State::ExpectFeatures { id }, Event::Element(element)) => self.on_features(element, &id, out)?,
             (State::ExpectSuccess { learned, bidi }, Event::Element(element)) => {
@@ -121,8 +113,11 @@ impl Initiating {
                 self.establish(Learned { listed, ..learned }, bidi, out)
             }
             (State::ExpectDialbackResult { learned, bidi }, Event::Element(element)) => {
-                self.on_dialback_result(element)?;
-                self.establish(learned, bidi, out)
+                if self.on_dialback_result(element)? {
+                    self.establish(learned, bidi, out)
+                } else {
+                    State::ExpectDialbackResult { learned, bidi }
+                }
             }
             (State::Established, Event::Element(element)) => {
                 Self::on_late_element(element, out)?;
@@ -182,12 +177,12 @@ impl Initiating {
         }
     }
 
-    fn on_dialback_result(&self, element: &Element) -> Result<(), Violation> {
+    /// Whether we are believed. A result for another pair answers nothing that was asked here, and is passed over.
+    fn on_dialback_result(&self, element: &Element) -> Result<bool, Violation> {
         match Dialback::parse(element)? {
-            Some(Dialback::Result { route, valid: true }) if route == self.route => Ok(()),
-            Some(Dialback::Result { route, valid: false }) if route == self.route => {
-                Err(Reason::DialbackInvalid.into())
-            }
+            Some(Dialback::Result { route, .. }) if route != self.route => Ok(false),
+            Some(Dialback::Result { valid: true, .. }) => Ok(true),
+            Some(Dialback::Result { valid: false, .. }) => Err(Reason::DialbackInvalid.into()),
             _ => Err(Reason::BadFormat.into()),
         }
     }

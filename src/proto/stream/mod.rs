@@ -139,6 +139,20 @@ pub fn refuse(out: &mut String, violation: Violation, header: Option<&StreamHead
     out.push_str(STREAM_END);
 }
 
+/// Whether the other end closes the stream with `event`, in whatever state; then it is told.
+fn ended(event: &Event<'_>, out: &mut Outbox) -> bool {
+    let reason = match event {
+        Event::End => None,
+        Event::Element(element) => match stream_error(element) {
+            Some(reason) => Some(reason),
+            None => return false,
+        },
+        _ => return false,
+    };
+    out.tell(Notice::Ended(reason));
+    true
+}
+
 /// The reason in a received `<stream:error/>`; `None` if `element` is none.
 fn stream_error(element: &Element) -> Option<Reason> {
     if !element.is("error", ns::STREAM) {
@@ -155,3 +169,6 @@ fn stream_error(element: &Element) -> Option<Reason> {
 fn require_version(header: &StreamHeader) -> Result<(), Reason> {
     if header.version >= StreamVersion::CURRENT { Ok(()) } else { Err(Reason::UnsupportedVersion) }
 }
+
+#[cfg(test)]
+mod tests;

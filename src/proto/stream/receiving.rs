@@ -8,7 +8,7 @@
 //! What may be offered to whom is not this machine's to know: an [`Authority`] says it, a QUIC session on the remote
 //! side, the list of our own servers on the local side.
 
-use super::{Event, Learned, Notice, Outbox, Violation, refuse, require_version, stream_error};
+use super::{Event, Learned, Notice, Outbox, Violation, ended, refuse, require_version};
 use crate::proto::dialback::{self, Dialback};
 use crate::proto::features::Features;
 use crate::proto::{bidi, mux, sasl_external};
@@ -76,6 +76,17 @@ struct Agreed {
     mux: bool,
 }
 
+/// What became of an element that may be dialback's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialled {
+    /// It isn't.
+    NotDialback,
+    /// It was dealt with.
+    Done,
+    /// It was dealt with, and a trusted source was believed at once.
+    Believed,
+}
+
 /// What is expected next.
 #[derive(Debug)]
 enum State {
@@ -92,7 +103,7 @@ pub struct Receiving {
     state: State,
     /// The id in the last header that we sent; keys are made for it.
     stream_id: String,
-    /// In the present stream: a restart begins another.
+    /// A header of ours stands at the beginning of the present document.
     header_sent: bool,
     verifying: Vec<Route>,
 }
@@ -136,19 +147,11 @@ impl Receiving {
         authority: &dyn Authority,
         out: &mut Outbox,
     ) -> Result<(), Violation> {
-        if let Event::Element(element) = &event
-            && let Some(reason) = stream_error(element)
-        {
-            self.state = State::Ended;
-            out.tell(Notice::Ended(Some(reason)));
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        if matches!(state, State::Ended) || ended(&event, out) {
             return Ok(());
         }
-        self.state = match (std::mem::replace(&mut self.state, State::Ended), event) {
-            (State::Ended, _) => State::Ended,
-            (_, Event::End) => {
-                out.tell(Notice::Ended(None));
-                State::Ended
-            }
+        self.state = match (state, event) {
             (State::ExpectHeader, Event::Header { header, fresh_id }) => {
                 State::Negotiating(self.on_header(header, fresh_id, authority, out)?)
             }
@@ -159,7 +162,7 @@ impl Receiving {
                 self.on_restart(agreed, header, fresh_id, authority, out)?
             }
             (State::Established(agreed), Event::Element(element)) => {
-                if !self.on_dialback(&agreed, element, authority, out)? {
+                if self.on_dialback(&agreed, element, authority, out)? == Dialled::NotDialback {
                     return Err(Reason::UnsupportedStanzaType.into());
                 }
                 State::Established(agreed)
@@ -230,17 +233,18 @@ impl Receiving {
             };
             judged.map_err(|reason| Violation { reason, sasl: true })?;
             out.octets.push_str(sasl_external::SUCCESS);
-            // What follows is a new stream, and an error in it needs a header of its own.
-            self.header_sent = false;
             out.tell(Notice::Restart);
+            // A new document begins: an error in it needs a header of its own, and what was asked on the old one is
+            // forgotten with it (RFC 6120 section 4.3.3).
+            self.header_sent = false;
+            self.verifying.clear();
             return Ok(State::ExpectRestart(agreed));
         }
-        if self.on_dialback(&agreed, element, authority, out)? {
-            // A trusted source was believed at once.
-            let believed = out.notices.iter().any(|notice| matches!(notice, Notice::Proven { .. }));
-            return Ok(if believed { State::Established(agreed) } else { State::Negotiating(agreed) });
+        match self.on_dialback(&agreed, element, authority, out)? {
+            Dialled::Believed => Ok(State::Established(agreed)),
+            Dialled::Done => Ok(State::Negotiating(agreed)),
+            Dialled::NotDialback => Err(Reason::NotAuthorized.into()),
         }
-        Err(Reason::NotAuthorized.into())
     }
 
     fn on_restart(
@@ -265,33 +269,34 @@ impl Receiving {
         Ok(State::Established(agreed))
     }
 
-    /// Whether `element` was dialback's, and was dealt with.
+    /// Deal with `element` if it is dialback's.
     fn on_dialback(
         &mut self,
         agreed: &Agreed,
         element: &Element,
         authority: &dyn Authority,
         out: &mut Outbox,
-    ) -> Result<bool, Violation> {
+    ) -> Result<Dialled, Violation> {
         if !agreed.offers.dialback {
-            return Ok(false);
+            return Ok(Dialled::NotDialback);
         }
         match Dialback::parse(element)? {
-            None => return Ok(false),
+            None => return Ok(Dialled::NotDialback),
             Some(Dialback::Request { route, key }) => match authority.dialback(&route) {
                 Err(reason) => dialback::write_result(&mut out.octets, &route, Err(reason)),
                 Ok(DialbackOffer::Believe) => {
                     dialback::write_result(&mut out.octets, &route, Ok(()));
                     out.tell(Notice::Proven { route, bidi: agreed.bidi });
+                    return Ok(Dialled::Believed);
                 }
+                // It is being looked into; there will be one answer.
+                Ok(DialbackOffer::Verify) if self.verifying.contains(&route) => {}
                 Ok(DialbackOffer::Verify) if self.verifying.len() >= VERIFICATIONS_MAX => {
                     dialback::write_result(&mut out.octets, &route, Err(Reason::TooMany));
                 }
                 Ok(DialbackOffer::Verify) => {
-                    if !self.verifying.contains(&route) {
-                        self.verifying.push(route.clone());
-                        out.tell(Notice::VerifyKey { route, stream_id: self.stream_id.clone(), key });
-                    }
+                    self.verifying.push(route.clone());
+                    out.tell(Notice::VerifyKey { route, stream_id: self.stream_id.clone(), key });
                 }
             },
             Some(Dialback::Verify { route, stream_id, key }) => {
@@ -301,7 +306,7 @@ impl Receiving {
             // We asked nothing on a stream that the other end opened: unsolicited, and without effect.
             Some(Dialback::Result { .. } | Dialback::Verified { .. }) => {}
         }
-        Ok(true)
+        Ok(Dialled::Done)
     }
 
     fn on_key_verified(

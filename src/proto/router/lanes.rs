@@ -1,0 +1,112 @@
+//! The lanes of sessions: established, refused, closing, gone.
+
+use std::time::Instant;
+
+use super::{Again, Carrier, Lane, LaneId, Router, SessionId};
+use crate::reason::Reason;
+use crate::xmpp::route::Route;
+
+/// Why a lane that we opened did not come to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneFailure {
+    /// The pipelined negotiation was refused; step by step it may work.
+    PipeliningRefused,
+    /// The peer takes one stream for each connection.
+    SingleStream,
+    /// Anything else.
+    Other(Reason),
+}
+
+impl Router {
+    /// The peer opened a lane and was believed on it; `route` is the direction that WE could send on it, if `bidi`.
+    pub fn peer_lane_up(&mut self, id: SessionId, lane: LaneId, route: &Route, bidi: bool, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.lanes.insert(lane);
+        session.laneless_since = None;
+        let mut entry = Lane::opened(Carrier::Session(id));
+        if bidi {
+            let known = session.by_route.entry(route.clone()).or_insert(lane);
+            if self.lanes.get(known).is_none_or(|other| other.closing) {
+                *known = lane;
+            }
+            entry.offers.insert(route.clone());
+        }
+        self.lanes.insert(lane, entry);
+        self.place_early(route, now);
+        self.tell_news(id, now);
+    }
+
+    /// A lane that we opened is established.
+    pub fn lane_established(&mut self, lane: LaneId, now: Instant) {
+        self.settle(lane);
+        let Some(Lane { carrier: Carrier::Session(id), .. }) = self.lanes.get(&lane) else { return };
+        let id = *id;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.taken = session.taken.saturating_add(1);
+        }
+        self.tell_news(id, now);
+    }
+
+    /// A lane that we opened did not come to be; the session stands.
+    pub fn lane_failed(&mut self, lane: LaneId, failure: LaneFailure, now: Instant) {
+        let Some(entry) = self.remove_lane(lane, now) else { return };
+        let carrier = match entry.carrier {
+            Carrier::Session(id) => self.sessions.get(&id),
+            Carrier::Local => None,
+        };
+        // A peer that has taken several lanes in this session is short of credit, or slow; it takes one again later.
+        let many = carrier.is_some_and(|session| session.taken > 1);
+        let (reason, again) = match failure {
+            LaneFailure::PipeliningRefused => (Reason::ExternalRefused, Again::Plain),
+            LaneFailure::SingleStream if many => (Reason::TooMany, Again::Later),
+            LaneFailure::SingleStream => (Reason::NotMultiplexed, Again::AtOnce),
+            // Waiting doesn't help, and what is remembered lets it bounce at once.
+            LaneFailure::Other(reason) if reason.is_permanent() => (reason, Again::AtOnce),
+            LaneFailure::Other(reason) => (reason, Again::Later),
+        };
+        if reason == Reason::NotMultiplexed {
+            let peer = entry.opened_for.as_ref().and_then(|route| self.peer_for(&route.to));
+            if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(peer.0)) {
+                peer.single_stream_until = Some(now + self.limits.single_stream_memory);
+            }
+        } else if reason.is_permanent() && again == Again::AtOnce {
+            for route in &entry.routes {
+                if let Some(peer) = self.peer_for(&route.to) {
+                    self.remember_refusal(peer, route, reason, now);
+                }
+            }
+        }
+        self.detach_all(entry.routes, again, reason, now);
+    }
+
+    /// A lane is finishing: it takes no further route.
+    pub fn lane_closing(&mut self, lane: LaneId) {
+        if let Some(entry) = self.lanes.get_mut(&lane) {
+            entry.closing = true;
+        }
+    }
+
+    /// A lane of the remote side is gone.
+    pub fn lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
+        let Some(entry) = self.remove_lane(lane, now) else { return };
+        self.detach_all(entry.routes, Again::AtOnce, reason, now);
+    }
+
+    fn remove_lane(&mut self, lane: LaneId, now: Instant) -> Option<Lane> {
+        let entry = self.lanes.remove(&lane)?;
+        if let Carrier::Session(id) = entry.carrier
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.lanes.remove(&lane);
+            for route in entry.offers.iter().chain(&entry.opened_for) {
+                if session.by_route.get(route) == Some(&lane) {
+                    session.by_route.remove(route);
+                }
+            }
+            if session.lanes.is_empty() {
+                session.laneless_since = Some(now);
+            }
+        }
+        Some(entry)
+    }
+}

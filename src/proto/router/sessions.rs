@@ -1,0 +1,180 @@
+//! Sessions come up, retire, fall idle and go.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::{Action, Again, PeerId, Placement, Router, SessionEntry, SessionId};
+use crate::proto::session::Session;
+use crate::reason::Reason;
+use crate::xmpp::route::Route;
+
+impl Router {
+    /// A session's first stream is authenticated, and the session may carry; also when a later stream of it agreed to
+    /// more. `pinned`: the peers whose configured address it leads to. The stream itself is told next
+    /// ([`Router::peer_lane_up`], [`Router::lane_established`]), and then whatever waits is placed: one pair may
+    /// already have its lane with it.
+    pub fn session_up(
+        &mut self,
+        id: SessionId,
+        session: Session,
+        pinned: &[PeerId],
+        exporter: [u8; 32],
+        now: Instant,
+    ) {
+        let entry = self.sessions.entry(id).or_insert_with(|| SessionEntry {
+            session: None,
+            pinned: Vec::new(),
+            exporter,
+            dialled: session.facts().dialled,
+            retiring: false,
+            lanes: BTreeSet::new(),
+            by_route: FxHashMap::default(),
+            news: true,
+            taken: 0,
+            laneless_since: Some(now),
+        });
+        entry.session = Some(session);
+        entry.exporter = exporter;
+        // The peer that it was dialled for is one of them, whatever the shell says.
+        let mut pins = std::mem::take(&mut entry.pinned);
+        pins.extend(pinned);
+        pins.sort_unstable();
+        pins.dedup();
+        entry.pinned = pins;
+        entry.news = true;
+    }
+
+    /// A lane of session `id` is up. If the session is news, whatever waits for it is placed.
+    pub(super) fn tell_news(&mut self, id: SessionId, now: Instant) {
+        let Some(entry) = self.sessions.get_mut(&id).filter(|entry| entry.session.is_some()) else { return };
+        if std::mem::take(&mut entry.news) {
+            for peer in entry.pinned.clone() {
+                self.peer_is_back(peer, id, now);
+            }
+        }
+    }
+
+    /// `peer` has a session: whatever waits for it need not wait for its own attempt.
+    fn peer_is_back(&mut self, peer: PeerId, id: SessionId, now: Instant) {
+        let (Some(state), Some(entry)) = (self.peers.get_mut(peer.0), self.sessions.get(&id)) else { return };
+        state.retry.succeeded();
+        let carries = |route: &Route| entry.session.as_ref().is_some_and(|s| s.may_carry(route).is_ok());
+        state.refused.retain(|route, _| !carries(route));
+        let dialling = if state.dialling == Some(id) { state.dialling.take() } else { state.dialling };
+        let attempt = dialling.filter(|other| *other != id).and_then(|other| self.sessions.get(&other));
+        let under_way = attempt.map(|attempt| attempt.lanes.clone()).unwrap_or_default();
+        for lane in under_way {
+            // Nothing was sent on it yet, so nothing can be overtaken.
+            let routes = self.lanes.get(&lane).map(|entry| entry.routes.clone()).unwrap_or_default();
+            for route in &routes {
+                if self.choose(route, peer, now).is_none() {
+                    continue;
+                }
+                if let Some(entry) = self.lanes.get_mut(&lane) {
+                    entry.routes.remove(route);
+                }
+                if let Some(known) = self.routes.get_mut(route) {
+                    known.placement = Placement::Unplaced;
+                }
+                self.place(route, now);
+            }
+        }
+        self.place_waiting(peer, now);
+        let later: Vec<Route> = self.later.iter().map(|(_, route)| route.clone()).collect();
+        for route in later {
+            if self.peer_for(&route.to) == Some(peer) {
+                self.place_early(&route, now);
+            }
+        }
+    }
+
+    /// A connection that we dialled did not become a session.
+    pub fn dial_failed(&mut self, id: SessionId, reason: Reason, now: Instant) {
+        let Some(entry) = self.sessions.remove(&id) else { return };
+        let routes: Vec<Route> =
+            entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
+        for peer in entry.pinned {
+            let Some(state) = self.peers.get_mut(peer.0) else { continue };
+            if state.dialling == Some(id) {
+                state.dialling = None;
+            }
+            if reason.is_permanent() {
+                // It says something about these pairs, nothing about the others of this peer, which did answer.
+                state.retry.succeeded();
+                for route in &routes {
+                    self.remember_refusal(peer, route, reason, now);
+                }
+            } else {
+                state.retry.failed(reason, now, &self.limits, &mut self.jitter);
+                for route in &state.waiting {
+                    if let Some(known) = self.routes.get_mut(route) {
+                        known.reason = reason;
+                    }
+                }
+            }
+            self.detach_all(routes.iter().cloned(), Again::AtOnce, reason, now);
+            self.place_waiting(peer, now);
+        }
+    }
+
+    /// A session is gone. Its lanes went before it.
+    pub fn session_down(&mut self, id: SessionId, reason: Reason, now: Instant) {
+        let Some(entry) = self.sessions.get(&id) else { return };
+        if entry.session.is_none() {
+            return self.dial_failed(id, reason, now);
+        }
+        for lane in entry.lanes.clone() {
+            self.lane_down(lane, reason, now);
+        }
+        for peer in self.sessions.remove(&id).map(|entry| entry.pinned).unwrap_or_default() {
+            if let Some(state) = self.peers.get_mut(peer.0).filter(|state| state.dialling == Some(id)) {
+                state.dialling = None;
+                self.place_waiting(peer, now);
+            }
+        }
+    }
+
+    /// A session takes no new lanes and drains: its certificates or its age near their end.
+    pub fn session_retires(&mut self, id: SessionId, now: Instant) {
+        let Some(entry) = self.sessions.get_mut(&id) else { return };
+        entry.retiring = true;
+        if entry.lanes.is_empty() {
+            entry.laneless_since = Some(now);
+        }
+        for lane in &entry.lanes {
+            if self.lanes.get(lane).is_some_and(|lane| lane.opened_for.is_some()) {
+                self.actions.push(Action::CloseLane { lane: *lane, reason: Reason::Idle });
+            }
+        }
+    }
+
+    pub(super) fn session_deadline(&self) -> Option<Instant> {
+        let idle = self.sessions.values().filter(|entry| entry.dialled && entry.session.is_some());
+        idle.filter_map(|entry| self.closes_at(entry)).min()
+    }
+
+    fn closes_at(&self, entry: &SessionEntry) -> Option<Instant> {
+        let since = entry.laneless_since?;
+        Some(if entry.retiring { since } else { since + self.limits.session_idle })
+    }
+
+    pub(super) fn close_idle_sessions(&mut self, now: Instant) {
+        let due: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, entry)| entry.dialled && entry.session.is_some())
+            .filter(|(_, entry)| self.closes_at(entry).is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for session in due {
+            if let Some(entry) = self.sessions.get_mut(&session) {
+                // Said once; the shell reports the end by `session_down`.
+                entry.laneless_since = None;
+                entry.retiring = true;
+            }
+            self.actions.push(Action::CloseSession { session, reason: Reason::Idle });
+        }
+    }
+}
