@@ -6,13 +6,14 @@
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::Instant;
 
 use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use super::hub::Hub;
 use super::mailbox::{Outlet, Pushed};
+use super::proofs::unix_seconds;
 use crate::metrics::SideCounters;
 use crate::proto::admission::{Direction, Scope, Side, admit};
 use crate::proto::mux::iq::{self, MuxIq};
@@ -146,7 +147,7 @@ impl Carry {
         match (self.origin, said) {
             (Some((session, lane)), Some(said)) => {
                 self.hub.metrics.discarded(Reason::MuxOwn);
-                let unix = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+                let unix = unix_seconds();
                 self.hub.control(|router, now| router.mux_iq(session, lane, &said, Clocks { now, unix }));
             }
             (Some(_), None) => self.hub.metrics.discarded(Reason::MuxOwn),

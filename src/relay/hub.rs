@@ -6,12 +6,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::mailbox::{Close, Mailbox, Outlet, Pushed, TotalQueued, lock};
 use super::settings::Settings;
@@ -20,17 +20,13 @@ use super::tasks::Tasks;
 use crate::identity::config::Tls;
 use crate::identity::store::CertificateStore;
 use crate::metrics::Metrics;
-use crate::proto::admission::Side;
 use crate::proto::bounce;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::Hosts;
 use crate::proto::limits::Limits;
-use crate::proto::mux::verifier::Clocks;
-use crate::proto::proof::DomainProof;
 use crate::proto::queue::{Hold, Mark, Waited};
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
-use crate::xmpp::domain::Domain;
 use crate::xmpp::framer::XmlLimits;
 use crate::xmpp::route::Route;
 
@@ -79,10 +75,10 @@ pub(crate) struct Hub {
 }
 
 #[derive(Debug)]
-struct Control {
-    router: Router,
-    lanes: FxHashMap<LaneId, Arc<Mailbox>>,
-    sessions: FxHashMap<SessionId, (mpsc::UnboundedSender<Command>, Arc<SessionShared>)>,
+pub(super) struct Control {
+    pub(super) router: Router,
+    pub(super) lanes: FxHashMap<LaneId, Arc<Mailbox>>,
+    pub(super) sessions: FxHashMap<SessionId, (mpsc::UnboundedSender<Command>, Arc<SessionShared>)>,
 }
 
 /// What [`Hub`] is made of.
@@ -220,28 +216,11 @@ impl Hub {
                     mailbox.close(Close::AfterQueue, reason);
                 }
             }
-            Action::MakeSecret { first, host } => {
-                let unix = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-                // Without randomness there is no secret, and the proof runs into its time-out.
-                if let Some(nonce) = super::random::nonce() {
-                    control.router.make_secret(first, &host, nonce, Clocks { now, unix });
-                }
-            }
-            Action::Post { lane, octets } => {
-                if let Some(mailbox) = control.lanes.get(&lane) {
-                    mailbox.post(&octets);
-                }
-            }
-            Action::Granted { session, host, until, ours } => {
-                control.grant(session, &host, until, ours);
-                self.metrics.proof(DomainProof::MuxSecret, Ok(()));
-                info!(session = session.0, %host, ours, "host joined the session");
-            }
-            Action::ProofRefused { host, reason } => {
-                self.metrics.proof(DomainProof::MuxSecret, Err(reason));
-                self.metrics.refused(Side::Remote, reason);
-                let host = host.map(|host| host.to_string());
-                warn!(host, %reason, advice = reason.advice(), "host not proven for the session");
+            Action::MakeSecret { .. }
+            | Action::Post { .. }
+            | Action::Granted { .. }
+            | Action::ProofRefused { .. } => {
+                self.carry_out_proof(control, action, now);
             }
             Action::CloseSession { session, reason } => {
                 if let Some((commands, _)) = control.sessions.get(&session) {
@@ -462,20 +441,6 @@ impl Hub {
 }
 
 impl Control {
-    /// The router's own copy of the session has it already.
-    fn grant(&self, session: SessionId, host: &Domain, until: SystemTime, ours: bool) {
-        let Some((_, shared)) = self.sessions.get(&session) else { return };
-        let mut machine = lock(&shared.machine);
-        let granted = if ours {
-            machine.grant_ours(host.clone(), until)
-        } else {
-            machine.grant_theirs(host.clone(), until)
-        };
-        if let Err(reason) = granted {
-            warn!(session = session.0, %host, %reason, "the two copies of a session disagree about a grant");
-        }
-    }
-
     fn new_lane(&mut self, lane: LaneId) -> Arc<Mailbox> {
         let mailbox = Arc::new(Mailbox::default());
         self.lanes.insert(lane, Arc::clone(&mailbox));

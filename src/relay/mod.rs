@@ -15,6 +15,7 @@ mod lane;
 mod local;
 mod mailbox;
 mod place;
+mod proofs;
 mod random;
 mod sending;
 mod session;
