@@ -1,9 +1,76 @@
-//! Stanza multiplexing (XEP-0451): one session for every domain that its two ends proved.
+//! Stanza multiplexing (XEP-0451): one session for every domain that its two ends proved. A profile.
 //!
-//! Before authentication an empty `<mux/>` is offered, and answered with an empty `<mux/>` by an initiating entity that
-//! wants it; then SASL EXTERNAL proves every domain of the certificate at once (section 3.1). After authentication the
-//! feature carries the list of further hosts (section 3.2). By the wire profile of this relay the list stands on a
-//! connection's first stream only: ten thousand lanes with five thousand names each would be gigabytes.
+//! The XEP leaves much open, and no other implementation was found that could have settled it. This page says, for each
+//! ambiguity, what this relay does and why, so that another one can be written that interoperates.
+//!
+//! # 1. Domains of a certificate (XEP-0451 section 3.1)
+//!
+//! Before authentication the receiving entity offers an empty `<mux/>`; an initiating entity that wants it answers with an
+//! empty `<mux/>`; SASL EXTERNAL then proves every domain of the certificate at once.
+//!
+//! ```xml
+//! R: <stream:features><mux xmlns='urn:xmpp:mux:0'/><mechanisms ...><mechanism>EXTERNAL</mechanism></mechanisms>
+//!      <bidi xmlns='urn:xmpp:features:bidi'/></stream:features>
+//! I: <bidi xmlns='urn:xmpp:bidi'/><mux xmlns='urn:xmpp:mux:0'/><auth mechanism='EXTERNAL' ...>YTEudGVzdA==</auth>
+//! R: <success .../>
+//! ```
+//!
+//! - *Order.* `<bidi/>` and `<mux/>` are taken in any order, before `<auth/>` and not after it.
+//! - *Whose certificate?* Both. With bidi the receiving entity answers for the domains of the certificate that it showed;
+//!   each side keeps what the peer proved to it, and what it proved to the peer. Without bidi the other direction needs
+//!   a connection and a negotiation of its own, as the XEP says.
+//! - *How long?* A grant belongs to the connection, not to the stream that made it, and ends with the certificate.
+//! - *Wildcards* authorise when a name is used, for one label, and are never enumerated.
+//! - *Our own names.* A domain that we serve is never proven by a peer, whatever its certificate says.
+//!
+//! # 2. The host list
+//!
+//! After authentication the feature MUST hold a list of hosts, says the XEP. It is sent on a connection's first stream
+//! only: over QUIC each pair has a stream of its own, and ten thousand lists of five thousand names are gigabytes. It
+//! holds the hosts that we serve of the certificate that the peer sees anyway, those with `announce = true`, and for a
+//! `[[peer]]` with `announce = "all"` every host. At most [`HOST_LIST_ENTRIES_MAX`] entries are sent and kept. A list is
+//! a hint: it proves nothing, and never makes us look a name up or connect anywhere. One that names its own sender is
+//! tolerated; an empty one is left out.
+//!
+//! # 3. Connection authorization (XEP-0451 section 3.2)
+//!
+//! A verifier V and a prover P have a session S1, where V's host v and P's host p are proven *by certificate*. A further
+//! host n of P is not in that certificate. It is proven on a second connection S2, where n is proven by a certificate of
+//! its own; V hands a secret over on S2, and P returns it on S1.
+//!
+//! ```xml
+//! S2, V to n:  <mux xmlns='urn:xmpp:mux:0' host='p.test'>AQFKmIC6...</mux>
+//! S1, P to V:  <iq type='set' from='p.test' to='v.test' id='fedmux-mux-6b1f...'>
+//!                <mux xmlns='urn:xmpp:mux:0'>AQFKmIC6...</mux></iq>
+//! S1, V to P:  <iq type='result' from='v.test' to='p.test' id='fedmux-mux-6b1f...'/>
+//! ```
+//!
+//! - *Who dials S2?* The XEP knows one case: V does, because a stanza waits to go TO n. A provider with a certificate for
+//!   each customer has the other one: a stanza waits to come FROM n. Then P dials S2 with n's client certificate and asks
+//!   for the secret, in a namespace of our own: [`authorize`]. Nobody dials back.
+//! - *What makes anyone dial?* A stanza that waits, and nothing else.
+//! - *Lists.* S2's list must name p: that is n's own word that p may speak for it. S1's must name n, where P is S1's
+//!   receiving entity; an initiating entity has shown no list.
+//! - *S2 isn't multiplexed*: its initiating entity does not ask for mux on it (the XEP's own example), so that neither end
+//!   takes it for a first session.
+//! - *Where does the secret come back?* On S1 itself, written to that session directly: not through routing, not on a
+//!   stream opened for it, not on a local stream. A secret that might come back elsewhere could be replayed by a third
+//!   party that shares a name with P. Several sessions match: the newest, once. A `result` counts on S1 alone, from v's
+//!   bare JID, for an id of 128 random bits.
+//! - *What is looked at, in this order?* V's own open request (one for each S1 and n, monotonic clock, gone with S1); then
+//!   the HMAC over all that was agreed ([`secret`]); then `from` and `to`. The grant stands before `result` is sent.
+//!   Anything else is `not-acceptable`, and changes nothing.
+//! - *What is granted?* n, to S1's peer, both ways, until S1 ends or n's certificate does. A host that was granted never
+//!   serves as p.
+//! - *The secret's format* is V's business. Ours is in [`secret`], with a test vector; a peer's is opaque, trimmed of the
+//!   white space of pretty-printed XML, and at most [`secret::SECRET_BYTES_MAX`] octets long.
+//! - *Whose stanzas are these?* The relay's. An IQ or any other stanza with a `urn:xmpp:mux:0` child is taken out of
+//!   what comes from a peer, refused (`not-allowed`) from our own servers, and never forwarded: a tenant's server might
+//!   have been handed a secret by somebody.
+//! - *Afterwards* n's stanzas move to S1 in good order, lane by lane, and S2's dialler closes it. If anything fails,
+//!   S2, or a connection of its own, carries n: what fails is the saving, never a stanza.
+//!
+//! The orchestration is in [`crate::proto::router::proofs`], the open requests in [`verifier`], the IQs in [`iq`].
 
 pub mod authorize;
 pub mod iq;
