@@ -30,6 +30,9 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Proofs under way at once for one first session, in either role.
 const UNDER_WAY_MAX: usize = 8;
 
+/// Secrets that we have returned and whose answers are awaited; further ones are passed over.
+const RETURNED_MAX: usize = 1024;
+
 /// The pair that a first session was made for, and the id of its stream: what its secrets are bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -261,6 +264,10 @@ impl Router {
             let lane = entry.by_route.get(&back).copied()?;
             (*first != second && fits && session.ours_by_certificate(prover)).then_some((*first, lane))
         });
+        if self.returned.len() >= RETURNED_MAX {
+            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxBusy });
+            return;
+        }
         let (Some(not_after), Some((first, lane))) = (known, first) else {
             self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
             return;
