@@ -70,6 +70,31 @@ pub struct SideCounters {
 }
 
 impl DataPath {
+    fn new(make: &Maker) -> Option<Self> {
+        let side = ["side"];
+        let accepted = make.counters(
+            "stanzas_accepted_total",
+            "Stanzas that passed our checks, by the side they came from.",
+            &side,
+        )?;
+        let delivered = make.counters(
+            "stanzas_delivered_total",
+            "Stanzas handed to the next hop, by the side they went to.",
+            &side,
+        )?;
+        let bytes = make.counters(
+            "stanza_bytes_total",
+            "Octets of accepted stanzas, by the side they came from.",
+            &side,
+        )?;
+        let of = |side| SideCounters {
+            accepted: accepted.with_label_values(&[side_word(side)]),
+            bytes: bytes.with_label_values(&[side_word(side)]),
+            delivered: delivered.with_label_values(&[side_word(side)]),
+        };
+        Some(Self { local: of(Side::Local), remote: of(Side::Remote) })
+    }
+
     /// The counters of `side`.
     #[must_use]
     pub fn side(&self, side: Side) -> &SideCounters {
@@ -140,39 +165,16 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Option<Self> {
         let make = Maker(Registry::new());
-        let accepted = make.counters(
-            "stanzas_accepted_total",
-            "Stanzas that passed our checks, by the side they came from.",
-            &["side"],
-        )?;
-        let delivered = make.counters(
-            "stanzas_delivered_total",
-            "Stanzas handed to the next hop, by the side they went to.",
-            &["side"],
-        )?;
-        let bytes = make.counters(
-            "stanza_bytes_total",
-            "Octets of accepted stanzas, by the side they came from.",
-            &["side"],
-        )?;
-        let side = |side| SideCounters {
-            accepted: accepted.with_label_values(&[side_word(side)]),
-            bytes: bytes.with_label_values(&[side_word(side)]),
-            delivered: delivered.with_label_values(&[side_word(side)]),
-        };
-        let data = DataPath { local: side(Side::Local), remote: side(Side::Remote) };
-        let info = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let direction = ["transport", "direction"];
         Some(Self {
-            connections: make.gauges(
-                "connections",
-                "Connections with peers.",
-                &["transport", "direction"],
-            )?,
+            connections: make.gauges("connections", "Connections with peers.", &direction)?,
             connections_opened: make.counters(
                 "connections_opened_total",
                 "Connections with peers since the start.",
-                &["transport", "direction"],
+                &direction,
             )?,
             sessions: make.gauge("sessions", "Connections whose peer is authenticated.")?,
             lanes: make.gauge("lanes", "XML streams open in sessions.")?,
@@ -219,7 +221,7 @@ impl Metrics {
             hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
             tasks_failed: make
                 .counter("tasks_failed_total", "Tasks that ended by a panic: always a defect.")?,
-            data,
+            data: DataPath::new(&make)?,
             registry: make.0,
         })
     }

@@ -1,9 +1,15 @@
 //! The command as people and scripts meet it: exit codes, one line for each error, and what goes to stdout.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, like the tests themselves")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, like the tests themselves"
+)]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -61,7 +67,13 @@ fn a_check_that_finds_a_failure_exits_with_1() {
     assert_eq!(checked.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_str(stdout(&checked)).unwrap();
     assert_eq!(report["ok"], false);
-    assert_eq!(report["findings"][0]["subject"], "a.test");
+    let errors: Vec<_> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["severity"] == "error")
+        .collect();
+    assert_eq!((errors.len(), &errors[0]["subject"]), (1, &serde_json::json!("a.test")), "{report:#}");
 }
 
 #[test]
@@ -83,9 +95,14 @@ fn a_wrong_configuration_exits_with_2_and_a_line_for_each_mistake() {
 #[test]
 fn bad_usage_exits_with_2_and_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in
-        [&["fly"][..], &["run", "--fast"], &["certs", "dev", "a.test"], &["run", "--log-level", "a=b"], &[]]
-    {
+    for arguments in [
+        &["fly"][..],
+        &["run", "--fast"],
+        &["demo", "--hosts", "0"],
+        &["certs", "dev", "a.test"],
+        &["run", "--log-level", "a=b"],
+        &[],
+    ] {
         let output = fedmux(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).starts_with("fedmux: "), "{arguments:?}: {}", stderr(&output));
@@ -105,4 +122,97 @@ fn help_and_version_go_to_stdout() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(stdout(&output).contains(expected) && stderr(&output).is_empty(), "{arguments:?}");
     }
+}
+
+/// A relay that runs, and its log.
+struct Running {
+    process: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Running {
+    /// Start the provider of `folder`, with an admin listener.
+    fn start(folder: &Path) -> Self {
+        let path = folder.join("f.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}[admin]\nlisten = \"127.0.0.1:0\"\n")).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_fedmux"))
+            .args(["run", "--config", "f.toml", "--log-format", "json"])
+            .current_dir(folder)
+            .env_remove("FEDMUX_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap());
+        Self { process, log }
+    }
+
+    /// Wait for the log line whose message begins so.
+    fn wait_for(&mut self, beginning: &str) -> serde_json::Value {
+        let mut line = String::new();
+        while self.log.read_line(&mut line).unwrap() > 0 {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["message"].as_str().is_some_and(|message| message.starts_with(beginning)) {
+                return event;
+            }
+            line.clear();
+        }
+        panic!("the log ended without: {beginning}");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        assert!(
+            Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status().unwrap().success()
+        );
+    }
+}
+
+impl Drop for Running {
+    /// A test that failed leaves nothing running.
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_relay_runs_until_it_is_told_to_stop() {
+    let folder = provider();
+    let mut relay = Running::start(folder.path());
+    let address = relay.wait_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
+    assert!(get(address, "/live").starts_with("HTTP/1.1 200 "));
+    assert!(get(address, "/ready").starts_with("HTTP/1.1 200 "));
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("\n# TYPE fedmux_") && !metrics.contains("a.test"), "{metrics}");
+    relay.signal("HUP");
+    relay.wait_for("SIGHUP: reloading is not available");
+    relay.signal("TERM");
+    relay.wait_for("stopped: ");
+    assert_eq!(relay.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_port_that_is_taken_fails_with_1_and_one_line() {
+    let folder = provider();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = folder.path().join("f.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let address = taken.local_addr().unwrap();
+    std::fs::write(&path, format!("{text}[admin]\nlisten = \"{address}\"\n")).unwrap();
+    let output = fedmux(folder.path(), &["run", "--config", "f.toml"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&address.to_string()) && stderr(&output).lines().count() == 1,
+        "{}",
+        stderr(&output)
+    );
 }

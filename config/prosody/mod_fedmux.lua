@@ -1,6 +1,6 @@
 -- mod_fedmux: all server-to-server traffic of this Prosody goes through a fedmux relay.
 --
--- Prosody 0.12 and later. Put this file into a folder that plugin_paths names, add "fedmux" to the global
+-- For Prosody 0.12 and later; tested with 0.12.3. Put this file into a folder that plugin_paths names, add "fedmux" to the global
 -- modules_enabled (and "s2s_bidi", "smacks" beside it). Options, all global:
 --
 --   fedmux_address  string  "127.0.0.1"         IP address of the relay's [local] s2s listener
@@ -11,7 +11,7 @@
 -- The relay speaks TLS with the rest of the world and has verified who is at the other end before a stanza reaches us.
 -- Between the relay and us there is plain TCP, on loopback or a private wire. So a stream to or from the relay counts as
 -- encrypted and authenticated here: SASL EXTERNAL, bidi (XEP-0288) and stream management (XEP-0198) then work without a
--- certificate, and s2s_require_encryption and s2s_secure_auth stay on for every other stream.
+-- certificate of ours, and s2s_require_encryption and s2s_secure_auth stay on for every other stream.
 --
 -- WHOEVER CAN CONNECT FROM AN ADDRESS IN fedmux_sources SPEAKS FOR EVERY REMOTE DOMAIN. On 127.0.0.1 that is every local
 -- process. If that is too many, use dialback (configuration-only.cfg.lua), or a network namespace for the two.
@@ -123,73 +123,95 @@ module:hook("s2s-check-certificate", function (event)
 	return true;
 end, 1000);
 
--- When a stream from the relay may carry our stanzas ------------------------------------------------------------------
+-- When a stream may carry our stanzas ---------------------------------------------------------------------------------
 
--- With bidi, mod_s2s sends over an incoming stream from the moment that EXTERNAL succeeded. That is before the stream's
--- restart: a stanza of ours that leaves just then stands between <success/> and our new stream header, where no XML parser
--- can accept it. So our stanzas wait; moreover until stream management is on, since it covers only what is sent after it.
--- A relay that wants it turns it on at once after the restart: if anything else comes first, there is nothing to wait for.
+-- EXTERNAL ends with a restart of the stream, and mod_s2s sends too early around it:
+--   * Outgoing, from <success/> on: a stanza sent before the new <features/> overtakes those that wait for them.
+--   * Incoming with bidi, from <success/> on: a stanza sent before the restart stands between <success/> and our new stream
+--     header, outside of any document; no XML parser accepts it, and it is lost.
+-- So we hold stanzas until the stream is ready, and a little longer where it makes stream management cover them, which counts
+-- only what is sent after <enable/>.
 
 local xmlns_sm = "urn:xmpp:sm:3";
-local WAIT_FOR_RELAY_SECONDS = 2; -- for one that says nothing at all
+local SMACKS_TURN_SECONDS = 0.001; -- mod_smacks sends its <enable/> from a timer that is due before this
+local WAIT_FOR_RELAY_SECONDS = 2; -- for a relay that says nothing at all after the restart
+
+local function is_message_presence_or_iq(data)
+	return st.is_stanza(data) and not data.attr.xmlns and (data.name == "message" or data.name == "presence" or data.name == "iq");
+end
 
 local function bounce(host, stanza)
 	if stanza.attr.type ~= "error" and stanza.attr.type ~= "result" then
-		module:context(host):send(st.error_reply(stanza, "wait", "remote-server-timeout", "The stream from the relay ended before it was ready"));
+		module:context(host):send(st.error_reply(stanza, "wait", "remote-server-timeout", "The stream to the relay ended before it was ready"));
 	end
 end
 
-local function hold_stanzas(session)
+-- Hold what `host` sends over this stream until session.fedmux_release is called. `on_sent`, if given, sees every other
+-- element after it was sent. What mod_s2s had queued by itself passes: it is text by then.
+local function hold_stanzas(session, host, on_sent)
 	local send = session.sends2s;
-	local held = { host = session.to_host }; -- a destroyed session forgets it
+	local held = { host = host }; -- a destroyed session forgets its host
 	session.fedmux_held = held;
 
-	local restarted = false;
-	local release;
-
-	local function release_unless_enable(data)
-		if restarted and data.attr.xmlns ~= xmlns_sm then release(); end
-		return data;
-	end
-
-	function release()
-		if session.fedmux_held ~= held then return; end -- done, or destroyed
-		session.fedmux_held = nil;
-		session.sends2s = send;
-		filters.remove_filter(session, "stanzas/in", release_unless_enable);
-		for _, stanza in ipairs(held) do
-			if not session.sends2s(stanza) then bounce(held.host, stanza); end
-		end
-	end
-
-	function session.sends2s(data)
-		if not st.is_stanza(data) then
-			return send(data);
-		elseif not data.attr.xmlns and (data.name == "message" or data.name == "presence" or data.name == "iq") then
+	local function hold(data)
+		if session.fedmux_held == held and is_message_presence_or_iq(data) then
 			table.insert(held, st.clone(data));
 			return true; -- or mod_s2s takes the stream for dead and dials
 		end
 		local sent = send(data);
-		if data.name == "enabled" then
-			release();
-		elseif data.name == "stream:features" then
-			restarted = true;
-			if data:get_child("sm", xmlns_sm) then
-				timer.add_task(WAIT_FOR_RELAY_SECONDS, release);
-			else
-				release();
-			end
-		end
+		if on_sent and st.is_stanza(data) then on_sent(data); end
 		return sent;
 	end
-	filters.add_filter(session, "stanzas/in", release_unless_enable);
+	session.sends2s = hold;
+
+	function session.fedmux_release()
+		if session.fedmux_held ~= held then return; end -- released already, or destroyed
+		session.fedmux_held = nil;
+		if session.sends2s == hold then session.sends2s = send; end -- a closed stream has another one, which refuses
+		for _, stanza in ipairs(held) do
+			if not session.sends2s(stanza) then bounce(host, stanza); end
+		end
+	end
 end
+
+module:hook("s2sout-connected", function (event)
+	local session = event.session;
+	if session.fedmux then
+		hold_stanzas(session, session.from_host);
+	end
+end, -1);
+
+-- Fires just before mod_s2s sends what it has queued.
+module:hook("s2sout-established", function (event)
+	if event.session.fedmux_held then
+		timer.add_task(SMACKS_TURN_SECONDS, event.session.fedmux_release);
+	end
+end);
 
 module:hook("s2sin-established", function (event)
 	local session = event.session;
-	if session.fedmux and session.outgoing and session.external_auth == "succeeded" then
-		hold_stanzas(session);
-	end
+	if not (session.fedmux and session.outgoing and session.external_auth == "succeeded") then return; end
+
+	local restarted = false;
+	hold_stanzas(session, session.to_host, function (sent)
+		if sent.name == "enabled" then
+			session.fedmux_release();
+		elseif sent.name == "stream:features" then
+			restarted = true;
+			if sent:get_child("sm", xmlns_sm) then
+				timer.add_task(WAIT_FOR_RELAY_SECONDS, session.fedmux_release);
+			else
+				session.fedmux_release();
+			end
+		end
+	end);
+	-- A relay that wants stream management turns it on at once: if anything else comes first, there is nothing to wait for.
+	filters.add_filter(session, "stanzas/in", function (stanza)
+		if restarted and session.fedmux_held and stanza.attr.xmlns ~= xmlns_sm then
+			session.fedmux_release();
+		end
+		return stanza;
+	end);
 end, 1000);
 
 module:hook("s2s-destroyed", function (event)

@@ -1,4 +1,4 @@
--- Prosody behind fedmux with mod_fedmux: SASL EXTERNAL, bidi and stream management over plain TCP to the relay.
+-- Prosody behind fedmux with mod_fedmux: SASL EXTERNAL and bidi over plain TCP to the relay.
 -- A complete configuration for one domain with its rooms; README.md beside this file says which lines matter.
 
 plugin_paths = { "/etc/prosody/fedmux" } -- the folder that holds mod_fedmux.lua
@@ -7,7 +7,7 @@ modules_enabled = {
 	-- Between us and the relay
 	"fedmux";   -- leads every stream to the relay, and recognises the relay's
 	"s2s_bidi"; -- one TCP stream for both directions of a domain pair
-	"smacks";   -- what the relay did not acknowledge is not lost when it restarts
+	"smacks";   -- acknowledgements (XEP-0198), where the relay offers them
 	"saslauth";
 
 	-- For our own users, as you like

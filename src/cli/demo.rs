@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 use crate::demo;
+use crate::proto::limits::Limits;
 
 /// See it work: two whole relays on this machine, with real traffic.
 ///
@@ -14,11 +15,11 @@ use crate::demo;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Domains behind each relay; every one talks to every one of the other side.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = demo::Options::default().hosts)]
     hosts: usize,
 
     /// Stanzas for each pair of domains and direction. A bad line has a fixed pace, and the time ends it.
-    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    #[arg(long, value_name = "N", default_value_t = demo::Options::default().stanzas)]
     stanzas: usize,
 
     /// How many of a hundred packets are lost, each way.
@@ -47,11 +48,15 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         rtt_ms: arguments.rtt,
         json: arguments.json,
         keep: arguments.keep,
+        limits: Limits::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
     })?;
-    let ended = runtime.block_on(demo::run(options)).map_err(Failure::failed_as);
+    let ended = runtime.block_on(demo::run(options)).map_err(|error| match error {
+        demo::DemoError::Options(_) => Failure::usage_as(error),
+        _ => Failure::failed_as(error),
+    });
     runtime.shutdown_background();
     ended
 }

@@ -33,6 +33,11 @@ impl Failure {
         Self { lines: vec![format!("{what}: {place}: {advice}")], code: USAGE }
     }
 
+    /// The command line makes no sense, and `line` says what, where, and what to do already.
+    pub(super) fn usage_as(line: impl std::fmt::Display) -> Self {
+        Self { lines: vec![line.to_string()], code: USAGE }
+    }
+
     /// Write it to stderr.
     pub(super) fn report(&self) -> ExitCode {
         let mut stderr = std::io::stderr().lock();

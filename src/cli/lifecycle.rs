@@ -37,6 +37,7 @@ pub(super) async fn run(service: impl Service, mut stop: impl AsyncFnMut()) -> E
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
+    use std::time::Duration;
 
     use tokio::sync::{mpsc, oneshot};
 
@@ -73,8 +74,9 @@ mod tests {
         let (signals, mut received) = mpsc::channel(2);
         signals.send(()).await.unwrap();
         signals.send(()).await.unwrap();
-        let ended = run(StandIn { failure: None, drained }, async || received.recv().await.unwrap()).await;
-        assert_eq!(ended, Ended::AtOnce);
+        let running = run(StandIn { failure: None, drained }, async || received.recv().await.unwrap());
+        let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+        assert_eq!(ended, Ok(Ended::AtOnce), "it must not wait for a drain that never ends");
     }
 
     #[tokio::test]

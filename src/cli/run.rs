@@ -68,7 +68,9 @@ fn asynchronous(listener: std::net::TcpListener) -> Result<tokio::net::TcpListen
         Failure::failed(error, "admin.listen", "the system can't watch the socket; look at its limits")
     };
     listener.set_nonblocking(true).map_err(failed)?;
-    tokio::net::TcpListener::from_std(listener).map_err(failed)
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    tracing::info!(address = %listener.local_addr().map_err(failed)?, "admin listener");
+    Ok(listener)
 }
 
 impl Service for Relay {

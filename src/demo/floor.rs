@@ -10,8 +10,8 @@
 //! - Within a pair stanzas are delivered in order: one waits for the earlier ones of its own pair, and for no other.
 //! - Congestion control never holds anything back, and relays take no time.
 //!
-//! Each simplification makes a real relay look worse than the model, never better: the floor can be approached from
-//! above. A stanza is late if it takes more than [`LATE_FACTOR`] times as long as it does without losses.
+//! Each simplification makes a real relay look worse than the model, never better: apart from the luck of a single run,
+//! the floor can only be approached from above. A stanza is late if it takes more than [`LATE_FACTOR`] times as long as it does without losses.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

@@ -18,7 +18,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(8);
 /// How long the pairs may take to open.
 const OPEN_MAX: Duration = Duration::from_secs(15);
 /// A flood ends by itself after this, whatever is left of it.
-const FLOOD_MAX: Duration = Duration::from_secs(30);
+const FLOOD_MAX: Duration = Duration::from_secs(15);
 /// How often the account is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

@@ -28,8 +28,10 @@ mod table;
 
 use std::process::ExitCode;
 
+use crate::proto::limits::Limits;
+
 pub use self::report::{Comparison, FullSpeed, Report, Side};
-pub use self::run::run;
+pub use self::run::{measure, run};
 use crate::relay::StartError;
 
 /// Most domains behind each relay.
@@ -56,11 +58,21 @@ pub struct Options {
     pub json: bool,
     /// Go on with light traffic after the result, until Ctrl-C.
     pub keep: bool,
+    /// What bounds both relays. The command takes the defaults; the benches compare others.
+    pub limits: Limits,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 5, stanzas: 4_000, loss_percent: None, rtt_ms: None, json: false, keep: false }
+        Self {
+            hosts: 5,
+            stanzas: 20_000,
+            loss_percent: None,
+            rtt_ms: None,
+            json: false,
+            keep: false,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -92,7 +104,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A figure out of range.
-    #[error("demo: {0}")]
+    #[error("{0}")]
     Options(String),
     /// No certificates could be made.
     #[error("demo: can't make certificates: {0}")]
@@ -137,7 +149,7 @@ pub enum DemoError {
     /// It would have ended by itself.
     #[error("demo: not done within {0} s; is this machine very busy?")]
     TooSlow(u64),
-    /// Ctrl-C.
+    /// Ctrl-C or SIGTERM.
     #[error("demo: interrupted")]
     Interrupted,
     /// The result could not be written.

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(counts.overflowed, 0);
         // Both ways lose a tenth: 19% of 2,000 round trips.
         assert!((280..480).contains(&(2_000 - seen.len())), "{} of 2,000 came back", seen.len());
-        assert_eq!(counts.lost as usize, 2_000 - seen.len());
+        assert_eq!(counts.lost, 2_000 - seen.len() as u64);
         // The last ones were still on their way when losses were turned off: only the first thousand are the seed's.
         assert_eq!(run(42).0[..1_000], seen[..1_000]);
         assert_ne!(run(43).0[..1_000], seen[..1_000]);

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
-const BAR_CELLS: u64 = 28;
+const BAR_CELLS: u8 = 28;
 
 /// Where a run stands.
 #[derive(Debug)]
@@ -21,7 +21,6 @@ pub(super) struct Progress {
 enum Style {
     Bar,
     Lines,
-    #[cfg(test)]
     Silent,
 }
 
@@ -31,8 +30,7 @@ impl Progress {
         Self::new(if std::io::stderr().is_terminal() { Style::Bar } else { Style::Lines })
     }
 
-    /// Nowhere.
-    #[cfg(test)]
+    /// Nowhere, but for what is said.
     pub(super) fn silent() -> Self {
         Self::new(Style::Silent)
     }
@@ -47,8 +45,7 @@ impl Progress {
         (self.began, self.drawn) = (Instant::now(), None);
         match self.style {
             Style::Bar => self.at(0),
-            Style::Lines => self.print(&format!("{label}: {total} stanzas\n")),
-            #[cfg(test)]
+            Style::Lines => print(&format!("{label}: {total} stanzas\n")),
             Style::Silent => {}
         }
     }
@@ -60,41 +57,35 @@ impl Progress {
             self.drawn.is_none_or(|drawn| now.duration_since(drawn) >= REDRAW_EVERY) || done >= self.total;
         if self.style == Style::Bar && due {
             self.drawn = Some(now);
-            self.print(&format!(
-                "\r\x1b[K{}",
-                bar(&self.label, done, self.total, now.duration_since(self.began))
-            ));
+            print(&format!("\r\x1b[K{}", bar(&self.label, done, self.total, now.duration_since(self.began))));
         }
     }
 
-    /// Say something that stays.
+    /// Say something that stays, in any case.
     pub(super) fn say(&mut self, text: &str) {
         self.clear();
-        self.print(&format!("{text}\n"));
+        print(&format!("{text}\n"));
     }
 
     /// Make room for the result.
     pub(super) fn clear(&mut self) {
         if self.style == Style::Bar {
-            self.print("\r\x1b[K");
+            print("\r\x1b[K");
         }
     }
+}
 
-    fn print(&self, text: &str) {
-        #[cfg(test)]
-        if self.style == Style::Silent {
-            return;
-        }
-        let mut stderr = std::io::stderr().lock();
-        // Without a reader there is nobody to tell.
-        drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
-    }
+fn print(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    // Without a reader there is nobody to tell.
+    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
 }
 
 /// One line of at most 79 columns.
 fn bar(label: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let cells = (done.min(total) * BAR_CELLS).checked_div(total).unwrap_or(BAR_CELLS);
-    let (full, empty) = (cells as usize, (BAR_CELLS - cells) as usize);
+    let share = if total == 0 { 1.0 } else { done.min(total) as f64 / total as f64 };
+    let full = (1..=BAR_CELLS).filter(|cell| f64::from(*cell) <= share * f64::from(BAR_CELLS)).count();
+    let empty = usize::from(BAR_CELLS) - full;
     let line =
         format!("{label:<24} [{:=<full$}{:empty$}] {done:>9} {:>5.1} s", "", "", elapsed.as_secs_f64());
     line.chars().take(79).collect()

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::certificates::Certificates;
 use super::flow::{Flows, Order};
 use super::load::{self, Phase};
@@ -21,6 +23,10 @@ const PACE: f64 = 20.0;
 /// And for all pairs of one direction together, so that many pairs on a small machine measure the relay and not the
 /// machine.
 const PACE_TOTAL_MAX: f64 = 2_000.0;
+/// Stanzas of one direction that may be on a path with a delay at once: at some 420 octets each on the wire, two thirds
+/// of the congestion window that the relay keeps at least. With more, congestion control would be measured, and not
+/// what waits for what.
+const ON_THE_WAY_MAX: f64 = 100.0;
 /// At a steady pace, without an impaired path.
 const PACED: Duration = Duration::from_secs(2);
 /// On the impaired path before it loses anything: this tells the loss-free delay.
@@ -41,7 +47,7 @@ pub async fn run(options: Options) -> Result<ExitCode, DemoError> {
     check_open_files(&options)?;
     let cast = Cast::new(options.hosts)?;
     let certificates = Certificates::make([&cast.a, &cast.b])?;
-    let mut progress = Progress::on_stderr();
+    let mut progress = if options.json { Progress::silent() } else { Progress::on_stderr() };
     let played = async {
         tokio::time::timeout(RUN_MAX, play(&options, &cast, &certificates, &mut progress))
             .await
@@ -49,7 +55,7 @@ pub async fn run(options: Options) -> Result<ExitCode, DemoError> {
     };
     let (report, stage) = tokio::select! {
         played = played => played?,
-        _ = tokio::signal::ctrl_c() => return Err(DemoError::Interrupted),
+        () = interrupted() => return Err(DemoError::Interrupted),
     };
     progress.clear();
     show(&report, &options, &stage.flows)?;
@@ -58,6 +64,20 @@ pub async fn run(options: Options) -> Result<ExitCode, DemoError> {
     }
     stage.end().await;
     Ok(exit_code(&report))
+}
+
+/// Run the same traffic without a word, and return what was measured: for benches.
+///
+/// # Errors
+/// As [`run`].
+pub async fn measure(options: Options) -> Result<Report, DemoError> {
+    options.check()?;
+    check_open_files(&options)?;
+    let cast = Cast::new(options.hosts)?;
+    let certificates = Certificates::make([&cast.a, &cast.b])?;
+    let (report, stage) = play(&options, &cast, &certificates, &mut Progress::silent()).await?;
+    stage.end().await;
+    Ok(report)
 }
 
 /// The whole traffic; the stage that is left standing is the one of the report's own figures.
@@ -74,13 +94,15 @@ async fn play(
     let loss_percent = options.loss_percent.unwrap_or(0.0);
     let impairment =
         Impairment { loss: loss_percent / 100.0, round_trip: Duration::from_millis(rtt_ms), seed: SEED };
-    let schedule = Schedule::new(options);
+    let schedule = Schedule::new(options, Some(impairment.round_trip));
 
-    let stage = Stage::start(cast, certificates, Placement::OneStream, Some(impairment)).await?;
+    let stage =
+        Stage::start(cast, certificates, Placement::OneStream, Some(impairment), &options.limits).await?;
     let (one_stream, _) = lossy(&stage, &schedule, impairment, "one stream for all", progress).await?;
     stage.end().await;
 
-    let stage = Stage::start(cast, certificates, Placement::StreamPerPair, Some(impairment)).await?;
+    let stage =
+        Stage::start(cast, certificates, Placement::StreamPerPair, Some(impairment), &options.limits).await?;
     let (stream_per_pair, took) =
         lossy(&stage, &schedule, impairment, "a stream for each pair", progress).await?;
     let latencies = [stream_per_pair.p50_ms, stream_per_pair.p95_ms, stream_per_pair.p99_ms];
@@ -97,15 +119,18 @@ async fn plain(
     certificates: &Certificates,
     progress: &mut Progress,
 ) -> Result<(Report, Stage), DemoError> {
-    let stage = Stage::start(cast, certificates, Placement::StreamPerPair, None).await?;
+    let stage = Stage::start(cast, certificates, Placement::StreamPerPair, None, &options.limits).await?;
     let flows = &stage.flows;
     open(flows, progress).await?;
-    let schedule = Schedule::new(options);
-    let paced = load::paced(flows, schedule.calm(PACED).into(), None, progress, "steady pace").await;
-    let left = options.stanzas as u64 - 1 - schedule.turns(PACED) as u64;
-    let flood = load::flood(flows, left, progress).await;
+    let opened = flows.timing();
+    let schedule = Schedule::new(options, None);
+    let turns = schedule.turns(PACED);
+    let paced = load::paced(flows, schedule.steady(turns).into(), None, progress, "steady pace").await;
+    let flood = load::flood(flows, (schedule.stanzas - turns) as u64, progress).await;
 
-    let latencies = [0.50, 0.95, 0.99].map(|share| quantile_ms(&paced.timing, share));
+    // Of a single stanza in each flow there is only the time that the opening took.
+    let timing = if turns == 0 { &opened } else { &paced.timing };
+    let latencies = [0.50, 0.95, 0.99].map(|share| quantile_ms(timing, share));
     let mut report = report(options, &stage, paced.took + flood.took, latencies, schedule.per_second);
     report.full_speed = (flood.delivered > 0).then(|| FullSpeed {
         stanzas_per_second: rounded(flood.delivered as f64 / flood.took.as_secs_f64().max(1e-9)),
@@ -125,12 +150,13 @@ async fn lossy(
 ) -> Result<(Side, Duration), DemoError> {
     let flows = &stage.flows;
     open(flows, progress).await?;
-    let calm = load::paced(flows, schedule.calm(CALM).into(), None, progress, "without losses").await;
+    let calm =
+        load::paced(flows, schedule.steady(schedule.calm()).into(), None, progress, "without losses").await;
     let loss_free = match calm.timing.timed {
         0 => impairment.round_trip / 2,
         _ => calm.timing.latencies.quantile(0.50),
     };
-    let departures = schedule.lossy();
+    let departures = schedule.steady(schedule.lossy());
     let before = stage.path_counts();
     stage.set_loss(impairment.loss);
     let Phase { timing, took, .. } = load::paced(
@@ -218,10 +244,13 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(options: &Options) -> Self {
+    fn new(options: &Options, round_trip: Option<Duration>) -> Self {
         let pairs = options.hosts * options.hosts;
-        let per_second = PACE.min(PACE_TOTAL_MAX / pairs as f64);
-        Self { flows: 2 * pairs, stanzas: options.stanzas - 1, per_second }
+        let mut total = PACE_TOTAL_MAX;
+        if let Some(round_trip) = round_trip {
+            total = total.min(ON_THE_WAY_MAX / round_trip.as_secs_f64());
+        }
+        Self { flows: 2 * pairs, stanzas: options.stanzas - 1, per_second: PACE.min(total / pairs as f64) }
     }
 
     /// Stanzas of each flow in this time.
@@ -231,13 +260,17 @@ impl Schedule {
         turns.min(self.stanzas)
     }
 
-    fn calm(&self, time: Duration) -> Vec<Departure> {
-        pace::steady(self.flows, self.turns(time), self.per_second, SEED)
+    /// Of few stanzas most are for the lossy part.
+    fn calm(&self) -> usize {
+        self.turns(CALM).min(self.stanzas / 4)
     }
 
-    fn lossy(&self) -> Vec<Departure> {
-        let turns = self.turns(LOSSY).min(self.stanzas - self.turns(CALM));
-        pace::steady(self.flows, turns, self.per_second, !SEED)
+    fn lossy(&self) -> usize {
+        self.turns(LOSSY).min(self.stanzas - self.calm())
+    }
+
+    fn steady(&self, turns: usize) -> Vec<Departure> {
+        pace::steady(self.flows, turns, self.per_second, SEED)
     }
 }
 
@@ -268,7 +301,7 @@ fn show(report: &Report, options: &Options, flows: &Flows) -> Result<(), DemoErr
 
 /// A stanza a second for each flow, so that the metrics move, until Ctrl-C.
 async fn keep(stage: &Stage, progress: &mut Progress) {
-    for (relay, address) in ["A", "B"].iter().zip(stage.admin()) {
+    for (relay, address) in ["A", "B"].iter().zip(stage.metrics()) {
         progress.say(&format!("metrics of relay {relay}: http://{address}/metrics"));
     }
     progress.say("a stanza a second goes on for each pair and direction; Ctrl-C ends it");
@@ -282,7 +315,21 @@ async fn keep(stage: &Stage, progress: &mut Progress) {
     };
     tokio::select! {
         () = trickle => {}
-        // An error means that Ctrl-C can't be waited for: then it ends at once.
+        () = interrupted() => {}
+    }
+}
+
+/// Ctrl-C or SIGTERM. Whoever waits for it cleans up, so that no key stays behind.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            // It can't be waited for, and ends the process as it always does.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
     }
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::DemoError;
 use super::certificates::Certificates;
 use super::endpoint::Endpoint;
 use super::flow::Flows;
 use super::path::{Counts, Path};
+use crate::admin;
+use crate::metrics::Opened;
 use crate::proto::limits::Limits;
 use crate::relay::settings::{
     Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
@@ -65,7 +68,9 @@ pub(super) struct Stage {
     pub(super) flows: Arc<Flows>,
     path: Option<Path>,
     relays: [Relay; 2],
-    admin: Vec<SocketAddr>,
+    metrics: Vec<SocketAddr>,
+    /// Kept for serving them.
+    _pages: JoinSet<()>,
     /// Kept for their streams.
     _endpoints: [Endpoint; 2],
 }
@@ -77,13 +82,14 @@ impl Stage {
         certificates: &Certificates,
         placement: Placement,
         impairment: Option<Impairment>,
+        limits: &Limits,
     ) -> Result<Self, DemoError> {
         let flows = Flows::between(&cast.a, &cast.b);
         let [(server_a, at_a), (server_b, at_b)] = [listen().await?, listen().await?];
-        let mut a = settings(certificates, &cast.a, at_a, &cast.b, placement);
-        let mut b = settings(certificates, &cast.b, at_b, &cast.a, placement);
-        let listeners_a = Listeners::bind(&a).map_err(DemoError::Relay)?;
-        let listeners_b = Listeners::bind(&b).map_err(DemoError::Relay)?;
+        let mut a = settings(certificates, &cast.a, at_a, &cast.b, placement, limits);
+        let mut b = settings(certificates, &cast.b, at_b, &cast.a, placement, limits);
+        let mut listeners_a = Listeners::bind(&a).map_err(DemoError::Relay)?;
+        let mut listeners_b = Listeners::bind(&b).map_err(DemoError::Relay)?;
         let quic_a = first(&listeners_a.remote_quic())?;
         let quic_b = first(&listeners_b.remote_quic())?;
         let path = match impairment {
@@ -98,18 +104,30 @@ impl Stage {
         // A peer is who comes from its configured address: for B that is the far end of the path.
         let towards_a = path.as_ref().map_or(quic_a, Path::far_address);
         b.peers.iter_mut().for_each(|peer| peer.address = Address::Address(towards_a));
-        let admin = [listeners_a.admin(), listeners_b.admin()].concat();
+        let addresses = [listeners_a.admin(), listeners_b.admin()].concat();
+        let sockets = [listeners_a.take_admin(), listeners_b.take_admin()];
         let local_a = first(&listeners_a.local_s2s())?;
         let relays = [
             Relay::start(a, listeners_a).await.map_err(DemoError::Relay)?,
             Relay::start(b, listeners_b).await.map_err(DemoError::Relay)?,
         ];
+        let mut pages = JoinSet::new();
+        for (relay, sockets) in relays.iter().zip(sockets) {
+            for socket in sockets {
+                socket
+                    .set_nonblocking(true)
+                    .map_err(|error| DemoError::Io("the metrics' listener", error))?;
+                let listener = TcpListener::from_std(socket)
+                    .map_err(|error| DemoError::Io("the metrics' listener", error))?;
+                pages.spawn(admin::serve(listener, Arc::new(relay.view())));
+            }
+        }
         let endpoints =
             [Endpoint::serve(server_a, Arc::clone(&flows)), Endpoint::serve(server_b, Arc::clone(&flows))];
         endpoints[0].open(local_a, &flows.forth).await.map_err(|(flow, error)| {
             DemoError::Stream(format!("{} -> {}", flow.from, flow.to), error.to_string())
         })?;
-        Ok(Self { flows, path, relays, admin, _endpoints: endpoints })
+        Ok(Self { flows, path, relays, metrics: addresses, _pages: pages, _endpoints: endpoints })
     }
 
     /// From now on lose datagrams with this probability.
@@ -127,12 +145,18 @@ impl Stage {
     /// What joins the relays now.
     pub(super) fn links(&self) -> Links {
         let metrics = self.relays[0].metrics();
-        Links { connections: whole(metrics.sessions.get()), quic_streams: whole(metrics.lanes.get()) }
+        let both = [Opened::Inbound, Opened::Outbound];
+        let connections = both.iter().map(|opened| metrics.connections("quic", *opened).get()).sum::<i64>();
+        Links {
+            connections: u64::try_from(connections).unwrap_or_default(),
+            // All that were ever opened: one that had to be opened again would show.
+            quic_streams: both.iter().map(|opened| metrics.quic_streams(*opened).get()).sum(),
+        }
     }
 
     /// Where both relays show their metrics.
-    pub(super) fn admin(&self) -> &[SocketAddr] {
-        &self.admin
+    pub(super) fn metrics(&self) -> &[SocketAddr] {
+        &self.metrics
     }
 
     /// Let both relays finish what they have, A first: it dialled.
@@ -162,6 +186,7 @@ fn settings(
     deliver: SocketAddr,
     peer: &[Domain],
     placement: Placement,
+    limits: &Limits,
 ) -> Settings {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     Settings {
@@ -169,7 +194,7 @@ fn settings(
         remote_quic: vec![any_port],
         local_s2s: vec![any_port],
         admin_listen: vec![any_port],
-        limits: Limits::default(),
+        limits: limits.clone(),
         hosts: vec![Host {
             domains: hosts.to_vec(),
             deliver: vec![Address::Address(deliver)],
@@ -186,8 +211,4 @@ fn settings(
         }],
         policy: Policy::default(),
     }
-}
-
-fn whole(gauge: i64) -> u64 {
-    u64::try_from(gauge).unwrap_or(0)
 }

@@ -10,9 +10,9 @@ use tracing::{debug, warn};
 
 use super::hub::Hub;
 use super::io::resolve;
-use super::mailbox::Mailbox;
-use super::session::{Opening, SessionShared};
+use super::session::Opening;
 use super::settings::{Endpoint, Peer, Placement};
+use super::shared::SessionShared;
 use crate::identity::certificate::Role;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
@@ -26,20 +26,6 @@ use crate::xmpp::route::Route;
 /// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
 const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux session";
 
-/// Carry out the router's wish for a connection to `peer`, for `route`.
-pub(crate) fn dial(
-    hub: &Arc<Hub>,
-    peer: PeerId,
-    session: SessionId,
-    lane: LaneId,
-    route: Route,
-    mailbox: Arc<Mailbox>,
-) {
-    let dialling =
-        DialGuard { hub: Arc::clone(hub), session, lane, failed: Some(Reason::InternalServerError) };
-    hub.tasks.spawn(dialled(dialling, peer, route, mailbox));
-}
-
 /// Tells the router that an attempt failed, whatever ended its task.
 struct DialGuard {
     hub: Arc<Hub>,
@@ -51,28 +37,32 @@ struct DialGuard {
 impl Drop for DialGuard {
     fn drop(&mut self) {
         if let Some(reason) = self.failed {
-            self.hub.metrics.dial_failed(Side::Remote, reason);
             self.hub.forget_lane(self.lane);
             self.hub.control(|router, now| router.dial_failed(self.session, reason, now));
         }
     }
 }
 
-async fn dialled(mut guard: DialGuard, peer: PeerId, route: Route, mailbox: Arc<Mailbox>) {
-    let hub = Arc::clone(&guard.hub);
-    match connect(&hub, peer, guard.session, &route).await {
+/// Connect to `peer` for `route`, and run the session that comes of it to its end.
+pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, opening: Opening) {
+    let failed = Some(Reason::InternalServerError);
+    let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
+    let route = opening.route.clone();
+    let outcome = match connect(&hub, peer, session, &route).await {
         Ok(session) => {
-            let opening = Opening { lane: guard.lane, route, plain: true, mailbox };
             guard.failed = None;
-            drop(guard);
-            super::session::run(hub, session, Some(opening)).await;
+            // Over TLS 1.3 what the peer thinks of our certificate shows only now.
+            super::session::run(Arc::clone(&hub), session, Some(opening)).await
         }
         Err(reason) => {
-            let address =
-                hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
-            warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
             guard.failed = Some(reason);
+            Err(reason)
         }
+    };
+    if let Err(reason) = outcome {
+        let address = hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
+        hub.metrics.dial_failed(Side::Remote, reason);
+        warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
     }
 }
 
@@ -131,7 +121,8 @@ fn session(
     config: &Peer,
 ) -> Result<Arc<SessionShared>, Reason> {
     let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
-    let ours = verdict.shown().ok_or(Reason::CertificateNone)?;
+    // A server that doesn't ask for our certificate can't believe us.
+    let ours = verdict.shown().ok_or(Reason::UnsupportedFeature)?;
     let facts = Facts {
         hosts: Arc::clone(&hub.hosts),
         theirs: Arc::new(theirs.names.clone()),
@@ -206,7 +197,10 @@ pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, places: Arc
 async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
     let peer = quic::canonical(incoming.remote_address());
     match shake_hands(&hub, incoming).await {
-        Ok(session) => super::session::run(Arc::clone(&hub), session, None).await,
+        Ok(session) => {
+            // What its streams were refused for was said stream by stream.
+            let _said = super::session::run(Arc::clone(&hub), session, None).await;
+        }
         Err(reason) => {
             hub.metrics.refused(Side::Remote, reason);
             hub.metrics.proof(DomainProof::Certificate, Err(reason));

@@ -24,7 +24,7 @@ use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::Hosts;
 use crate::proto::limits::Limits;
 use crate::proto::queue::{Hold, Mark, Waited};
-use crate::proto::router::{Action, LaneId, Router, SessionId};
+use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::framer::XmlLimits;
 use crate::xmpp::route::Route;
@@ -36,6 +36,15 @@ pub(crate) enum Command {
     OpenLane { lane: LaneId, route: Route, plain: bool, mailbox: Arc<Mailbox> },
     /// Close the connection; no lane is left.
     Close(Reason),
+}
+
+/// What the router wants done that takes a task of its own.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Connect to a peer.
+    Dial { peer: PeerId, session: SessionId, lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
+    /// Open a stream to the server of `route.to`.
+    Deliver { lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
 }
 
 /// What the tasks of a relay share.
@@ -51,6 +60,7 @@ pub(crate) struct Hub {
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     pub(crate) keys: Arc<KeyMaker>,
     pub(crate) tasks: Tasks,
+    orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
     outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
     control: Mutex<Control>,
@@ -81,6 +91,7 @@ pub(crate) struct Parts {
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     pub(crate) keys: Arc<KeyMaker>,
     pub(crate) tasks: Tasks,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) router: Router,
 }
 
@@ -99,6 +110,7 @@ impl Hub {
             endpoints: parts.endpoints,
             keys: parts.keys,
             tasks: parts.tasks,
+            orders: parts.orders,
             outlets: Mutex::default(),
             control: Mutex::new(Control {
                 router: parts.router,
@@ -149,7 +161,7 @@ impl Hub {
         match action {
             Action::Dial { peer, session, lane, route } => {
                 let mailbox = control.new_lane(lane);
-                super::connector::dial(self, peer, session, lane, route, mailbox);
+                self.order(Order::Dial { peer, session, lane, route, mailbox });
             }
             Action::OpenLane { session, lane, route, plain } => {
                 let mailbox = control.new_lane(lane);
@@ -163,7 +175,7 @@ impl Hub {
             }
             Action::OpenLocal { lane, route } => {
                 let mailbox = control.new_lane(lane);
-                super::local::deliver::open(self, lane, route, mailbox);
+                self.order(Order::Deliver { lane, route, mailbox });
             }
             Action::Attach { route, lane } => {
                 if let (Some(mailbox), Some(outlet)) = (control.lanes.get(&lane), self.known_outlet(&route)) {
@@ -208,6 +220,11 @@ impl Hub {
                 }
             }
         }
+    }
+
+    fn order(&self, order: Order) {
+        // Whoever takes orders lives as long as the relay.
+        let _relay_gone = self.orders.send(order);
     }
 
     fn known_outlet(&self, route: &Route) -> Option<Arc<Outlet>> {

@@ -18,8 +18,8 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 pub(crate) trait Receive: Send {
     /// Append what arrives to `buffer`; 0: the other end finished.
     fn read(&mut self, buffer: &mut BytesMut) -> impl Future<Output = Result<usize, Reason>> + Send;
-    /// Read no further; the other end is told, where the transport can.
-    fn stop(&mut self, code: Code);
+    /// Read no further; the other end is told where the transport can, and else given `patience` to notice.
+    fn stop(&mut self, code: Code, patience: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// The sending half.
@@ -28,6 +28,8 @@ pub(crate) trait Transmit: Send {
     fn write(&mut self, octets: Bytes) -> impl Future<Output = Result<(), Reason>> + Send;
     /// Everything was written: finish, and wait until it has arrived, at most `patience`.
     fn finish(&mut self, patience: Duration) -> impl Future<Output = ()> + Send;
+    /// Break off what was not finished; the other end is told why, where the transport can.
+    fn reset(&mut self, code: Code);
 }
 
 impl Receive for quinn::RecvStream {
@@ -42,7 +44,7 @@ impl Receive for quinn::RecvStream {
         }
     }
 
-    fn stop(&mut self, code: Code) {
+    async fn stop(&mut self, code: Code, _patience: Duration) {
         // It fails only if the stream is over already, which is what was wanted.
         let _over = quinn::RecvStream::stop(self, code.into());
     }
@@ -59,7 +61,7 @@ fn read_error(error: &quinn::ReadError) -> Reason {
 fn of_code(code: quinn::VarInt) -> Reason {
     match code.into_inner() {
         1 => Reason::ExternalRefused,
-        2 => Reason::UnsupportedFeature,
+        2 => Reason::FramingNotSpoken,
         3 => Reason::TooMany,
         4 => Reason::PolicyViolation,
         _ => Reason::ConnectionLost,
@@ -78,6 +80,11 @@ impl Transmit for quinn::SendStream {
     async fn finish(&mut self, patience: Duration) {
         quic::finish(self, patience).await;
     }
+
+    fn reset(&mut self, code: Code) {
+        // It fails only if the stream is over already, which is what was wanted.
+        let _over = quinn::SendStream::reset(self, code.into());
+    }
 }
 
 impl Receive for OwnedReadHalf {
@@ -88,7 +95,17 @@ impl Receive for OwnedReadHalf {
         self.read_buf(buffer).await.map_err(|error| of_io(&error))
     }
 
-    fn stop(&mut self, _code: Code) {}
+    async fn stop(&mut self, _code: Code, patience: Duration) {
+        // To close with octets unread would reset the connection, and take back what we said last if it was not yet
+        // read. So they are read and thrown away until the other end closes too.
+        let mut scratch = BytesMut::with_capacity(READ_BYTES);
+        let until_closed = async {
+            while let Ok(1..) = self.read_buf(&mut scratch).await {
+                scratch.clear();
+            }
+        };
+        let _closed = tokio::time::timeout(patience, until_closed).await;
+    }
 }
 
 impl Transmit for OwnedWriteHalf {
@@ -100,6 +117,8 @@ impl Transmit for OwnedWriteHalf {
         // The other end may be gone already.
         let _shut = tokio::time::timeout(patience, self.shutdown()).await;
     }
+
+    fn reset(&mut self, _code: Code) {}
 }
 
 /// What an error of the operating system means for a connection.

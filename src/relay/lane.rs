@@ -3,8 +3,8 @@
 //! Reading and writing go on side by side in the one task; neither waits for the other. Whatever ends the stream, its end
 //! is told to the router once ([`super::guard`]).
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
@@ -14,9 +14,10 @@ use tracing::{debug, warn};
 use super::carry::Carry;
 use super::hub::Hub;
 use super::io::{Receive, Transmit};
-use super::mailbox::{Close, Mailbox, Next, Outlet, lock};
-use super::place::Place;
-use crate::proto::queue::Run;
+use super::mailbox::{Close, Mailbox};
+use super::place::{Place, Proof};
+use super::sending::Sending;
+use crate::proto::admission::{Proven, Side};
 use crate::proto::router::LaneId;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
@@ -50,142 +51,150 @@ pub(crate) struct LaneEnd {
 
 /// One XML stream.
 pub(crate) struct Lane {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) id: LaneId,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) place: Place,
-    pub(crate) machine: Machine,
-    pub(crate) framer: Framer,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) learned: Option<Learned>,
-    pub(crate) carry: Option<Carry>,
-    pub(crate) answered: bool,
-    pub(crate) verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
-    pub(crate) started: Instant,
+    hub: Arc<Hub>,
+    id: LaneId,
+    mailbox: Arc<Mailbox>,
+    place: Place,
+    machine: Machine,
+    framer: Framer,
+    sending: Arc<Sending>,
+    learned: Learned,
+    /// Set once the stream is established.
+    carry: Option<Carry>,
+    /// The peer's stream header has come.
+    answered: bool,
+    /// An octet has come.
+    heard: bool,
+    verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
+    started: Instant,
 }
 
 /// The answer of a host's server about a dialback key.
-pub(crate) type KeyAnswer = (Route, Result<(), Reason>);
-
-/// What the reading and the writing half of a lane share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// Stanzas that were sent behind a pipelined negotiation: behind a refusal they weren't read.
-    unconfirmed: std::sync::Mutex<Option<Vec<(Run, Arc<Outlet>)>>>,
-    /// When something was last written, in milliseconds since `epoch`.
-    written: AtomicU64,
-    epoch: Instant,
-}
-
-impl Shared {
-    pub(crate) fn new(pipelined: bool) -> Arc<Self> {
-        Arc::new(Self {
-            unconfirmed: std::sync::Mutex::new(pipelined.then(Vec::new)),
-            written: AtomicU64::new(0),
-            epoch: Instant::now(),
-        })
-    }
-
-    fn touch(&self) {
-        let elapsed = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.written.store(elapsed, Ordering::Relaxed);
-    }
-
-    fn last_written(&self) -> Instant {
-        self.epoch + Duration::from_millis(self.written.load(Ordering::Relaxed))
-    }
-
-    /// The negotiation is over: nothing that was sent needs to be kept.
-    pub(crate) fn confirm(&self) {
-        *lock(&self.unconfirmed) = None;
-    }
-
-    /// If the negotiation failed, what was sent behind it goes back to its queue. Whether it did.
-    fn give_back(&self) -> bool {
-        let Some(runs) = lock(&self.unconfirmed).take() else { return false };
-        if let Some((_, outlet)) = runs.first() {
-            let outlet = Arc::clone(outlet);
-            let runs: Vec<Run> = runs.into_iter().map(|(run, _)| run).collect();
-            outlet.put_back(&runs);
-        }
-        true
-    }
-}
+type KeyAnswer = (Route, Result<(), Reason>);
 
 impl Lane {
+    pub(crate) fn new(
+        hub: &Arc<Hub>,
+        id: LaneId,
+        mailbox: Arc<Mailbox>,
+        place: Place,
+        machine: Machine,
+    ) -> Self {
+        let pipelined = matches!(&machine, Machine::Initiating(machine) if machine.is_pipelined());
+        let delivered = hub.metrics.data.side(place.side()).delivered.clone();
+        Self {
+            hub: Arc::clone(hub),
+            id,
+            mailbox,
+            place,
+            machine,
+            framer: Framer::new(hub.xml_limits()),
+            sending: Sending::new(delivered, pipelined),
+            learned: Learned::default(),
+            carry: None,
+            answered: false,
+            heard: false,
+            verified: mpsc::unbounded_channel(),
+            started: Instant::now(),
+        }
+    }
+
     /// Run the stream to its end.
     pub(crate) async fn run<R: Receive, T: Transmit>(mut self, mut receive: R, mut transmit: T) -> LaneEnd {
-        let (hub, mailbox, shared) =
-            (Arc::clone(&self.hub), Arc::clone(&self.mailbox), Arc::clone(&self.shared));
-        let counters = hub.metrics.data.side(self.place.side()).clone();
-        let writer = write(&mailbox, &shared, &counters.delivered, &mut transmit);
-        tokio::pin!(writer);
-        let mut unsent: Option<Unsent> = None;
-        let mut finished = false;
-        let ended = {
-            let reader = self.read(&mut receive);
-            tokio::pin!(reader);
-            tokio::select! {
-                ended = &mut reader => Some(ended),
-                wrote = &mut writer => {
-                    finished = true;
-                    unsent = wrote.err();
-                    // We finished first: what the other end still sends is carried until it closes too.
-                    match &unsent {
-                        None => tokio::time::timeout(hub.limits.drain, &mut reader).await.ok(),
-                        Some(_) => None,
-                    }
+        let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
+        let (ended, said_all) = {
+            let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS);
+            tokio::pin!(writer);
+            let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
+            self.conclude(ended);
+            if wrote.is_none() && !matches!(ended, Ended::Lost(_)) && mailbox.closing().is_some() {
+                wrote = tokio::time::timeout(LAST_WORDS, writer).await.ok();
+            }
+            (ended, matches!(wrote, Some(Ok(()))))
+        };
+        // Only now: whoever is told to stop sending may well stop reading, and miss why.
+        match ended {
+            Ended::Violated(_) => {
+                if !said_all {
+                    transmit.reset(Code::Violation);
                 }
+                receive.stop(Code::Violation, LAST_WORDS).await;
             }
-        };
-        let reason = match ended {
-            Some(Ended::Violated(violation)) => {
-                self.refuse(violation);
-                receive.stop(Code::Violation);
-                violation.reason
+            Ended::Unspoken => {
+                transmit.reset(Code::Framing);
+                receive.stop(Code::Framing, LAST_WORDS).await;
             }
-            Some(Ended::Closed(reason)) => {
-                mailbox.close(Close::Now, reason);
-                reason
-            }
-            Some(Ended::Lost(reason)) => reason,
-            None => {
-                let failed = unsent.as_ref().map(|unsent| unsent.reason);
-                failed.or_else(|| mailbox.closing()).unwrap_or(Reason::ConnectionLost)
-            }
-        };
-        let gone = finished || matches!(ended, Some(Ended::Lost(_)));
-        if !gone && mailbox.closing().is_some() {
-            let _too_late = tokio::time::timeout(LAST_WORDS, &mut writer).await;
+            Ended::Closed(_) | Ended::Lost(_) => {}
         }
-        let pipelined = shared.give_back();
-        if let Some((run, outlet)) = unsent.and_then(|unsent| unsent.run).filter(|_| !pipelined) {
+        let reason = ended.reason();
+        if let Some((run, outlet)) = sending.end() {
             // Part of it may have left: whether it arrived is unknown, so its senders are told.
             let stanzas: Vec<_> = run.stanzas().collect();
-            hub.bounce_all(&outlet.route, &stanzas, reason);
+            self.hub.bounce_all(&outlet.route, &stanzas, reason);
         }
         LaneEnd { reason, established: self.carry.is_some(), answered: self.answered }
     }
 
+    /// Read until the stream ends, and write meanwhile. Why it ended, and how the writing did if it has.
+    async fn read_and_write<R: Receive>(
+        &mut self,
+        receive: &mut R,
+        mut writer: Pin<&mut impl Future<Output = Result<(), Reason>>>,
+    ) -> (Ended, Option<Result<(), Reason>>) {
+        let (hub, mailbox) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox));
+        let reader = self.read(receive);
+        tokio::pin!(reader);
+        tokio::select! {
+            ended = &mut reader => (ended, None),
+            wrote = &mut writer => {
+                // Having finished, we carry what the other end still sends until it closes too. If it takes nothing
+                // more, it has its time to say why.
+                let patience = if wrote.is_ok() { hub.limits.drain } else { LAST_WORDS };
+                let read = tokio::time::timeout(patience, reader).await;
+                let silent = || wrote.err().or_else(|| mailbox.closing()).unwrap_or(Reason::ConnectionLost);
+                (read.unwrap_or_else(|_| Ended::Lost(silent())), Some(wrote))
+            }
+        }
+    }
+
+    /// Say goodbye as the end of the stream asks for.
+    fn conclude(&mut self, ended: Ended) {
+        match ended {
+            Ended::Violated(violation) => {
+                self.report_refusal(violation.reason);
+                self.refuse(violation);
+            }
+            Ended::Unspoken => self.report_refusal(ended.reason()),
+            Ended::Closed(reason) => self.mailbox.close(Close::Now, reason),
+            Ended::Lost(_) => {}
+        }
+    }
+
     async fn read<R: Receive>(&mut self, receive: &mut R) -> Ended {
         let mut buffer = BytesMut::new();
+        // Since when what is in the buffer is incomplete.
+        let mut partial: Option<Instant> = None;
         loop {
+            let before = buffer.len();
             match self.frames(&mut buffer).await {
                 Ok(None) => {}
                 Ok(Some(ended)) => return ended,
                 Err(violation) => return Ended::Violated(violation),
             }
+            partial = match partial {
+                _ if buffer.is_empty() => None,
+                Some(since) if buffer.len() == before => Some(since),
+                _ => Some(Instant::now()),
+            };
             if buffer.is_empty() {
                 buffer = BytesMut::new();
             }
-            let deadline = self.deadline(!buffer.is_empty());
+            let deadline = self.deadline(partial);
             tokio::select! {
                 biased;
                 read = receive.read(&mut buffer) => match read {
-                    Ok(0) if buffer.is_empty() && self.mailbox.closing().is_some() => {
-                        return Ended::Closed(Reason::Idle);
-                    }
-                    Ok(0) => return Ended::Lost(Reason::ConnectionLost),
+                    Ok(0) => return self.on_finished(!buffer.is_empty()),
+                    Ok(_) if !self.speaks_xml(&buffer) => return Ended::Unspoken,
                     Ok(_) => {}
                     Err(reason) => return Ended::Lost(reason),
                 },
@@ -201,6 +210,23 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Whether the other end may go on: on the remote side, a stream whose first octet is no `<` has another framing,
+    /// and an error in XML would mean nothing to it.
+    fn speaks_xml(&mut self, buffer: &BytesMut) -> bool {
+        let first = !std::mem::replace(&mut self.heard, true);
+        !first || self.place.side() == Side::Local || buffer.starts_with(b"<")
+    }
+
+    /// Nothing more will come. `partial`: in the middle of a frame.
+    fn on_finished(&self, partial: bool) -> Ended {
+        // One of our own servers that is killed ends like that too, and means nothing by it.
+        if partial && self.place.side() == Side::Remote {
+            return Ended::Violated(Reason::NotWellFormed.into());
+        }
+        let expected = self.mailbox.closing().is_some() && !partial;
+        Ended::Closed(if expected { Reason::Idle } else { Reason::ConnectionLost })
     }
 
     /// Take every whole frame out of `buffer`.
@@ -248,7 +274,7 @@ impl Lane {
                 self.answered = true;
                 let header = StreamHeader::parse(octets)?;
                 let fresh_id = super::random::identifier().ok_or(Reason::InternalServerError)?;
-                self.place.header_came(&self.hub, &self.machine, &header);
+                self.place.header_came(&self.hub, &header, self.carry.is_some());
                 self.handle(Event::Header { header: &header, fresh_id: &fresh_id })
             }
             FrameKind::Element => {
@@ -282,12 +308,12 @@ impl Lane {
                 self.framer.restart();
                 self.framer.authenticated();
             }
-            Notice::Learned(learned) => self.learned = Some(learned),
+            Notice::Learned(learned) => self.learned = learned,
             Notice::Proven { route, bidi } => {
                 self.framer.authenticated();
-                self.shared.confirm();
+                self.sending.confirm();
                 debug!(lane = self.id.0, pair = %route, bidi, "stream established");
-                super::place::proven(self, &route, bidi);
+                self.proven(&route, bidi);
             }
             Notice::VerifyKey { route, stream_id, key } => {
                 let (hub, answers) = (Arc::clone(&self.hub), self.verified.0.clone());
@@ -306,17 +332,33 @@ impl Lane {
         None
     }
 
-    fn refuse(&mut self, violation: Violation) {
+    /// The other end is believed for `route`, in the initiating entity's direction: stanzas may flow.
+    fn proven(&mut self, route: &Route, bidi: bool) {
+        let initiating = matches!(self.machine, Machine::Initiating(_));
+        let known = self.carry.as_ref().map(Carry::scope);
+        let proven = Proof { lane: self.id, route, bidi, initiating, learned: &self.learned, known };
+        let mut scope = self.place.proven(&self.hub, &proven);
+        if initiating && !bidi {
+            // Without bidi nothing may come back on a stream that we opened (RFC 6120 section 4.5).
+            scope.theirs = Proven::nothing();
+        }
+        match &mut self.carry {
+            Some(carry) => carry.rescope(scope),
+            None => self.carry = Some(Carry::new(&self.hub, scope)),
+        }
+        if initiating || bidi {
+            self.mailbox.open();
+        }
+    }
+
+    fn report_refusal(&self, reason: Reason) {
         let side = self.place.side();
-        self.hub.metrics.refused(side, violation.reason);
-        warn!(
-            lane = self.id.0,
-            ?side,
-            peer = %self.place,
-            reason = %violation.reason,
-            advice = violation.reason.advice(),
-            "stream refused"
-        );
+        self.hub.metrics.refused(side, reason);
+        let (lane, advice) = (self.id.0, reason.advice());
+        warn!(lane, ?side, peer = %self.place, %reason, advice, "stream refused");
+    }
+
+    fn refuse(&mut self, violation: Violation) {
         let mut octets = String::new();
         match &mut self.machine {
             Machine::Initiating(_) => crate::proto::stream::refuse(&mut octets, violation, None),
@@ -329,7 +371,7 @@ impl Lane {
     }
 
     /// When something has to have happened, and what it means if it has not.
-    fn deadline(&self, partial: bool) -> (Instant, Deadline) {
+    fn deadline(&self, partial: Option<Instant>) -> (Instant, Deadline) {
         let limits = &self.hub.limits;
         if self.carry.is_none() {
             let waits_for_header = matches!(self.machine, Machine::Initiating(_)) && !self.answered;
@@ -337,18 +379,20 @@ impl Lane {
                 if waits_for_header { limits.header_wait.min(limits.handshake) } else { limits.handshake };
             return (self.started + wait, Deadline::Negotiation);
         }
-        if partial {
-            return (Instant::now() + limits.path_idle, Deadline::Partial);
+        if let Some(since) = partial {
+            // From its beginning: however slowly it trickles in, it doesn't hold its buffer for ever.
+            return (since + limits.path_idle, Deadline::Partial);
         }
         (Instant::now() + limits.lane_idle, Deadline::Idle)
     }
 
     fn on_deadline(&mut self, deadline: Deadline) -> Option<Ended> {
         match deadline {
-            Deadline::Negotiation => Some(Ended::Violated(Reason::NegotiationTimeout.into())),
-            Deadline::Partial => Some(Ended::Violated(Reason::NegotiationTimeout.into())),
+            Deadline::Negotiation | Deadline::Partial => {
+                Some(Ended::Violated(Reason::NegotiationTimeout.into()))
+            }
             Deadline::Idle => {
-                let idle = self.shared.last_written() + self.hub.limits.lane_idle <= Instant::now();
+                let idle = self.sending.last_written() + self.hub.limits.lane_idle <= Instant::now();
                 if idle && matches!(self.machine, Machine::Initiating(_)) {
                     self.hub.control(|router, _| router.lane_closing(self.id));
                     self.mailbox.close(Close::AfterQueue, Reason::Idle);
@@ -371,45 +415,20 @@ enum Deadline {
 enum Ended {
     /// The other end violated the protocol, or a limit.
     Violated(Violation),
+    /// The other end doesn't speak XML on this stream.
+    Unspoken,
     /// The other end closed the stream.
     Closed(Reason),
     /// The connection is gone.
     Lost(Reason),
 }
 
-/// Why writing ended, and what was being written.
-struct Unsent {
-    reason: Reason,
-    run: Option<(Run, Arc<Outlet>)>,
-}
-
-async fn write<T: Transmit>(
-    mailbox: &Arc<Mailbox>,
-    shared: &Shared,
-    delivered: &prometheus::IntCounter,
-    transmit: &mut T,
-) -> Result<(), Unsent> {
-    loop {
-        match mailbox.next() {
-            Next::Octets(octets) => {
-                transmit.write(octets.into()).await.map_err(|reason| Unsent { reason, run: None })?;
-            }
-            Next::Stanzas(run, outlet) => {
-                let (octets, stanzas) = (run.octets.clone(), run.counted());
-                if let Some(kept) = lock(&shared.unconfirmed).as_mut() {
-                    kept.push((run.clone(), Arc::clone(&outlet)));
-                }
-                if let Err(reason) = transmit.write(octets).await {
-                    return Err(Unsent { reason, run: Some((run, outlet)) });
-                }
-                delivered.inc_by(stanzas as u64);
-                shared.touch();
-            }
-            Next::Finish => {
-                transmit.finish(LAST_WORDS).await;
-                return Ok(());
-            }
-            Next::Wait => mailbox.woken().await,
+impl Ended {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Violated(violation) => violation.reason,
+            Self::Unspoken => Reason::FramingNotSpoken,
+            Self::Closed(reason) | Self::Lost(reason) => reason,
         }
     }
 }

@@ -336,6 +336,10 @@ impl Mailbox {
                 Some((Close::AfterQueue, _)) => state.open && state.budget > 0,
                 Some((Close::Now, _)) => false,
             };
+            if matches!(state.closing, Some((Close::AfterQueue, _))) && !state.open && state.budget > 0 {
+                // Its negotiation still has its time; what is queued may yet leave.
+                return Next::Wait;
+            }
             let outlet = if take { state.ready.pop_front() } else { None };
             let Some(outlet) = outlet else {
                 if state.closing.is_none() {
@@ -436,6 +440,17 @@ mod tests {
         push(&outlet, b"2");
         assert_eq!(written(&mailbox), "");
         assert!(outlet.detach(), "it waits for another lane");
+    }
+
+    #[test]
+    fn a_lane_that_closes_during_its_negotiation_waits_for_what_is_queued() {
+        let (mailbox, outlet) = (Arc::new(Mailbox::default()), outlet("a.test"));
+        outlet.attach(&mailbox);
+        push(&outlet, b"1");
+        mailbox.close(Close::AfterQueue, Reason::Draining);
+        assert_eq!(written(&mailbox), "");
+        mailbox.open();
+        assert_eq!(written(&mailbox), "1</stream:stream>|");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! - `hub.rs`: what the tasks share; `tasks.rs`: every end is observed
 //! - `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
-//!   `mailbox.rs`: what it is to send
+//!   `mailbox.rs`: what it is to send; `sending.rs`: what it has sent
 
 mod carry;
 mod connector;
@@ -16,8 +16,10 @@ mod local;
 mod mailbox;
 mod place;
 mod random;
+mod sending;
 mod session;
 pub mod settings;
+mod shared;
 pub mod start;
 mod tasks;
 

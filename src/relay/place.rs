@@ -1,21 +1,23 @@
 //! Where a lane stands: in a session of the remote side, or between us and one of our own servers. What differs between
 //! them when a stream is authenticated is here; everything else about a lane is the same.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tracing::info;
 
-use super::carry::Carry;
 use super::hub::Hub;
-use super::lane::{Lane, Machine};
 use super::local::authority::LocalAuthority;
 use super::mailbox::lock;
-use super::session::SessionShared;
+use super::settings::LocalAuth;
+use super::shared::SessionShared;
 use crate::proto::admission::{Proven, Scope, Side};
 use crate::proto::proof::DomainProof;
+use crate::proto::router::LaneId;
 use crate::proto::session::StreamAuthority;
+use crate::proto::stream::Learned;
 use crate::proto::stream::receiving::Authority;
 use crate::xmpp::header::StreamHeader;
 use crate::xmpp::route::Route;
@@ -74,71 +76,66 @@ impl Place {
         }
     }
 
-    /// The other end's header came. On a stream to one of our servers its id is what a dialback key is made for.
-    pub(crate) fn header_came(&mut self, hub: &Arc<Hub>, machine: &Machine, header: &StreamHeader) {
-        if let (Self::ToServer { route, key, .. }, Machine::Initiating(machine)) = (self, machine)
-            && let (Some(id), false) = (&header.id, machine.is_established())
-        {
+    /// The other end's header came. On a stream to one of our servers its id is what a dialback key is made for, until
+    /// the stream is established.
+    pub(crate) fn header_came(&mut self, hub: &Arc<Hub>, header: &StreamHeader, established: bool) {
+        if let (Self::ToServer { route, key, .. }, Some(id), false) = (self, &header.id, established) {
             hub.open_key(route.clone(), id.clone());
             *key = Some(OpenKey { hub: Arc::clone(hub), key: (route.clone(), id.clone()) });
         }
     }
+
+    /// Tell the router that the other end is believed, and say what may pass on the stream from now on.
+    pub(crate) fn proven(&self, hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
+        match self {
+            Self::Session { session, .. } => proven_in_session(hub, session, proof),
+            Self::FromServer { .. } => proven_by_server(hub, proof),
+            Self::ToServer { .. } => {
+                hub.control(|router, now| router.local_lane_established(proof.lane, now));
+                // It answers at the address that the operator gave for the host: that is who it is.
+                let theirs = Proven::only(proof.route.to.clone());
+                Scope { side: Side::Local, theirs, ours: Proven::Any, pair: None }
+            }
+        }
+    }
 }
 
-/// The other end is believed for `route`, in the initiating entity's direction: stanzas may flow.
-pub(crate) fn proven(lane: &mut Lane, route: &Route, bidi: bool) {
-    let hub = Arc::clone(&lane.hub);
-    let initiating = matches!(lane.machine, Machine::Initiating(_));
-    let mut scope = match &lane.place {
-        Place::Session { session, .. } => proven_in_session(lane, session, route, bidi, initiating),
-        Place::FromServer { .. } => {
-            let proof =
-                match hub.hosts.facts(&route.from).and_then(|facts| hub.settings.hosts.get(facts.entry)) {
-                    Some(host) if host.local_auth == super::settings::LocalAuth::Dialback => {
-                        DomainProof::Dialback
-                    }
-                    _ => DomainProof::Trusted,
-                };
-            hub.metrics.proof(proof, Ok(()));
-            hub.control(|router, now| router.local_lane_up(lane.id, &route.reversed(), bidi, now));
-            let mut domains = match lane.carry.as_ref().map(Carry::scope) {
-                Some(Scope { theirs: Proven::Domains(domains), .. }) => domains.clone(),
-                _ => Default::default(),
-            };
-            domains.insert(route.from.clone());
-            Scope { side: Side::Local, theirs: Proven::Domains(domains), ours: Proven::Any, pair: None }
-        }
-        Place::ToServer { .. } => {
-            hub.control(|router, now| router.local_lane_established(lane.id, now));
-            // It answers at the address that the operator gave for the host: that is who it is.
-            Scope { side: Side::Local, theirs: Proven::only(route.to.clone()), ours: Proven::Any, pair: None }
-        }
+/// What became known when the other end of a stream was believed.
+#[derive(Debug)]
+pub(crate) struct Proof<'a> {
+    pub(crate) lane: LaneId,
+    /// The pair, in the initiating entity's direction.
+    pub(crate) route: &'a Route,
+    pub(crate) bidi: bool,
+    /// We opened the stream.
+    pub(crate) initiating: bool,
+    pub(crate) learned: &'a Learned,
+    /// What might pass on the stream until now.
+    pub(crate) known: Option<&'a Scope>,
+}
+
+fn proven_by_server(hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
+    let host = hub.hosts.facts(&proof.route.from).and_then(|facts| hub.settings.hosts.get(facts.entry));
+    let kind = match host {
+        Some(host) if host.local_auth == LocalAuth::Dialback => DomainProof::Dialback,
+        _ => DomainProof::Trusted,
     };
-    if initiating && !bidi {
-        // Without bidi nothing may come back on a stream that we opened (RFC 6120 section 4.5).
-        scope.theirs = Proven::nothing();
-    }
-    match &mut lane.carry {
-        Some(carry) => carry.rescope(scope),
-        None => lane.carry = Some(Carry::new(&hub, scope)),
-    }
-    if initiating || bidi {
-        lane.mailbox.open();
-    }
+    hub.metrics.proof(kind, Ok(()));
+    hub.control(|router, now| router.local_lane_up(proof.lane, &proof.route.reversed(), proof.bidi, now));
+    let mut domains = match proof.known {
+        Some(Scope { theirs: Proven::Domains(domains), .. }) => domains.clone(),
+        _ => BTreeSet::new(),
+    };
+    domains.insert(proof.route.from.clone());
+    Scope { side: Side::Local, theirs: Proven::Domains(domains), ours: Proven::Any, pair: None }
 }
 
-fn proven_in_session(
-    lane: &Lane,
-    session: &Arc<SessionShared>,
-    route: &Route,
-    bidi: bool,
-    initiating: bool,
-) -> Scope {
-    let hub = &lane.hub;
+fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof<'_>) -> Scope {
+    let Proof { lane, route, bidi, initiating, .. } = *proof;
     let (scope, machine, more) = {
         let mut machine = lock(&session.machine);
         let multiplexed = machine.is_multiplexed();
-        machine.learn(lane.learned.clone().unwrap_or_default());
+        machine.learn(proof.learned.clone());
         (machine.scope(route, initiating), machine.clone(), machine.is_multiplexed() != multiplexed)
     };
     hub.metrics.proof(DomainProof::Certificate, Ok(()));
@@ -160,9 +157,9 @@ fn proven_in_session(
             router.session_up(session.id, machine, &session.pinned, session.exporter, now);
         }
         if initiating {
-            router.lane_established(lane.id, now);
+            router.lane_established(lane, now);
         } else {
-            router.peer_lane_up(session.id, lane.id, &route.reversed(), bidi, now);
+            router.peer_lane_up(session.id, lane, &route.reversed(), bidi, now);
         }
     });
     scope

@@ -1,7 +1,6 @@
 //! One connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -10,41 +9,23 @@ use tracing::{info, warn};
 
 use super::guard::LaneGuard;
 use super::hub::{Command, Hub};
-use super::lane::{Lane, LaneEnd, Machine, Shared};
+use super::lane::{Lane, LaneEnd, Machine};
 use super::mailbox::{Mailbox, lock};
 use super::place::Place;
+use super::shared::SessionShared;
 use super::tasks::observe;
-use crate::identity::verdict::Verdict;
 use crate::metrics::Opened;
 use crate::proto::admission::Side;
-use crate::proto::router::{LaneFailure, LaneId, PeerId, SessionId};
-use crate::proto::session::Session;
+use crate::proto::router::{LaneFailure, LaneId};
 use crate::proto::stream::Outbox;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
 use crate::reason::Reason;
-use crate::transport::quic::{self, Code};
-use crate::xmpp::framer::Framer;
+use crate::transport::quic::Code;
 use crate::xmpp::route::Route;
 
 /// Longest time before a certificate's end at which a session hands over to a new one.
 const HANDOVER_MAX: Duration = Duration::from_secs(86_400);
-
-/// What the tasks of one session share.
-#[derive(Debug)]
-pub(crate) struct SessionShared {
-    pub(crate) id: SessionId,
-    pub(crate) machine: Mutex<Session>,
-    /// Its first stream is authenticated.
-    pub(crate) up: AtomicBool,
-    /// The `[[peer]]` entries whose address it leads to.
-    pub(crate) pinned: Vec<PeerId>,
-    pub(crate) exporter: [u8; 32],
-    pub(crate) connection: quinn::Connection,
-    /// The peer's address, for logs.
-    pub(crate) peer: String,
-    pub(crate) verdict: Verdict,
-}
 
 /// A lane that we are to open.
 #[derive(Debug)]
@@ -68,7 +49,7 @@ impl Drop for SessionGuard {
         let Self { hub, session, opened, reason } = self;
         hub.forget_session(session.id);
         hub.metrics.connections("quic", *opened).dec();
-        if session.up.load(Ordering::Acquire) {
+        if session.is_up() {
             hub.metrics.sessions.dec();
             info!(session = session.id.0, peer = %session.peer, %reason, "session down");
         }
@@ -77,7 +58,14 @@ impl Drop for SessionGuard {
 }
 
 /// Run the session of a connection until it ends. `first`: the lane that we dialled it for.
-pub(crate) async fn run(hub: Arc<Hub>, session: Arc<SessionShared>, first: Option<Opening>) {
+///
+/// # Errors
+/// Why no stream of it was ever authenticated.
+pub(crate) async fn run(
+    hub: Arc<Hub>,
+    session: Arc<SessionShared>,
+    first: Option<Opening>,
+) -> Result<(), Reason> {
     let opened = if first.is_some() { Opened::Outbound } else { Opened::Inbound };
     hub.metrics.connections("quic", opened).inc();
     hub.metrics.connection_opened("quic", opened);
@@ -98,23 +86,33 @@ pub(crate) async fn run(hub: Arc<Hub>, session: Arc<SessionShared>, first: Optio
     while let Some(ended) = lanes.join_next().await {
         observe(&hub.metrics, ended);
     }
+    if session.is_up() { Ok(()) } else { Err(guard.reason) }
 }
 
 async fn serve(
     hub: &Arc<Hub>,
     session: &Arc<SessionShared>,
-    lanes: &mut JoinSet<()>,
+    lanes: &mut JoinSet<Option<Reason>>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     opened: Opened,
 ) -> Reason {
     let connection = &session.connection;
     let (retire, end) = lifetime(hub, session);
-    tokio::pin!(retire, end);
+    let silence = tokio::time::sleep(hub.limits.handshake);
+    tokio::pin!(retire, end, silence);
     let mut retired = false;
+    let mut overdue = false;
     let mut first = opened == Opened::Inbound;
     loop {
+        if overdue && lanes.is_empty() && !session.is_up() {
+            return refuse(hub, session, Reason::NegotiationTimeout);
+        }
         tokio::select! {
             accepted = connection.accept_bi() => match accepted {
+                Ok((mut send, mut receive)) if overdue && !session.is_up() => {
+                    // It fails only if the peer gave the stream up already.
+                    let _over = (send.reset(Code::Refused.into()), receive.stop(Code::Refused.into()));
+                }
                 Ok((send, receive)) => {
                     hub.metrics.quic_streams(Opened::Inbound).inc();
                     lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), std::mem::take(&mut first), send, receive));
@@ -133,14 +131,15 @@ async fn serve(
                 None => return Reason::Draining,
             },
             Some(ended) = lanes.join_next() => {
-                observe(&hub.metrics, ended);
-                if lanes.is_empty() && opened == Opened::Outbound && !session.up.load(Ordering::Acquire) {
-                    // The one lane that it was dialled for was refused; what the peer said comes with the close.
-                    let closed = tokio::time::timeout(Duration::from_millis(200), connection.closed()).await;
+                let refused = observe(&hub.metrics, ended).flatten();
+                if lanes.is_empty() && opened == Opened::Outbound && !session.is_up() {
+                    // The one lane that it was dialled for was refused: nothing else would ever be opened on it.
                     connection.close(Code::Done.into(), b"");
-                    return closed.map_or(Reason::ExternalRefused, |error| session.reason(&error));
+                    return refused.unwrap_or(Reason::ExternalRefused);
                 }
             }
+            // A lane that is under way still has its time, and its last words.
+            () = &mut silence, if !overdue && opened == Opened::Inbound => overdue = true,
             () = &mut retire, if !retired => {
                 retired = true;
                 hub.control(|router, now| router.session_retires(session.id, now));
@@ -153,6 +152,14 @@ async fn serve(
     }
 }
 
+/// Close a connection that never became a session.
+fn refuse(hub: &Hub, session: &SessionShared, reason: Reason) -> Reason {
+    hub.metrics.refused(Side::Remote, reason);
+    warn!(peer = %session.peer, %reason, advice = reason.advice(), "connection refused");
+    session.connection.close(Code::Refused.into(), b"");
+    reason
+}
+
 /// When the session takes no new lane any more, and when what its certificates prove ends.
 fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::time::Sleep) {
     let left = lock(&session.machine).not_after().duration_since(SystemTime::now()).unwrap_or_default();
@@ -160,36 +167,27 @@ fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::t
     (tokio::time::sleep((left - margin).min(hub.limits.session_age)), tokio::time::sleep(left))
 }
 
-impl SessionShared {
-    /// Why the connection ended, in our own words where we know better than the transport.
-    pub(crate) fn reason(&self, error: &quinn::ConnectionError) -> Reason {
-        match quic::alert(error) {
-            Some(alert) => self.verdict.reason(Some(alert)),
-            None => quic::reason(error),
-        }
-    }
-}
-
-/// A lane that the peer opened.
+/// A lane that the peer opened. Whether it came to be decides nothing about the session.
 async fn accept(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
     first: bool,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
-) {
+) -> Option<Reason> {
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     hub.metrics.lanes.inc();
     let place = Place::Session { session, first };
-    let lane = new_lane(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()), false);
+    let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     guard.down(ended.reason);
+    None
 }
 
-/// A lane of ours.
-async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, first: bool) {
+/// A lane of ours. Why it did not come to be, if it didn't.
+async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, first: bool) -> Option<Reason> {
     let Opening { lane: id, route, plain, mailbox } = opening;
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     let opened = tokio::time::timeout(
@@ -198,10 +196,15 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
     );
     let (send, receive) = match opened.await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return guard.down(session.reason(&error)),
+        Ok(Err(error)) => {
+            let reason = session.reason(&error);
+            guard.down(reason);
+            return Some(reason);
+        }
         Err(_) => {
             hub.metrics.limit_hit("credit_wait");
-            return guard.failed(LaneFailure::SingleStream);
+            guard.failed(LaneFailure::SingleStream);
+            return Some(Reason::NotMultiplexed);
         }
     };
     hub.metrics.quic_streams(Opened::Outbound).inc();
@@ -216,15 +219,21 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
     }
     hub.metrics.lanes.inc();
     let place = Place::Session { session: Arc::clone(&session), first };
-    let lane = new_lane(&hub, id, mailbox, place, machine, pipelined);
+    let lane = Lane::new(&hub, id, mailbox, place, machine);
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     if ended.established {
-        return guard.down(ended.reason);
+        guard.down(ended.reason);
+        return None;
     }
     let failure = failure(&session, ended, pipelined, first);
-    warn!(session = session.id.0, peer = %session.peer, pair = %route, reason = %ended.reason, ?failure, "lane not established");
+    let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
+    // The end of the first one is the end of the attempt, which the dialler tells.
+    if !first {
+        warn!(session = session.id.0, peer = %session.peer, pair = %route, %reason, ?failure, "lane not established");
+    }
     guard.failed(failure);
+    Some(reason)
 }
 
 /// The first lane waits for the handshake's end; later ones learn in `credit_wait` that the peer gives no credit.
@@ -243,28 +252,4 @@ fn failure(session: &SessionShared, ended: LaneEnd, pipelined: bool, first: bool
         return LaneFailure::SingleStream;
     }
     LaneFailure::Other(ended.reason)
-}
-
-pub(crate) fn new_lane(
-    hub: &Arc<Hub>,
-    id: LaneId,
-    mailbox: Arc<Mailbox>,
-    place: Place,
-    machine: Machine,
-    pipelined: bool,
-) -> Lane {
-    Lane {
-        hub: Arc::clone(hub),
-        id,
-        mailbox,
-        place,
-        machine,
-        framer: Framer::new(hub.xml_limits()),
-        shared: Shared::new(pipelined),
-        learned: None,
-        carry: None,
-        answered: false,
-        verified: mpsc::unbounded_channel(),
-        started: std::time::Instant::now(),
-    }
 }

@@ -4,11 +4,12 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::hub::{Hub, Parts};
+use super::hub::{Hub, Order, Parts};
+use super::session::Opening;
 use super::settings::{Settings, Trust};
 use super::tasks::{Supervisor, Tasks};
 use super::{connector, local, random};
@@ -146,10 +147,12 @@ impl Relay {
         let metrics = Arc::new(Metrics::new().ok_or_else(|| StartError::new("metrics can't be registered"))?);
         let (tasks, supervisor) = Supervisor::new(Arc::clone(&metrics));
         let addresses = Addresses { quic: listeners.remote_quic(), s2s: listeners.local_s2s() };
-        let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, &listeners)?));
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, orders, &listeners)?));
         metrics.hosts.set(i64::try_from(hub.hosts.iter().count()).unwrap_or(i64::MAX));
         listen(&hub, listeners)?;
         hub.tasks.spawn(tick(Arc::clone(&hub)));
+        hub.tasks.spawn(take_orders(Arc::clone(&hub), ordered));
         let ended = Arc::new(Notify::new());
         let tell = Arc::clone(&ended);
         let supervisor = tokio::spawn(async move {
@@ -202,12 +205,13 @@ impl Relay {
         let hub = &self.hub;
         hub.start_draining();
         let lanes = hub.lane_count();
-        hub.close_lanes(Reason::Draining);
         let until = Instant::now() + hub.limits.drain;
         loop {
             let gone = hub.lane_gone.notified();
             tokio::pin!(gone);
             gone.as_mut().enable();
+            // Again at each turn: what arrived last may have needed a lane of its own.
+            hub.close_lanes(Reason::Draining);
             if hub.lane_count() == 0 || tokio::time::timeout_at(until.into(), gone).await.is_err() {
                 break;
             }
@@ -254,6 +258,7 @@ fn parts(
     settings: Settings,
     metrics: &Arc<Metrics>,
     tasks: Tasks,
+    orders: mpsc::UnboundedSender<Order>,
     listeners: &Listeners,
 ) -> Result<Parts, StartError> {
     let certificates = CertificateStore::load(&settings.identity.certificates).map_err(StartError::new)?;
@@ -282,6 +287,7 @@ fn parts(
         endpoints: endpoints(listeners)?,
         keys: Arc::new(keys),
         tasks,
+        orders,
         settings,
     })
 }
@@ -352,6 +358,22 @@ async fn tick(hub: Arc<Hub>) {
                 if tokio::time::timeout_at(at.into(), retimed).await.is_err() {
                     hub.control(|router, now| router.tick(now));
                 }
+            }
+        }
+    }
+}
+
+/// Start the tasks that the router wants.
+async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        let started = Arc::clone(&hub);
+        match order {
+            Order::Dial { peer, session, lane, route, mailbox } => {
+                let opening = Opening { lane, route, plain: true, mailbox };
+                hub.tasks.spawn(connector::dial(started, peer, session, opening));
+            }
+            Order::Deliver { lane, route, mailbox } => {
+                hub.tasks.spawn(local::deliver::run(started, lane, route, mailbox));
             }
         }
     }

@@ -45,7 +45,7 @@ impl Supervisor {
                     Some(task) => { self.running.spawn(task); }
                     None => break,
                 },
-                Some(ended) = self.running.join_next() => observe(&self.metrics, ended),
+                Some(ended) = self.running.join_next() => { observe(&self.metrics, ended); }
             }
         }
         while let Some(ended) = self.running.join_next().await {
@@ -54,12 +54,13 @@ impl Supervisor {
     }
 }
 
-/// Count and log a task's panic. Cancellation is somebody's decision and no failure.
-pub(crate) fn observe(metrics: &Metrics, ended: Result<(), JoinError>) {
-    if let Err(failure) = ended
+/// What a task came to. Its panic is counted and logged; cancellation is somebody's decision and no failure.
+pub(crate) fn observe<T>(metrics: &Metrics, ended: Result<T, JoinError>) -> Option<T> {
+    if let Err(failure) = &ended
         && failure.is_panic()
     {
         metrics.tasks_failed.inc();
         error!(%failure, "a task ended by a panic; this is a defect, please report it with this log");
     }
+    ended.ok()
 }

@@ -6,15 +6,17 @@
 //! namespace-well-formed, free of what RFC 6120 section 11.1 restricts, and, if it is a stanza, declares every prefix
 //! it uses, so that its octets can be copied into any other server stream.
 //!
-//! - [`chars`]: valid UTF-8 of allowed characters, checked in bulk ahead of everything else;
-//! - [`tag`]: start tags; [`names`], [`reference`], [`declaration`]: what they and text are made of;
-//! - [`scope`]: namespace prefixes;
-//! - this file: content, end tags, and what may stand where in a stream.
+//! - `chars`: valid UTF-8 of allowed characters, checked in bulk ahead of everything else;
+//! - `tag`: start tags; `names`, `reference`, `declaration`: what they and text are made of;
+//! - `content`: text, CDATA sections and end tags;
+//! - `scope`: namespace prefixes;
+//! - this file: what may stand where in a stream.
 //!
 //! Every octet is read once. The state between two calls is where the scan stands and offsets into the caller's
 //! buffer, so an idle framer costs a few hundred octets, and a stanza costs no allocation.
 
 mod chars;
+mod content;
 mod declaration;
 mod error;
 mod names;
@@ -105,7 +107,7 @@ enum At {
     Outside,
     /// Behind `<?`.
     Declaration,
-    /// Text that began at `mark`.
+    /// Text.
     Text,
     /// Behind `<`.
     Markup,
@@ -346,7 +348,7 @@ impl Framer {
             if self.phase != Phase::Open {
                 return self.stream_header(bytes, closing).map(|()| true);
             }
-            self.first_level_child(bytes)?;
+            self.first_level_child(bytes);
         }
         self.tag.check_prefixes(bytes, &mut self.scope)?;
         let name = self.tag.name();
@@ -358,13 +360,13 @@ impl Framer {
                 return Err(XmlError::SecondHeader);
             }
         }
-        self.begin_text();
+        self.at = At::Text;
         self.open.push(name.whole());
         Ok(closing == Closing::Empty && self.end_tag())
     }
 
     /// The start tag of a first-level child: what is it?
-    fn first_level_child(&mut self, bytes: &[u8]) -> Result<(), XmlError> {
+    fn first_level_child(&mut self, bytes: &[u8]) {
         let in_content_namespace = self
             .tag
             .default_namespace()
@@ -372,7 +374,6 @@ impl Framer {
         let stanza = StanzaKind::from_name(self.tag.name().raw(bytes)).filter(|_| in_content_namespace);
         self.kind = stanza.map_or(FrameKind::Element, FrameKind::Stanza);
         self.scope.inherit(if stanza.is_some() { Inherited::default() } else { self.header });
-        Ok(())
     }
 
     /// RFC 6120 sections 4.7 and 4.8.
@@ -401,21 +402,6 @@ impl Framer {
         Ok(())
     }
 
-    /// The name of an end tag, as far as it is there.
-    fn end_tag_name(&mut self, bytes: &[u8]) -> Result<(), XmlError> {
-        let name = self.open.last().map_or(HEADER_NAME, |name| name.of(bytes));
-        let rest = &name[self.position - self.mark..];
-        let there = rest.len().min(bytes.len() - self.position);
-        if bytes[self.position..self.position + there] != rest[..there] {
-            return Err(XmlError::MismatchedEndTag);
-        }
-        self.position += there;
-        if there == rest.len() {
-            self.at = At::EndTagTail;
-        }
-        Ok(())
-    }
-
     /// An element ends. True if that completes a frame.
     fn end_tag(&mut self) -> bool {
         self.scope.leave(depth(&self.open));
@@ -423,82 +409,8 @@ impl Framer {
             self.phase = Phase::Ended;
             self.kind = FrameKind::End;
         }
-        self.begin_text();
-        self.open.is_empty()
-    }
-
-    fn begin_text(&mut self) {
         self.at = At::Text;
-        self.mark = self.position;
-    }
-
-    /// Text in an element, as far as it is there. True if something else follows.
-    fn text(&mut self, bytes: &[u8]) -> Result<bool, XmlError> {
-        loop {
-            let Some(found) = memchr::memchr3(b'<', b'&', b'>', &bytes[self.position..]) else {
-                self.position = bytes.len();
-                return Ok(false);
-            };
-            self.position += found;
-            match bytes[self.position] {
-                b'<' => {
-                    self.at = At::Markup;
-                    self.position += 1;
-                    return Ok(true);
-                }
-                b'&' => match reference::length(&bytes[self.position..])? {
-                    Some(length) => self.position += length,
-                    None => return Ok(false),
-                },
-                _ if bytes[self.mark..self.position].ends_with(b"]]") => {
-                    return Err(XmlError::CdataEndInText);
-                }
-                _ => self.position += 1,
-            }
-        }
-    }
-
-    /// `[CDATA[` behind `<!`, as far as it is there; everything else is forbidden. True if it is complete.
-    fn bang(&mut self, bytes: &[u8]) -> Result<bool, XmlError> {
-        const OPENING: &[u8] = b"[CDATA[";
-        let rest = &bytes[self.position..];
-        if rest[0] == b'-' {
-            return Err(XmlError::Comment);
-        }
-        if rest[0] != b'[' {
-            return Err(XmlError::Doctype);
-        }
-        if self.open.is_empty() {
-            return Err(if self.phase == Phase::Open {
-                XmlError::TextBetweenStanzas
-            } else {
-                XmlError::HeaderExpected
-            });
-        }
-        let there = rest.len().min(OPENING.len());
-        if rest[..there] != OPENING[..there] {
-            return Err(XmlError::BrokenMarkup);
-        }
-        if there < OPENING.len() {
-            return Ok(false);
-        }
-        self.position += there;
-        (self.at, self.mark) = (At::Cdata, self.position);
-        Ok(true)
-    }
-
-    /// The content of a CDATA section, as far as it is there. True if it ends.
-    fn cdata(&mut self, bytes: &[u8]) -> bool {
-        while let Some(found) = memchr::memchr(b'>', &bytes[self.position..]) {
-            let end = self.position + found;
-            self.position = end + 1;
-            if bytes[self.mark..end].ends_with(b"]]") {
-                self.begin_text();
-                return true;
-            }
-        }
-        self.position = bytes.len();
-        false
+        self.open.is_empty()
     }
 }
 

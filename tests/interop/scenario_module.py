@@ -1,4 +1,4 @@
-"""mod_fedmux, looked at from the relay's side of its streams: the test itself connects to Prosody A as a relay would."""
+"""mod_fedmux, looked at from the relay's side of its streams: here the test itself takes the relay's part."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 from client import User
 from play import Cast, Skip, scenario
 
-# A domain that nobody else speaks for.
-REMOTE = "c.test"
+# A remote domain that nobody else speaks for.
+REMOTE = "dream.test"
 HEADER = (
     "<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' "
     f"from='{REMOTE}' to='a.test' version='1.0'>"
@@ -19,11 +19,20 @@ AUTHENTICATE = (
     "<bidi xmlns='urn:xmpp:bidi'/><auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>"
     f"{base64.b64encode(REMOTE.encode()).decode()}</auth>"
 )
+ANSWER = (
+    "<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' "
+    f"from='{REMOTE}' to='c.test' id='{{id}}' version='1.0'>"
+)
+EXTERNAL_OFFERED = (
+    "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>"
+    "<bidi xmlns='urn:xmpp:features:bidi'/></stream:features>"
+)
+MANAGEMENT_OFFERED = "<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>"
 FEATURES_END = "</stream:features>"
 
 
 class RawStream:
-    """A stream of octets to Prosody's s2s port."""
+    """A stream of octets to or from a Prosody."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -119,3 +128,27 @@ async def module_bounces_what_it_holds_when_the_stream_ends(cast: Cast) -> None:
     stream.close()
     error = await romeo.hears(sender=f"mab@{REMOTE}", kind="error")
     assert error["error"]["condition"] == "remote-server-timeout", f"another error: {error}"
+
+
+@scenario
+async def module_lets_no_stanza_overtake_another(cast: Cast) -> None:
+    """What is sent between <success/> and <features/> follows what was waiting, and stream management covers it."""
+    if not cast.stage.variant.has_module:
+        raise Skip("no module here")
+    streams: asyncio.Queue[RawStream] = asyncio.Queue()
+    relay = await asyncio.start_server(lambda *stream: streams.put_nowait(RawStream(*stream)), "127.0.0.1", 0)
+    async with relay:
+        provider = await cast.stage.add_provider("c", next_hop=relay.sockets[0].getsockname()[1])
+        mercutio = await cast.enter("mercutio", provider)
+        mercutio.say(f"mab@{REMOTE}", "dream 0")
+        stream = await asyncio.wait_for(streams.get(), 10)
+        await stream.exchange("", "<stream:stream")
+        await stream.exchange(ANSWER.format(id=1) + EXTERNAL_OFFERED, "</auth>")
+        await stream.exchange("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>", "<stream:stream")
+        mercutio.say(f"mab@{REMOTE}", "dream 1")
+        await mercutio.ping("c.test")
+        answer = await stream.exchange(ANSWER.format(id=2) + MANAGEMENT_OFFERED, "dream 1</body></message>")
+        stream.close()
+        await mercutio.log_out()
+        await provider.prosody.stop()
+    assert is_in_order(answer, "dream 0", "<enable", "dream 1"), f"not so: {answer!r}"

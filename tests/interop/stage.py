@@ -175,6 +175,7 @@ class Stage:
         ports = iter(free_ports(10))
         self.a = Provider("a", folder / "a", Ports(*itertools.islice(ports, 5)))
         self.b = Provider("b", folder / "b", Ports(*itertools.islice(ports, 5)))
+        self._guests: list[Provider] = []
 
     @property
     def is_direct(self) -> bool:
@@ -202,10 +203,18 @@ class Stage:
             next_hop = other.ports.s2s if self.is_direct else provider.ports.relay_local
             await provider.start_prosody(self.variant, next_hop)
 
+    async def add_provider(self, letter: str, next_hop: int) -> Provider:
+        """One more Prosody, which believes that the relay listens at this port. Who adds it stops it."""
+        guest = Provider(letter, self.folder / letter, Ports(*free_ports(5)))
+        self._guests.append(guest)
+        await guest.start_prosody(self.variant, next_hop)
+        return guest
+
     def ensure_standing(self) -> None:
-        """Raise if a process has ended."""
-        for process in self.processes:
-            process.ensure_running()
+        """Raise if a process has ended that both providers need."""
+        for provider in self.providers:
+            for process in provider.processes:
+                process.ensure_running()
 
     async def strike(self) -> None:
         """Stop everything, Prosodys first so that their streams end in good order."""
@@ -219,12 +228,11 @@ class Stage:
                     raise StageError(f"{provider.relay.name} ended with exit code {code} on SIGTERM; see {provider.relay_log}")
 
     def kill(self) -> None:
-        for process in [*self.processes, *([self.capture] if self.capture else [])]:
-            process.kill()
-
-    @property
-    def processes(self) -> list[Process]:
-        return [process for provider in self.providers for process in provider.processes]
+        for provider in (*self.providers, *self._guests):
+            for process in provider.processes:
+                process.kill()
+        if self.capture:
+            self.capture.kill()
 
     def logs(self) -> Iterator[Path]:
         """Every log that holds something."""

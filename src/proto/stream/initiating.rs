@@ -76,6 +76,12 @@ impl Initiating {
         matches!(self.state, State::Established)
     }
 
+    /// Whether everything was sent at once, and stanzas may already follow.
+    #[must_use]
+    pub fn is_pipelined(&self) -> bool {
+        self.wants.pipelined
+    }
+
     /// The pair that this stream was opened for, in our direction.
     #[must_use]
     pub fn route(&self) -> &Route {

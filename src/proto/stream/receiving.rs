@@ -234,7 +234,8 @@ impl Receiving {
             judged.map_err(|reason| Violation { reason, sasl: true })?;
             out.octets.push_str(sasl_external::SUCCESS);
             out.tell(Notice::Restart);
-            // A new document begins, and what was asked on the old one is forgotten with it (RFC 6120 section 4.3.3).
+            // A new document begins: an error in it needs a header of its own, and what was asked on the old one is
+            // forgotten with it (RFC 6120 section 4.3.3).
             self.header_sent = false;
             self.verifying.clear();
             return Ok(State::ExpectRestart(agreed));

@@ -13,9 +13,8 @@ use crate::proto::stream::receiving::Receiving;
 use crate::reason::Reason;
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
-use crate::relay::lane::Machine;
+use crate::relay::lane::{Lane, Machine};
 use crate::relay::place::Place;
-use crate::relay::session::new_lane;
 
 /// Wait after a failed accept: the process is out of descriptors, and trying at once would spin.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -47,7 +46,7 @@ async fn serve(hub: Arc<Hub>, connection: TcpStream, source: SocketAddr, place: 
     let guard = LaneGuard::new(&hub, id, Side::Local);
     hub.metrics.local_streams(Opened::Inbound).inc();
     let machine = Machine::Receiving(Receiving::default());
-    let lane = new_lane(&hub, id, mailbox, Place::FromServer { source }, machine, false);
+    let lane = Lane::new(&hub, id, mailbox, Place::FromServer { source }, machine);
     let (receive, send) = connection.into_split();
     let ended = lane.run(receive, send).await;
     hub.metrics.local_streams(Opened::Inbound).dec();

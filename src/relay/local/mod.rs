@@ -2,9 +2,10 @@
 //! ordinary peer.
 //!
 //! - [`listener`]: streams that they open; [`authority`]: who of them may speak for which host
-//! - [`deliver`]: streams that we open to them; [`verify`]: the question of dialback
+//! - [`deliver`]: streams that we open to them; [`verify`]: the question of dialback; [`server`]: where they are
 
 pub(crate) mod authority;
 pub(crate) mod deliver;
 pub(crate) mod listener;
+pub(crate) mod server;
 pub(crate) mod verify;

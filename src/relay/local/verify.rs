@@ -42,7 +42,7 @@ pub(crate) async fn ask(hub: &Hub, route: &Route, stream_id: &str, key: &str) ->
 }
 
 async fn exchange(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<bool, Reason> {
-    let (mut connection, _) = super::deliver::connect(hub, &route.from).await?;
+    let (mut connection, _) = super::server::connect(hub, &route.from).await?;
     let mut octets = StreamHeader::new(Some(route.to.clone()), Some(route.from.clone()), None).to_xml();
     send(&mut connection, &octets).await?;
     let mut reader = Reader { framer: Framer::new(hub.xml_limits()), buffer: BytesMut::new() };

@@ -23,13 +23,15 @@ pub(super) struct Inherited {
 #[derive(Debug)]
 struct Binding {
     prefix: Span,
+    /// Tells nearly every other prefix apart without looking at its octets.
+    prefix_hash: u64,
     name: Span,
     namespace: NamespaceHash,
     depth: u32,
 }
 
 /// The hash of a namespace name. It serves to find two attributes with the same expanded name: equal names have
-/// equal hashes, and whoever makes two names collide only has their own stanza refused.
+/// equal hashes, and whoever makes different names collide only has their own stanza refused.
 type NamespaceHash = u64;
 
 /// The declarations in scope.
@@ -37,8 +39,8 @@ type NamespaceHash = u64;
 pub(super) struct Scope {
     bindings: Vec<Binding>,
     inherited: Inherited,
-    /// Expanded names of one element's attributes. Kept for its memory only.
-    expanded: Vec<(NamespaceHash, Span)>,
+    /// Hashes of the expanded names of one element's attributes. Kept for its memory only.
+    expanded: Vec<u64>,
 }
 
 impl Scope {
@@ -67,7 +69,13 @@ impl Scope {
             _ if text.is_empty() => Err(XmlError::BadNamespaceDeclaration),
             _ if self.bindings.len() >= place.attributes => Err(XmlError::TooManyAttributes),
             _ => {
-                self.bindings.push(Binding { prefix, name, namespace: hash(text), depth: place.depth });
+                self.bindings.push(Binding {
+                    prefix,
+                    prefix_hash: fnv(FNV_START, prefix.of(bytes)),
+                    name,
+                    namespace: hash(text),
+                    depth: place.depth,
+                });
                 Ok(())
             }
         }
@@ -119,7 +127,9 @@ impl Scope {
     }
 
     fn declared(&self, bytes: &[u8], prefix: &[u8]) -> Option<&Binding> {
-        self.bindings.iter().rev().find(|binding| binding.prefix.of(bytes) == prefix)
+        let hash = fnv(FNV_START, prefix);
+        let declares = |binding: &&Binding| binding.prefix_hash == hash && binding.prefix.of(bytes) == prefix;
+        self.bindings.iter().rev().find(declares)
     }
 
     /// Resolve the prefixes of an element's attributes; no two of them may have the same expanded name.
@@ -128,12 +138,11 @@ impl Scope {
         for attribute in attributes {
             let Some(prefix) = attribute.prefix(bytes).filter(|prefix| *prefix != b"xmlns") else { continue };
             let namespace = self.resolve(bytes, prefix)?;
-            let local = attribute.local();
-            if self.expanded.iter().any(|other| other.0 == namespace && other.1.of(bytes) == local.of(bytes))
-            {
+            let expanded = fnv(namespace, attribute.local().of(bytes));
+            if self.expanded.contains(&expanded) {
                 return Err(XmlError::DuplicateAttribute);
             }
-            self.expanded.push((namespace, local));
+            self.expanded.push(expanded);
         }
         Ok(())
     }
@@ -188,18 +197,19 @@ const fn kinds() -> [u8; 256] {
     kinds
 }
 
-const XML_HASH: NamespaceHash = fnv(namespace::XML.as_bytes());
-const STREAM_HASH: NamespaceHash = fnv(namespace::STREAM.as_bytes());
-const DIALBACK_HASH: NamespaceHash = fnv(namespace::DIALBACK.as_bytes());
+const XML_HASH: NamespaceHash = fnv(FNV_START, namespace::XML.as_bytes());
+const STREAM_HASH: NamespaceHash = fnv(FNV_START, namespace::STREAM.as_bytes());
+const DIALBACK_HASH: NamespaceHash = fnv(FNV_START, namespace::DIALBACK.as_bytes());
 
 /// The hash of the name that a raw value stands for.
 fn hash(raw: &[u8]) -> NamespaceHash {
-    if raw.contains(&b'&') { fnv(unescape(raw).as_bytes()) } else { fnv(raw) }
+    if raw.contains(&b'&') { fnv(FNV_START, unescape(raw).as_bytes()) } else { fnv(FNV_START, raw) }
 }
 
-/// FNV-1a.
-const fn fnv(octets: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a of `octets` behind what `hash` stands for.
+const fn fnv(mut hash: u64, octets: &[u8]) -> u64 {
     let mut at = 0;
     while at < octets.len() {
         hash = (hash ^ octets[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);

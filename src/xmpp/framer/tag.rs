@@ -125,50 +125,57 @@ impl Tag {
                     if *at == bytes.len() {
                         return Ok(None);
                     }
-                    let name = QName::new(bytes, self.mark, *at, self.kinds)?;
-                    if self.state == State::Name {
-                        (self.name, self.state) = (name, State::Gap);
-                    } else {
-                        (self.key, self.state) = (name, State::Equals);
-                        // What nearly always follows, without the detour through two states.
-                        if let [b'=', quote @ (b'\'' | b'"'), ..] = bytes[*at..] {
-                            *at += 2;
-                            (self.mark, self.state) = (*at, State::Value(quote));
-                        }
-                    }
-                    continue;
+                    self.end_name(bytes, at)?;
                 }
                 State::Value(quote) => {
                     let Some(end) = end_of_value(bytes, at, quote)? else { return Ok(None) };
                     self.attribute(bytes, Span::new(self.mark, end), scope, place)?;
                     self.state = State::Gap;
-                    continue;
                 }
-                State::Gap if bytes.get(*at).is_some_and(|&octet| is_space(octet)) => {
-                    self.state = State::Attribute
+                _ => {
+                    self.skip_space(bytes, at);
+                    let Some(&octet) = bytes.get(*at) else { return Ok(None) };
+                    *at += 1;
+                    match (self.state, octet) {
+                        (State::Gap | State::Attribute, b'>') => return Ok(Some(Closing::Open)),
+                        (State::Gap | State::Attribute, b'/') => self.state = State::Slash,
+                        (State::Attribute, _) => {
+                            *at -= 1;
+                            (self.mark, self.kinds, self.state) = (*at, Kinds::default(), State::Key);
+                        }
+                        (State::Equals, b'=') => self.state = State::Quote,
+                        (State::Quote, b'"' | b'\'') => (self.mark, self.state) = (*at, State::Value(octet)),
+                        (State::Slash, b'>') => return Ok(Some(Closing::Empty)),
+                        _ => return Err(XmlError::BrokenMarkup),
+                    }
                 }
-                _ => {}
             }
-            *at = skip_space(bytes, *at, self.state);
-            let Some(&octet) = bytes.get(*at) else { return Ok(None) };
+        }
+    }
+
+    /// A name ends at `at`.
+    fn end_name(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), XmlError> {
+        let name = QName::new(bytes, self.mark, *at, self.kinds)?;
+        if self.state == State::Name {
+            (self.name, self.state) = (name, State::Gap);
+            return Ok(());
+        }
+        (self.key, self.state) = (name, State::Equals);
+        // What nearly always follows, without the detour through two states.
+        if let [b'=', quote @ (b'\'' | b'"'), ..] = bytes[*at..] {
+            *at += 2;
+            (self.mark, self.state) = (*at, State::Value(quote));
+        }
+        Ok(())
+    }
+
+    /// White space may stand everywhere but inside `/>`, and sets attributes apart.
+    fn skip_space(&mut self, bytes: &[u8], at: &mut usize) {
+        while self.state != State::Slash && bytes.get(*at).is_some_and(|&octet| is_space(octet)) {
             *at += 1;
-            self.state = match (self.state, octet) {
-                (State::Gap | State::Attribute, b'>') => return Ok(Some(Closing::Open)),
-                (State::Gap | State::Attribute, b'/') => State::Slash,
-                (State::Attribute, _) => {
-                    *at -= 1;
-                    self.mark = *at;
-                    self.kinds = Kinds::default();
-                    State::Key
-                }
-                (State::Equals, b'=') => State::Quote,
-                (State::Quote, b'"' | b'\'') => {
-                    self.mark = *at;
-                    State::Value(octet)
-                }
-                (State::Slash, b'>') => return Ok(Some(Closing::Empty)),
-                _ => return Err(XmlError::BrokenMarkup),
-            };
+            if self.state == State::Gap {
+                self.state = State::Attribute;
+            }
         }
     }
 
@@ -231,14 +238,6 @@ fn end_of_value(bytes: &[u8], at: &mut usize, quote: u8) -> Result<Option<usize>
             }
         }
     }
-}
-
-fn skip_space(bytes: &[u8], from: usize, state: State) -> usize {
-    let mut at = from;
-    while state != State::Slash && at < bytes.len() && is_space(bytes[at]) {
-        at += 1;
-    }
-    at
 }
 
 /// `S` of XML 1.0 section 2.3.

@@ -332,8 +332,9 @@ fn sizes_are_refused_where_they_are_passed() {
         for piece in [1, 100, 10_000] {
             let (frames, error) = read_from(&mut framer(), message(limit).repeat(2).as_bytes(), piece);
             assert_eq!((frames.len(), error), (2, None));
-            let (frames, error) = read_from(&mut framer(), message(limit + 1).as_bytes(), piece);
-            assert_eq!((frames.len(), error), (0, Some(XmlError::TooBig)));
+            let stream = message(limit) + &message(limit + 1);
+            let (frames, error) = read_from(&mut framer(), stream.as_bytes(), piece);
+            assert_eq!((frames.len(), error), (1, Some(XmlError::TooBig)));
         }
         let endless = message(limit + 1);
         assert_eq!(framer().next(&endless.as_bytes()[..limit - 1]), Ok(Progress::More));
@@ -343,6 +344,17 @@ fn sizes_are_refused_where_they_are_passed() {
             "before the octet after the last"
         );
     }
+}
+
+#[test]
+fn a_header_behind_a_restart_is_bounded_as_the_first_was() {
+    let mut framer = Framer::new(LIMITS);
+    assert!(read_from(&mut framer, HEADER.as_bytes(), 400).1.is_none());
+    framer.authenticated();
+    let stream = format!("<success/><stream:stream a='{}'>", "x".repeat(LIMITS.negotiation_bytes));
+    let Ok(Progress::Frame(frame)) = framer.next(stream.as_bytes()) else { panic!("no frame") };
+    framer.restart();
+    assert_eq!(framer.next(&stream.as_bytes()[frame.len..]), Err(XmlError::TooBig));
 }
 
 #[test]

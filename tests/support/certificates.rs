@@ -1,0 +1,63 @@
+//! An authority of the test's own, and what it issues.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fedmux::identity::development::{DevelopmentCa, IssuedPem, Request};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use tempfile::TempDir;
+
+/// A certificate authority, with its own certificate in a file for `[identity] trust`.
+pub(crate) struct Authority {
+    ca: DevelopmentCa,
+    folder: TempDir,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let ca = DevelopmentCa::create().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), ca.ca_pem()).unwrap();
+        Self { ca, folder }
+    }
+
+    /// Where its certificate is.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// Issue what is asked for.
+    pub(crate) fn issue(&self, request: &Request<'_>) -> Certificate {
+        Certificate(self.ca.issue(request).unwrap())
+    }
+
+    /// Issue a certificate with these dNSNames, as public authorities do.
+    pub(crate) fn certify(&self, domains: &[&str]) -> Certificate {
+        self.issue(&Request { dns: domains, ..Request::default() })
+    }
+}
+
+/// A certificate with its key.
+#[derive(Clone)]
+pub(crate) struct Certificate(IssuedPem);
+
+impl Certificate {
+    /// For a TLS configuration.
+    pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {
+        let certificate = CertificateDer::from_pem_slice(self.0.certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.0.key.as_bytes()).unwrap();
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        Arc::new(CertifiedKey::new(vec![certificate], key))
+    }
+
+    /// Put it into `folder` as `NAME.pem`, as a relay reads it.
+    pub(crate) fn write_into(&self, folder: &Path, name: &str) {
+        let file = folder.join(format!("{name}.pem"));
+        fs::write(&file, format!("{}{}", self.0.certificate, self.0.key)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}

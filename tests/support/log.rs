@@ -1,0 +1,101 @@
+//! What the relay logged, for the tests that hold it to saying why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+
+/// One line of the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) level: Level,
+    pub(crate) message: String,
+    pub(crate) fields: BTreeMap<String, String>,
+}
+
+impl Line {
+    /// A field's text; empty if there is none.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+}
+
+/// The log of this thread, from now until it is dropped. A test's runtime has one thread, so that is the log of its own
+/// relay, whatever other tests do at the same time.
+pub(crate) struct Log {
+    captured: Captured,
+    _guard: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Captured(Arc<(Mutex<Vec<Line>>, Notify)>);
+
+impl Log {
+    pub(crate) fn capture() -> Self {
+        let captured = Captured::default();
+        let subscriber = tracing_subscriber::registry().with(captured.clone());
+        Self { captured, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// All lines so far.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.captured.0.0.lock().unwrap().clone()
+    }
+
+    /// The first line with this message, once there is one.
+    pub(crate) async fn line(&self, message: &str) -> Line {
+        let (_, written) = &*self.captured.0;
+        super::soon(&format!("the log line {message:?}"), async {
+            loop {
+                let next = written.notified();
+                tokio::pin!(next);
+                next.as_mut().enable();
+                if let Some(line) = self.lines().into_iter().find(|line| line.message == message) {
+                    return line;
+                }
+                next.await;
+            }
+        })
+        .await
+    }
+
+    /// Forget what was logged.
+    pub(crate) fn clear(&self) {
+        self.captured.0.0.lock().unwrap().clear();
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Captured {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // What the libraries say is no promise of ours.
+        if !event.metadata().target().starts_with("fedmux") {
+            return;
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let message = fields.0.remove("message").unwrap_or_default();
+        let line = Line { level: *event.metadata().level(), message, fields: fields.0 };
+        let (lines, written) = &*self.0;
+        lines.lock().unwrap().push(line);
+        written.notify_waiters();
+    }
+}
+
+#[derive(Default)]
+struct Fields(BTreeMap<String, String>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+}

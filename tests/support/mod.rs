@@ -1,0 +1,50 @@
+//! What the tests of a whole relay are made of: a real [`fedmux::relay::Relay`] in this process, over real QUIC and TCP
+//! on loopback and with real certificates, between two scripts.
+//!
+//! - [`provider`]: a relay and the XMPP server behind it; [`server`]: that server, host by host
+//! - [`peer`]: whoever is at the other end of QUIC, with any certificate or none
+//! - [`wire`]: one XML stream of either, which sends any octets and says what it hears
+//! - [`companion`]: a pair that behaves, and notices if anything disturbs it
+//! - [`certificates`]: an authority to issue what is needed; [`log`]: what the relay logged
+//!
+//! Nothing here waits for a fixed time: every wait is for something to happen, and fails after [`PATIENCE`].
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, like the tests themselves"
+)]
+
+pub(crate) mod certificates;
+pub(crate) mod companion;
+pub(crate) mod log;
+pub(crate) mod peer;
+pub(crate) mod provider;
+pub(crate) mod server;
+pub(crate) mod wire;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long anything that must happen may take before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Wait for what must happen; `what` names it if it doesn't.
+pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, happens).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {} s for {what}", PATIENCE.as_secs()),
+    }
+}
+
+/// Wait until `holds`, for what nobody announces: a gauge, a counter.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    soon(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,294 @@
+//! Whoever is at the other end of QUIC: it may carry any certificate, be choosy about ours, and open whatever it likes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use fedmux::identity::config::ALPN_XMPP_SERVER;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ConnectionError, Endpoint, TransportConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version};
+
+use super::certificates::Certificate;
+use super::soon;
+use super::wire::Wire;
+
+/// Octets that a connection of a peer holds back unacknowledged. Small, so that what was written has left.
+const SEND_WINDOW: u64 = 65_536;
+
+/// What a peer makes of the relay's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// Takes any.
+    Trusting,
+    /// Refuses it for this reason, as a server and as a client.
+    Refusing(Refusal),
+    /// As a server, doesn't ask for one.
+    Incurious,
+}
+
+/// Why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Expired,
+    UnknownIssuer,
+}
+
+/// A peer: one UDP socket, from which it dials and on which it listens.
+pub(crate) struct Peer {
+    endpoint: Endpoint,
+    identity: Option<Arc<CertifiedKey>>,
+    manners: Manners,
+    pub(crate) address: SocketAddr,
+}
+
+impl Peer {
+    /// One with this certificate, which takes whatever the relay shows.
+    pub(crate) fn start(certificate: &Certificate) -> Self {
+        Self::with_manners(Some(certificate), Manners::Trusting)
+    }
+
+    /// One without a certificate, so that it can only dial.
+    pub(crate) fn nobody() -> Self {
+        Self::with_manners(None, Manners::Trusting)
+    }
+
+    pub(crate) fn with_manners(certificate: Option<&Certificate>, manners: Manners) -> Self {
+        let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let identity = certificate.map(Certificate::certified_key);
+        if let Some(identity) = &identity {
+            endpoint.set_server_config(Some(server_config(identity, manners)));
+        }
+        let address = endpoint.local_addr().unwrap();
+        Self { endpoint, identity, manners, address }
+    }
+
+    /// Connect to a relay that serves `host`.
+    pub(crate) async fn dial(&self, relay: SocketAddr, host: &str) -> Result<Connection, ConnectionError> {
+        self.dial_with(client_config(self.identity.clone(), self.manners, ALPN_XMPP_SERVER), relay, host)
+            .await
+    }
+
+    /// Connect, and offer another protocol than XMPP.
+    pub(crate) async fn dial_speaking(
+        &self,
+        alpn: &[u8],
+        relay: SocketAddr,
+        host: &str,
+    ) -> Result<Connection, ConnectionError> {
+        self.dial_with(client_config(self.identity.clone(), self.manners, alpn), relay, host).await
+    }
+
+    async fn dial_with(
+        &self,
+        config: quinn::ClientConfig,
+        relay: SocketAddr,
+        host: &str,
+    ) -> Result<Connection, ConnectionError> {
+        let connecting = self.endpoint.connect_with(config, relay, host).unwrap();
+        soon("the handshake", connecting).await.map(Connection)
+    }
+
+    /// The next connection from a relay.
+    pub(crate) async fn accept(&self) -> Connection {
+        self.try_accept().await.unwrap()
+    }
+
+    /// The next connection from a relay, which may fail.
+    pub(crate) async fn try_accept(&self) -> Result<Connection, ConnectionError> {
+        let incoming = soon("a connection from the relay", self.endpoint.accept()).await.unwrap();
+        soon("the handshake", incoming.accept()?).await.map(Connection)
+    }
+}
+
+/// A connection between a peer and a relay.
+pub(crate) struct Connection(pub(crate) quinn::Connection);
+
+impl Connection {
+    /// Open a stream, and do nothing on it.
+    pub(crate) async fn open(&self) -> Wire {
+        Wire::quic(soon("credit for a stream", self.0.open_bi()).await.unwrap())
+    }
+
+    /// Open a lane for one pair.
+    pub(crate) async fn lane(&self, from: &str, to: &str) -> Wire {
+        let mut wire = self.open().await;
+        wire.authenticate(from, to).await;
+        wire
+    }
+
+    /// The next stream that the relay opens.
+    pub(crate) async fn accept(&self) -> Wire {
+        Wire::quic(soon("a stream from the relay", self.0.accept_bi()).await.unwrap())
+    }
+
+    /// How the connection ends.
+    pub(crate) async fn closed(&self) -> ConnectionError {
+        soon("the end of the connection", self.0.closed()).await
+    }
+}
+
+fn transport() -> Arc<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    transport.send_window(SEND_WINDOW).max_concurrent_bidi_streams(10_000_u32.into());
+    Arc::new(transport)
+}
+
+fn client_config(identity: Option<Arc<CertifiedKey>>, manners: Manners, alpn: &[u8]) -> quinn::ClientConfig {
+    let mut tls = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Judge { manners, provider: provider() }))
+        .with_client_cert_resolver(Arc::new(Shown(identity)));
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.resumption = Resumption::disabled();
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(transport());
+    config
+}
+
+fn server_config(identity: &Arc<CertifiedKey>, manners: Manners) -> quinn::ServerConfig {
+    let mut tls = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(Arc::new(Judge { manners, provider: provider() }))
+        .with_cert_resolver(Arc::new(Shown(Some(Arc::clone(identity)))));
+    tls.alpn_protocols = vec![ALPN_XMPP_SERVER.to_vec()];
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    config.transport_config(transport());
+    config
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The one certificate that there is, whatever the other end asks for.
+#[derive(Debug)]
+struct Shown(Option<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+}
+
+/// Judges by its manners alone.
+#[derive(Debug)]
+struct Judge {
+    manners: Manners,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Judge {
+    fn judge(&self) -> Result<(), Error> {
+        match self.manners {
+            Manners::Trusting | Manners::Incurious => Ok(()),
+            Manners::Refusing(Refusal::Expired) => Err(Error::InvalidCertificate(CertificateError::Expired)),
+            Manners::Refusing(Refusal::UnknownIssuer) => {
+                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+            }
+        }
+    }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for Judge {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.judge().map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes()
+    }
+}
+
+impl ClientCertVerifier for Judge {
+    fn offer_client_auth(&self) -> bool {
+        self.manners != Manners::Incurious
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.judge().map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes()
+    }
+}

@@ -1,0 +1,159 @@
+//! A relay with the XMPP server behind it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use fedmux::proto::admission::Side;
+use fedmux::proto::limits::Limits;
+use fedmux::reason::Reason;
+use fedmux::relay::settings::{
+    Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings, Transport, Trust,
+};
+use fedmux::relay::{Listeners, Relay};
+use fedmux::xmpp::domain::{Domain, DomainPattern};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+use super::certificates::{Authority, Certificate};
+use super::server::{Host, Server};
+use super::wire::Wire;
+
+/// A relay that is about to start: its settings may still be changed.
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    pub(crate) server: Server,
+    folder: TempDir,
+}
+
+/// A running relay, and the server behind it.
+pub(crate) struct Provider {
+    pub(crate) relay: Relay,
+    pub(crate) server: Server,
+    /// Where peers reach it.
+    pub(crate) quic: SocketAddr,
+    /// Where its own server reaches it.
+    pub(crate) s2s: SocketAddr,
+    /// Where its metrics are.
+    pub(crate) admin: SocketAddr,
+    admin_task: AbortHandle,
+    _folder: TempDir,
+}
+
+impl Plan {
+    /// A relay for these hosts, with one certificate for all of them and `authority` to believe. Its server is trusted
+    /// by its address.
+    pub(crate) async fn new(authority: &Authority, hosts: &[&str]) -> Self {
+        let plan = Self::without_certificate(authority, hosts).await;
+        plan.add_certificate(&authority.certify(hosts), "hosts");
+        plan
+    }
+
+    /// The same, with no certificate yet.
+    pub(crate) async fn without_certificate(authority: &Authority, hosts: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(hosts).await;
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let settings = Settings {
+            identity: Identity {
+                certificates: folder.path().to_owned(),
+                trust: Trust::File(authority.file()),
+                mux_key_file: None,
+            },
+            remote_quic: vec![any_port],
+            local_s2s: vec![any_port],
+            admin_listen: vec![any_port],
+            limits: Limits::default(),
+            hosts: vec![HostSettings {
+                domains: hosts.iter().map(|host| Domain::parse(host).unwrap()).collect(),
+                deliver: vec![Endpoint::Address(server.address)],
+                local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
+                announce: false,
+            }],
+            peers: Vec::new(),
+            policy: Policy::default(),
+        };
+        Self { settings, server, folder }
+    }
+
+    pub(crate) fn add_certificate(&self, certificate: &Certificate, name: &str) {
+        certificate.write_into(self.folder.path(), name);
+    }
+
+    /// Add a `[[peer]]`: `domains` are reached at `address`, each pair on a stream of its own.
+    pub(crate) fn peer(self, domains: &[&str], address: SocketAddr) -> Self {
+        self.placed_peer(domains, address, Placement::StreamPerPair)
+    }
+
+    pub(crate) fn placed_peer(mut self, domains: &[&str], address: SocketAddr, placement: Placement) -> Self {
+        self.settings.peers.push(Peer {
+            domains: domains.iter().map(|domain| DomainPattern::parse(domain).unwrap()).collect(),
+            address: Endpoint::Address(address),
+            transport: Transport::Quic,
+            trust: None,
+            announce_all: false,
+            placement,
+        });
+        self
+    }
+
+    /// Change `[limits]`.
+    pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.settings.limits);
+        self
+    }
+
+    pub(crate) async fn start(self) -> Provider {
+        let Self { settings, server, folder } = self;
+        let mut listeners = Listeners::bind(&settings).unwrap();
+        let (quic, s2s, admin) = (listeners.remote_quic()[0], listeners.local_s2s()[0], listeners.admin()[0]);
+        let admin_socket = listeners.take_admin().remove(0);
+        admin_socket.set_nonblocking(true).unwrap();
+        let relay = Relay::start(settings, listeners).await.unwrap();
+        let admin_socket = TcpListener::from_std(admin_socket).unwrap();
+        let admin_task =
+            tokio::spawn(fedmux::admin::serve(admin_socket, Arc::new(relay.view()))).abort_handle();
+        Provider { relay, server, quic, s2s, admin, admin_task, _folder: folder }
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.admin_task.abort();
+    }
+}
+
+impl Provider {
+    /// One of its hosts, to speak and hear for.
+    pub(crate) fn host(&mut self, name: &str) -> Host {
+        self.server.host(name, self.s2s)
+    }
+
+    /// A stream to the relay's local side, on which nothing was said.
+    pub(crate) async fn local(&self) -> Wire {
+        Wire::tcp(TcpStream::connect(self.s2s).await.unwrap())
+    }
+
+    /// The sum of a metric's series that carry these labels.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let text = self.relay.metrics_text();
+        let has = |line: &str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));
+        let series = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && has(line)
+        });
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    pub(crate) fn refusals(&self, side: Side, reason: Reason) -> u64 {
+        self.relay.metrics().refusals(side, reason)
+    }
+
+    pub(crate) fn dial_failures(&self, side: &str, reason: Reason) -> u64 {
+        self.metric("fedmux_dial_failures_total", &[("side", side), ("reason", reason.as_str())])
+    }
+
+    /// No task of the relay ended by a panic.
+    pub(crate) fn assert_unharmed(&self) {
+        assert_eq!(self.relay.metrics().tasks_failed.get(), 0, "a task of the relay panicked");
+    }
+}
