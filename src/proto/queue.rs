@@ -136,21 +136,15 @@ impl Queue {
         Some(Run { octets, marks })
     }
 
-    /// Put runs back at the head, in the order in which they were taken: the lane that took them can't have passed
-    /// them on.
-    pub fn put_back(&mut self, runs: &[Run]) {
-        let mut octets = BytesMut::with_capacity(
-            self.octets.len() + runs.iter().map(|run| run.octets.len()).sum::<usize>(),
-        );
-        let mut marks = VecDeque::new();
-        for run in runs {
-            octets.extend_from_slice(&run.octets);
-            marks.extend(run.marks.iter().copied());
-        }
+    /// Put a run back at the head: the lane that took it can't have passed it on. The one taken last comes first.
+    pub fn put_back(&mut self, run: &Run) {
+        let mut octets = BytesMut::with_capacity(run.octets.len() + self.octets.len());
+        octets.extend_from_slice(&run.octets);
         octets.extend_from_slice(&self.octets);
-        marks.extend(self.marks.drain(..));
         self.octets = octets;
-        self.marks = marks;
+        for queued in run.marks.iter().rev() {
+            self.marks.push_front(*queued);
+        }
     }
 
     /// Take out what has waited for its full time, and say when the next of the others will have.
@@ -226,7 +220,7 @@ mod tests {
         queue.push(b"abc", &[mark(1, false), mark(1, false), mark(1, true)], now).unwrap();
         let runs = [queue.take(1).unwrap(), queue.take(1).unwrap()];
         queue.push(b"d", &[mark(1, false)], now).unwrap();
-        queue.put_back(&runs);
+        runs.iter().rev().for_each(|run| queue.put_back(run));
         let drained: Vec<_> = queue.drain().into_iter().map(|waited| waited.octets).collect();
         assert_eq!(drained, [&b"a"[..], b"b", b"c", b"d"]);
     }

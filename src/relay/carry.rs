@@ -1,8 +1,8 @@
 //! The data path of one stream: each stanza is held against the stream's scope, and runs of stanzas for one route are
 //! copied once into that route's outlet.
 //!
-//! A route whose outlet is full pauses reading for at most `limits.read_pause`; then reading goes on and what finds no
-//! room bounces. Acknowledgements and closings travel in-band, so two full directions would else wait for each other for
+//! A route whose outlet is full pauses reading for at most `limits.read_pause`; then reading goes on, and what finds no
+//! room bounces, at once, until something has left that outlet. Acknowledgements and closings travel in-band, so two full directions would else wait for each other for
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use super::hub::Hub;
-use super::mailbox::{Outlet, Pushed};
+use super::outlet::{LITTLE_BYTES, Outlet, Pushed};
 use super::proofs::unix_seconds;
 use crate::metrics::SideCounters;
 use crate::proto::admission::{Direction, Scope, Side, admit};
@@ -44,8 +44,6 @@ pub(crate) struct Carry {
     marks: Vec<Mark>,
     /// Where the run of stanzas for the last outlet begins in the reader's buffer.
     start: usize,
-    /// Until when a full outlet may pause reading; past: what finds no room bounces at once.
-    patience: Option<Instant>,
 }
 
 /// What is to become of a stanza.
@@ -68,7 +66,6 @@ impl Carry {
             last: None,
             marks: Vec::new(),
             start: 0,
-            patience: None,
         }
     }
 
@@ -202,22 +199,24 @@ impl Carry {
         self.marks.clear();
     }
 
-    async fn push(&mut self, run: &[u8], marks: &[Mark]) {
-        loop {
+    async fn push(&mut self, mut run: &[u8], mut marks: &[Mark]) {
+        // The first attempt is with everything, and if there is no room for that, with a little of it.
+        let mut piece = marks.len();
+        while !marks.is_empty() {
             let Some((_, _, outlet)) = &self.last else { return };
             let outlet = Arc::clone(outlet);
             let room = outlet.room();
             tokio::pin!(room);
             // From here on no shrinking is missed, whatever happens between the push and the wait.
             room.as_mut().enable();
-            match outlet.push(run, marks, Instant::now()) {
-                Pushed::Taken => {
-                    self.patience = None;
-                    return;
-                }
-                Pushed::Wanted => {
-                    self.hub.want(&outlet.route);
-                    return;
+            let len = octets(&marks[..piece]);
+            match outlet.push(&run[..len], &marks[..piece], Instant::now()) {
+                pushed @ (Pushed::Taken | Pushed::Wanted) => {
+                    if pushed == Pushed::Wanted {
+                        self.hub.want(&outlet.route);
+                    }
+                    (run, marks) = (&run[len..], &marks[piece..]);
+                    piece = marks.len();
                 }
                 Pushed::Retired => {
                     self.known.clear();
@@ -226,13 +225,14 @@ impl Carry {
                         Err(reason) => return self.hub.bounce_run(&outlet.route, run, marks, reason),
                     }
                 }
-                Pushed::Full => {
-                    let until =
-                        *self.patience.get_or_insert_with(|| Instant::now() + self.hub.limits.read_pause);
+                Pushed::Full(_) if piece > a_little(marks) => piece = a_little(marks),
+                Pushed::Full(since) => {
+                    let until = since + self.hub.limits.read_pause;
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
                         self.hub.metrics.limit_hit("pair_queue_bytes");
                         return self.hub.bounce_run(&outlet.route, run, marks, Reason::QueueFull);
                     }
+                    piece = marks.len();
                 }
             }
         }
@@ -243,4 +243,19 @@ impl Carry {
             *last = outlet;
         }
     }
+}
+
+fn octets(marks: &[Mark]) -> usize {
+    marks.iter().map(|mark| mark.len).sum()
+}
+
+/// How many stanzas from the first make a little, which a queue may have room for when it has none for all.
+fn a_little(marks: &[Mark]) -> usize {
+    let mut left = LITTLE_BYTES;
+    let fitting = marks.iter().take_while(|mark| {
+        let fits = mark.len <= left;
+        left = left.saturating_sub(mark.len);
+        fits
+    });
+    fitting.count().max(1)
 }

@@ -13,7 +13,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info};
 
-use super::mailbox::{Close, Mailbox, Outlet, Pushed, TotalQueued, lock};
+use super::mailbox::{Close, Mailbox, lock};
+use super::outlet::{Outlet, Pushed, TotalQueued};
 use super::settings::Settings;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
@@ -136,9 +137,13 @@ impl Hub {
 
     /// Tell the router something, and do what it decides.
     pub(crate) fn control<T>(self: &Arc<Self>, tell: impl FnOnce(&mut Router, Instant) -> T) -> T {
+        self.steer(|control, now| tell(&mut control.router, now))
+    }
+
+    fn steer<T>(self: &Arc<Self>, tell: impl FnOnce(&mut Control, Instant) -> T) -> T {
         let mut control = lock(&self.control);
         let now = Instant::now();
-        let told = tell(&mut control.router, now);
+        let told = tell(&mut control, now);
         loop {
             let actions = control.router.actions();
             if actions.is_empty() {
@@ -168,11 +173,8 @@ impl Hub {
             Action::OpenLane { session, lane, route, plain } => {
                 let mailbox = control.new_lane(lane);
                 if let Some((commands, _)) = control.sessions.get(&session) {
-                    // A session that just ended reports its lanes as gone by itself.
-                    let _ended = commands.send(Command::OpenLane { lane, route, plain, mailbox });
-                } else {
-                    control.lanes.remove(&lane);
-                    control.router.lane_down(lane, Reason::ConnectionLost, now);
+                    // A session that is just ending takes its lanes with it, opened or not.
+                    let _ending = commands.send(Command::OpenLane { lane, route, plain, mailbox });
                 }
             }
             Action::OpenLocal { lane, route } => {
@@ -335,7 +337,7 @@ impl Hub {
                     control.router.want(back, now);
                     return true;
                 }
-                Pushed::Full => return false,
+                Pushed::Full(_) => return false,
                 Pushed::Retired => {
                     // Whoever retired it takes it out of the map, unless that was done already.
                     lock(&self.outlets).remove(back);
@@ -372,9 +374,17 @@ impl Hub {
         lock(&self.control).router.fresh_session()
     }
 
-    /// A session's task has ended.
-    pub(crate) fn forget_session(&self, session: SessionId) {
-        lock(&self.control).sessions.remove(&session);
+    /// A session's task has ended. In one step: the router must not place anything in a session without a task.
+    pub(crate) fn session_down(self: &Arc<Self>, session: SessionId, reason: Reason) {
+        self.steer(|control, now| {
+            control.sessions.remove(&session);
+            // What it was told to open when it was ending already.
+            for lane in control.router.lanes_of(session) {
+                control.lanes.remove(&lane);
+            }
+            control.router.session_down(session, reason, now);
+        });
+        self.lane_gone.notify_waiters();
     }
 
     /// How many lanes there are, on both sides.

@@ -130,6 +130,7 @@ impl Lane {
         if let Some((run, outlet)) = sending.end() {
             // Part of it may have left: whether it arrived is unknown, so its senders are told.
             let stanzas: Vec<_> = run.stanzas().collect();
+            outlet.release(&run);
             self.hub.bounce_all(&outlet.route, &stanzas, reason);
         }
         LaneEnd { reason, established: self.carry.is_some(), answered: self.answered }
@@ -190,6 +191,12 @@ impl Lane {
                 buffer = BytesMut::new();
             }
             let deadline = self.deadline(partial);
+            // Octets that never cease to come don't outlast it either.
+            if deadline.0 <= Instant::now()
+                && let Some(ended) = self.on_deadline(deadline.1)
+            {
+                return ended;
+            }
             tokio::select! {
                 biased;
                 read = receive.read(&mut buffer) => match read {

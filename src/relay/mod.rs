@@ -4,7 +4,7 @@
 //! - `hub.rs`: what the tasks share; `tasks.rs`: every end is observed
 //! - `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
-//!   `mailbox.rs`: what it is to send; `sending.rs`: what it has sent
+//!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
 
 mod carry;
 mod connector;
@@ -14,6 +14,7 @@ mod io;
 mod lane;
 mod local;
 mod mailbox;
+mod outlet;
 mod place;
 mod proofs;
 mod random;

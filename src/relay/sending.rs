@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 
 use super::io::Transmit;
-use super::mailbox::{Mailbox, Next, Outlet, lock};
+use super::mailbox::{Mailbox, Next, lock};
+use super::outlet::Outlet;
 use crate::proto::queue::Run;
 use crate::reason::Reason;
 
@@ -73,10 +74,15 @@ impl Sending {
         let Some((run, outlet)) = lock(&self.in_flight).take() else { return };
         match lock(&self.unconfirmed).as_mut() {
             Some(kept) => kept.push((run, outlet)),
-            None => self.delivered.inc_by(run.counted() as u64),
+            None => self.delivered(&run, &outlet),
         }
         let elapsed = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.written.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn delivered(&self, run: &Run, outlet: &Outlet) {
+        self.delivered.inc_by(run.counted() as u64);
+        outlet.release(run);
     }
 
     /// When a stanza was last written.
@@ -86,21 +92,20 @@ impl Sending {
 
     /// The negotiation is over: what was sent behind it was read.
     pub(crate) fn confirm(&self) {
-        for (run, _) in lock(&self.unconfirmed).take().into_iter().flatten() {
-            self.delivered.inc_by(run.counted() as u64);
+        for (run, outlet) in lock(&self.unconfirmed).take().into_iter().flatten() {
+            self.delivered(&run, &outlet);
         }
     }
 
-    /// Writing is over. If the negotiation was never confirmed, what was sent behind it goes back to its queue; else what
-    /// was in flight is left, and may have arrived or not.
+    /// Writing is over. If the negotiation was never confirmed, what was sent behind it goes back to its queues; else
+    /// what was in flight is left, and may have arrived or not.
     pub(crate) fn end(&self) -> Option<Sent> {
         let in_flight = lock(&self.in_flight).take();
         let Some(mut sent) = lock(&self.unconfirmed).take() else { return in_flight };
         sent.extend(in_flight);
-        if let Some((_, outlet)) = sent.first() {
-            let outlet = Arc::clone(outlet);
-            let runs: Vec<Run> = sent.into_iter().map(|(run, _)| run).collect();
-            outlet.put_back(&runs);
+        // Each run before those that were taken from the same queue after it.
+        for (run, outlet) in sent.iter().rev() {
+            outlet.put_back(run);
         }
         None
     }

@@ -49,13 +49,12 @@ struct SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         let Self { hub, session, opened, reason } = self;
-        hub.forget_session(session.id);
         hub.metrics.connections("quic", *opened).dec();
         if session.is_up() {
             hub.metrics.sessions.dec();
             info!(session = session.id.0, peer = %session.peer, %reason, "session down");
         }
-        hub.control(|router, now| router.session_down(session.id, *reason, now));
+        hub.session_down(session.id, *reason);
     }
 }
 
@@ -104,10 +103,18 @@ async fn serve(
     tokio::pin!(retire, end, silence);
     let mut retired = false;
     let mut overdue = false;
+    let mut closing = None;
     let mut first = opened == Opened::Inbound;
     loop {
         if overdue && lanes.is_empty() && !session.is_up() {
             return refuse(hub, session, Reason::NegotiationTimeout);
+        }
+        // The peer may just have opened a lane; what is said on it is not thrown away.
+        if let Some(reason) = closing
+            && lanes.is_empty()
+        {
+            connection.close(Code::Done.into(), b"");
+            return reason;
         }
         tokio::select! {
             accepted = connection.accept_bi() => match accepted {
@@ -126,10 +133,7 @@ async fn serve(
                     let opening = Opening { lane, route, plain, second: false, mailbox };
                     lanes.spawn(open(Arc::clone(hub), Arc::clone(session), opening, false));
                 }
-                Some(Command::Close(reason)) => {
-                    connection.close(Code::Done.into(), b"");
-                    return reason;
-                }
+                Some(Command::Close(reason)) => closing = Some(reason),
                 None => return Reason::Draining,
             },
             Some(ended) = lanes.join_next() => {

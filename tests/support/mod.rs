@@ -4,6 +4,7 @@
 //! - [`provider`]: a relay and the XMPP server behind it; [`server`]: that server, host by host
 //! - [`peer`]: whoever is at the other end of QUIC, with any certificate or none
 //! - [`wire`]: one XML stream of either, which sends any octets and says what it hears
+//! - [`path`]: between two relays, slower than loopback, or cut
 //! - [`companion`]: a pair that behaves, and notices if anything disturbs it
 //! - [`certificates`]: an authority to issue what is needed; [`log`]: what the relay logged
 //!
@@ -20,6 +21,7 @@
 pub(crate) mod certificates;
 pub(crate) mod companion;
 pub(crate) mod log;
+pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod provider;
 pub(crate) mod server;

@@ -85,6 +85,15 @@ impl Peer {
         self.dial_with(client_config(self.identity.clone(), self.manners, alpn), relay, host).await
     }
 
+    /// From now on it accepts connections on which it takes so many streams at a time.
+    pub(crate) fn takes_streams(&self, at_once: u32) {
+        let mut config = server_config(self.identity.as_ref().unwrap(), self.manners);
+        let mut transport = TransportConfig::default();
+        transport.send_window(SEND_WINDOW).max_concurrent_bidi_streams(at_once.into());
+        config.transport_config(Arc::new(transport));
+        self.endpoint.set_server_config(Some(config));
+    }
+
     async fn dial_with(
         &self,
         config: quinn::ClientConfig,

@@ -9,7 +9,7 @@ use fedmux::reason::Reason;
 use fedmux::relay::settings::{
     Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings, Transport, Trust,
 };
-use fedmux::relay::{Listeners, Relay};
+use fedmux::relay::{DrainReport, Listeners, Relay};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,12 +18,20 @@ use tokio::task::AbortHandle;
 use super::certificates::{Authority, Certificate};
 use super::server::{Host, Server};
 use super::wire::Wire;
+use super::{soon, until};
 
 /// A relay that is about to start: its settings may still be changed.
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) server: Server,
     folder: TempDir,
+}
+
+/// A relay whose sockets are bound: others may be told where it is before it starts.
+pub(crate) struct Bound {
+    plan: Plan,
+    listeners: Listeners,
+    pub(crate) quic: SocketAddr,
 }
 
 /// A running relay, and the server behind it.
@@ -36,8 +44,18 @@ pub(crate) struct Provider {
     pub(crate) s2s: SocketAddr,
     /// Where its metrics are.
     pub(crate) admin: SocketAddr,
-    admin_task: AbortHandle,
-    _folder: TempDir,
+    settings: Settings,
+    admin_task: EndsWithIt,
+    folder: TempDir,
+}
+
+/// A task that ends when it is dropped.
+struct EndsWithIt(AbortHandle);
+
+impl Drop for EndsWithIt {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Plan {
@@ -103,23 +121,37 @@ impl Plan {
         self
     }
 
+    /// Take its ports, and stay on them if it is started again.
+    pub(crate) fn bind(mut self) -> Bound {
+        let listeners = Listeners::bind(&self.settings).unwrap();
+        self.settings.remote_quic = listeners.remote_quic();
+        self.settings.local_s2s = listeners.local_s2s();
+        let quic = listeners.remote_quic()[0];
+        Bound { plan: self, listeners, quic }
+    }
+
     pub(crate) async fn start(self) -> Provider {
-        let Self { settings, server, folder } = self;
-        let mut listeners = Listeners::bind(&settings).unwrap();
-        let (quic, s2s, admin) = (listeners.remote_quic()[0], listeners.local_s2s()[0], listeners.admin()[0]);
-        let admin_socket = listeners.take_admin().remove(0);
-        admin_socket.set_nonblocking(true).unwrap();
-        let relay = Relay::start(settings, listeners).await.unwrap();
-        let admin_socket = TcpListener::from_std(admin_socket).unwrap();
-        let admin_task =
-            tokio::spawn(fedmux::admin::serve(admin_socket, Arc::new(relay.view()))).abort_handle();
-        Provider { relay, server, quic, s2s, admin, admin_task, _folder: folder }
+        self.bind().start().await
     }
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.admin_task.abort();
+impl Bound {
+    /// As [`Plan::placed_peer`].
+    pub(crate) fn peer(mut self, domains: &[&str], address: SocketAddr, placement: Placement) -> Self {
+        self.plan = self.plan.placed_peer(domains, address, placement);
+        self
+    }
+
+    pub(crate) async fn start(self) -> Provider {
+        let Self { plan: Plan { settings, server, folder }, mut listeners, quic } = self;
+        let (s2s, admin) = (listeners.local_s2s()[0], listeners.admin()[0]);
+        let admin_socket = listeners.take_admin().remove(0);
+        admin_socket.set_nonblocking(true).unwrap();
+        let relay = Relay::start(settings.clone(), listeners).await.unwrap();
+        let admin_socket = TcpListener::from_std(admin_socket).unwrap();
+        let admin_task = tokio::spawn(fedmux::admin::serve(admin_socket, Arc::new(relay.view())));
+        let admin_task = EndsWithIt(admin_task.abort_handle());
+        Provider { relay, server, quic, s2s, admin, settings, admin_task, folder }
     }
 }
 
@@ -150,6 +182,31 @@ impl Provider {
 
     pub(crate) fn dial_failures(&self, side: &str, reason: Reason) -> u64 {
         self.metric("fedmux_dial_failures_total", &[("side", side), ("reason", reason.as_str())])
+    }
+
+    /// Stop the relay in good order: what the drain did, and everything that is needed to start it again.
+    pub(crate) async fn stop(self) -> (DrainReport, Plan) {
+        let Self { relay, server, settings, folder, quic, s2s, admin_task, .. } = self;
+        drop(admin_task);
+        let report = soon("the end of the drain", relay.drain()).await;
+        until("the relay's ports to be free", || {
+            std::net::UdpSocket::bind(quic).is_ok() && std::net::TcpListener::bind(s2s).is_ok()
+        })
+        .await;
+        (report, Plan { settings, server, folder })
+    }
+
+    /// Each stanza that was accepted was delivered, bounced or discarded, or waits; the counters that moved last may
+    /// need a moment.
+    pub(crate) async fn is_balanced(&self) {
+        let sum = |name| self.metric(name, &[]);
+        let accounted = || {
+            sum("fedmux_stanzas_delivered_total")
+                + sum("fedmux_stanzas_bounced_total")
+                + sum("fedmux_stanzas_discarded_total")
+                + sum("fedmux_queued_stanzas")
+        };
+        until("the ledger to balance", || sum("fedmux_stanzas_accepted_total") == accounted()).await;
     }
 
     /// No task of the relay ended by a panic.

@@ -36,7 +36,11 @@ pub(crate) struct Host {
 
 impl Server {
     pub(crate) async fn start(hosts: &[&str]) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::listening(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), hosts)
+    }
+
+    /// A server that listens there.
+    pub(crate) fn listening(listener: TcpListener, hosts: &[&str]) -> Self {
         let address = listener.local_addr().unwrap();
         let (mut post, mut inboxes) = (HashMap::new(), HashMap::new());
         for host in hosts {

@@ -77,7 +77,7 @@ pub(crate) fn header(from: &str, to: &str) -> String {
 }
 
 /// A stream header that answers one.
-fn answer(from: &str, to: &str, id: &str) -> String {
+pub(crate) fn answer(from: &str, to: &str, id: &str) -> String {
     header(from, to).replace(" from=", &format!(" id='{id}' from="))
 }
 
@@ -307,6 +307,11 @@ impl Ear {
             Heard::Stanza(stanza) => stanza,
             other => panic!("{other:?} instead of a stanza"),
         }
+    }
+
+    /// What comes next is a new document.
+    pub(crate) fn restart(&mut self) {
+        self.framer.restart();
     }
 
     /// Take nothing more of a QUIC stream.

@@ -9,25 +9,20 @@ use crate::xmpp::route::Route;
 impl Router {
     /// A stanza waits for `route`, and no lane takes it. Idempotent; for a route that is placed its lane is named again.
     pub fn want(&mut self, route: &Route, now: Instant) {
-        let expires = now + self.limits.hold_iq.min(self.limits.hold);
         let full = self.routes.len() >= self.limits.pairs;
-        match self.routes.get_mut(route) {
+        match self.routes.get(route) {
             Some(RouteState { placement: Placement::On(lane), .. }) => {
                 // The stanza came between the decision and the lane's hearing of it.
                 self.actions.push(Action::Attach { route: route.clone(), lane: *lane });
                 return;
             }
-            Some(state) => {
-                if state.expires.is_none() {
-                    state.expires = Some(expires);
-                    self.expiries.insert((expires, route.clone()));
-                }
-            }
+            Some(_) => {}
             None if full => {
                 self.actions.push(Action::Bounce { route: route.clone(), reason: Reason::TooMany });
                 return;
             }
             None => {
+                let expires = now + self.limits.hold_iq.min(self.limits.hold);
                 self.expiries.insert((expires, route.clone()));
                 self.routes.insert(route.clone(), RouteState::new(Some(expires)));
             }

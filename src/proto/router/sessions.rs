@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::proofs::Purpose;
-use super::{Action, Again, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
+use super::{Action, Again, LaneId, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
 use crate::proto::mux::verifier::Allowance;
 use crate::proto::session::Session;
 use crate::reason::Reason;
@@ -113,6 +113,12 @@ impl Router {
             self.detach_all(routes.iter().cloned(), Again::AtOnce, reason, now);
             self.place_waiting(peer, now);
         }
+    }
+
+    /// The lanes of a session, those that are still being opened among them.
+    #[must_use]
+    pub fn lanes_of(&self, id: SessionId) -> Vec<LaneId> {
+        self.sessions.get(&id).map(|entry| entry.lanes.iter().copied().collect()).unwrap_or_default()
     }
 
     /// A session is gone. Its lanes went before it.

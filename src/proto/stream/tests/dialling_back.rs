@@ -135,16 +135,20 @@ fn an_answer_to_no_open_question_changes_nothing() {
 #[test]
 fn an_answer_that_comes_after_external_grants_nothing_of_the_stream_before() {
     let offers = Offers { dialback: true, ..EXTERNAL };
-    let mut b = End::receiving(Told { offers: Ok(offers), dialback: verify, ..Told::default() });
-    say(&mut b, &header("a.test", "b.test"));
-    say(&mut b, &(request("a2.test", "b.test", "k") + &auth("a.test")));
-    b.key_verified(route("a2.test", "b.test"), Ok(()));
-    assert!(b.proven().is_empty());
-    say(&mut b, &header("a.test", "b.test"));
-    b.key_verified(route("a2.test", "b.test"), Ok(()));
-    assert_eq!(b.proven(), BTreeSet::from([(a_to_b(), false)]));
-    say(&mut b, &request("a2.test", "b.test", "k"));
-    assert_eq!(b.asked().len(), 2, "asked again, it is looked at again");
+    let further = route("a2.test", "b.test");
+    for late in [false, true] {
+        let mut b = End::receiving(Told { offers: Ok(offers), dialback: verify, ..Told::default() });
+        say(&mut b, &header("a.test", "b.test"));
+        say(&mut b, &(request("a2.test", "b.test", "k") + &auth("a.test")));
+        if !late {
+            b.key_verified(further.clone(), Ok(()));
+        }
+        say(&mut b, &header("a.test", "b.test"));
+        b.key_verified(further.clone(), Ok(()));
+        assert_eq!(b.proven(), BTreeSet::from([(a_to_b(), false)]));
+        say(&mut b, &request("a2.test", "b.test", "k"));
+        assert_eq!(b.asked().len(), 2, "asked again, it is looked at again");
+    }
 }
 
 #[test]
