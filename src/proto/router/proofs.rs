@@ -371,6 +371,20 @@ impl Router {
         }
     }
 
+    /// S2 could not be had. A connection of its own would fail alike, so that what is learnt from it counts.
+    pub(super) fn second_unreached(&mut self, peer: PeerId, host: &Domain, reason: Reason, now: Instant) {
+        let Some(state) = self.peers.get_mut(peer.0) else { return };
+        if reason.is_permanent() {
+            let concerned = |route: &&Route| route.to == *host || route.from == *host;
+            let routes: Vec<Route> = state.waiting.iter().filter(concerned).cloned().collect();
+            for route in routes {
+                self.remember_refusal(peer, &route, reason, now);
+            }
+        } else {
+            state.retry.failed(reason, now, &self.limits, &mut self.jitter);
+        }
+    }
+
     /// A proof came to nothing: the host has a connection of its own, for a while.
     pub(super) fn proof_failed(&mut self, key: &(SessionId, Domain), reason: Reason, now: Instant) {
         let Some(proof) = self.proofs.remove(key) else { return };
@@ -378,8 +392,9 @@ impl Router {
         if let Some(entry) = self.sessions.get_mut(&proof.second) {
             entry.purpose = Purpose::Own;
         }
-        // Busy passes by itself; anything else would only fail again.
-        let remembered = if reason == Reason::MuxBusy { self.limits.retry_min } else { REMEMBERED };
+        // What passes by itself is soon forgotten; a peer that refused would only refuse again.
+        let refused = reason.is_permanent() || matches!(reason, Reason::MuxRefused | Reason::MuxTimeout);
+        let remembered = if refused { REMEMBERED } else { self.limits.retry_min };
         for peer in &pinned {
             self.unproven.insert((*peer, key.1.clone()), now + remembered);
         }

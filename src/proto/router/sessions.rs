@@ -89,6 +89,9 @@ impl Router {
             entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         if let Purpose::Proof { first, host, .. } = entry.purpose {
             self.detach_all(routes, Again::AtOnce, reason, now);
+            for peer in entry.pinned {
+                self.second_unreached(peer, &host, reason, now);
+            }
             return self.proof_failed(&(first, host), reason, now);
         }
         for peer in entry.pinned {
