@@ -152,8 +152,10 @@ impl Router {
 
     pub(super) fn retry_peers(&mut self, now: Instant) {
         for index in 0..self.peers.len() {
-            let peer = &self.peers[index];
+            let peer = &mut self.peers[index];
             if peer.dialling.is_none() && !peer.waiting.is_empty() && peer.retry.may_try(now) {
+                // Its time has come and is told once: what waits for a proof doesn't dial, and would be woken for ever.
+                peer.retry.hurry();
                 self.place_waiting(PeerId(index), now);
             }
         }

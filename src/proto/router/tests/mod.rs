@@ -4,6 +4,7 @@ mod dialling;
 mod invariants;
 mod lanes;
 mod local;
+mod proofs;
 mod two_relays;
 mod waiting;
 

@@ -1,0 +1,313 @@
+//! The world: connections between three parties, what travels on them, and time.
+
+use super::*;
+use crate::proto::stream::Learned;
+use attacker::Attacker;
+
+/// A connection. Its ends: 0 dialled, 1 accepted.
+pub(super) struct Conn {
+    pub(super) parties: [usize; 2],
+    pub(super) certificates: [Arc<CertifiedNames>; 2],
+    pub(super) exporters: [[u8; 32]; 2],
+    pub(super) strands: Vec<Strand>,
+    /// What the end was told in the host list.
+    pub(super) listed: [Vec<Domain>; 2],
+    /// The end has seen it go.
+    pub(super) over: [bool; 2],
+}
+
+/// A stream of a connection.
+pub(super) struct Strand {
+    pub(super) opener: usize,
+    /// The pair, in the initiating entity's direction.
+    pub(super) route: Route,
+    pub(super) stream_id: String,
+}
+
+/// What travels on a connection.
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    /// The opener's side of the negotiation, whole.
+    Opened {
+        strand: usize,
+        mux: bool,
+    },
+    /// It was believed.
+    Taken {
+        strand: usize,
+        learned: Learned,
+    },
+    /// It was not.
+    Refused {
+        strand: usize,
+    },
+    /// An element or a stanza.
+    Text {
+        strand: usize,
+        octets: String,
+    },
+    Closed {
+        strand: usize,
+    },
+    Ended,
+}
+
+/// What arrives, and where.
+#[derive(Debug, Clone)]
+pub(super) enum Arrival {
+    On { conn: usize, end: usize, what: What },
+    DialFailed { relay: usize, life: u64, session: SessionId },
+}
+
+pub(super) struct World {
+    pub(super) cast: Cast,
+    pub(super) everybody: BTreeSet<Domain>,
+    pub(super) relays: Vec<Relay>,
+    pub(super) conns: Vec<Conn>,
+    pub(super) attacker: Attacker,
+    pub(super) truth: Truth,
+    pub(super) dice: Dice,
+    pub(super) now: Instant,
+    began: Instant,
+    arriving: BTreeMap<(Instant, u64), Arrival>,
+    /// When the last thing arrives at each end of each stream: they are delivered in order.
+    last: BTreeMap<(usize, usize, usize), Instant>,
+    next: u64,
+    /// With faults and an attacker.
+    pub(super) hostile: bool,
+    /// The attacker sits at the honest relays' addresses too: pins tell nothing.
+    pub(super) same_address: bool,
+    /// The attacker overhears some of what the honest say to each other.
+    pub(super) leaks: bool,
+    /// A session came up or an offer was judged since the last check: nothing else changes what is believed.
+    pub(super) touched: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, hostile: bool) -> Self {
+        let mut dice = Dice(seed);
+        let cast = Cast::new(dice.below(2), hostile);
+        let now = Instant::now();
+        let relays = (0..2).map(|party| Relay::new(&cast, party, dice.octets(), 0)).collect();
+        let (same_address, leaks) = (hostile && dice.percent(50), hostile && dice.percent(30));
+        Self {
+            everybody: cast.everybody(),
+            cast,
+            relays,
+            conns: Vec::new(),
+            attacker: Attacker::default(),
+            truth: Truth::default(),
+            dice,
+            now,
+            began: now,
+            arriving: BTreeMap::new(),
+            last: BTreeMap::new(),
+            next: 0,
+            hostile,
+            same_address,
+            leaks,
+            touched: false,
+        }
+    }
+
+    pub(super) fn unix(&self, relay: usize) -> u64 {
+        let passed = (self.now - self.began).as_secs();
+        (1_700_000_000 + passed).saturating_add_signed(self.relays[relay].skew)
+    }
+
+    pub(super) fn arrive(&mut self, at: Instant, what: Arrival) {
+        self.next += 1;
+        self.arriving.insert((at, self.next), what);
+    }
+
+    /// `end` of a connection sends. Streams keep their order, unless the attacker is at one end; some things are lost and
+    /// some come twice.
+    pub(super) fn send(&mut self, conn: usize, end: usize, what: What) {
+        let mut at = self.now + Duration::from_millis(20 + self.dice.next() % 80);
+        if self.hostile && self.dice.percent(4) {
+            at += seconds(self.dice.next() % 15);
+        }
+        let (What::Opened { strand, .. }
+        | What::Taken { strand, .. }
+        | What::Refused { strand }
+        | What::Text { strand, .. }
+        | What::Closed { strand }) = what
+        else {
+            return self.arrive(at, Arrival::On { conn, end: 1 - end, what });
+        };
+        if !self.conns[conn].parties.contains(&ATTACKER) {
+            let last = self.last.entry((conn, end, strand)).or_insert(at);
+            at = at.max(*last);
+            *last = at;
+        }
+        if let What::Text { octets, .. } = &what {
+            if self.leaks && self.dice.percent(40) {
+                self.attacker.hear(octets);
+            }
+            if self.hostile && self.dice.percent(2) {
+                return;
+            }
+            if self.hostile && self.dice.percent(3) {
+                let again = at + Duration::from_millis(self.dice.next() % 20_000);
+                self.arrive(again, Arrival::On { conn, end: 1 - end, what: what.clone() });
+            }
+        }
+        self.arrive(at, Arrival::On { conn, end: 1 - end, what });
+    }
+
+    /// A new connection.
+    pub(super) fn connect(&mut self, parties: [usize; 2], certificates: [Arc<CertifiedNames>; 2]) -> usize {
+        let exporters = [self.dice.octets(), self.dice.octets()];
+        let listed = [Vec::new(), Vec::new()];
+        self.conns.push(Conn {
+            parties,
+            certificates,
+            exporters,
+            strands: Vec::new(),
+            listed,
+            over: [false; 2],
+        });
+        self.conns.len() - 1
+    }
+
+    pub(super) fn strand(&mut self, conn: usize, opener: usize, route: Route) -> usize {
+        let stream_id = self.dice.identifier();
+        self.conns[conn].strands.push(Strand { opener, route, stream_id });
+        self.conns[conn].strands.len() - 1
+    }
+
+    /// One thing happens, and some time passes.
+    pub(super) fn step(&mut self) {
+        match self.dice.below(100) {
+            0..40 => self.honest_stanza(),
+            40..90 => self.attack(),
+            90..93 => self.break_connection(),
+            93..95 => {
+                let relay = self.dice.below(2);
+                let ids: Vec<_> = self.relays[relay].sessions.keys().copied().collect();
+                if let Some(id) = self.dice.pick(&ids).copied() {
+                    self.tell(relay, |router, now| router.session_retires(id, now));
+                }
+            }
+            95..96 => self.restart(),
+            96..98 => {
+                let relay = self.dice.below(2);
+                self.relays[relay].skew = [-600, -61, 0, 61, 600][self.dice.below(5)];
+            }
+            _ => self.pass(seconds(12)),
+        }
+        let time = if self.dice.percent(10) { 5000 } else { 400 };
+        let time = self.dice.next() % time;
+        self.pass(Duration::from_millis(time));
+    }
+
+    fn honest_stanza(&mut self) {
+        let relay = self.dice.below(2);
+        let hosts: Vec<_> = self.cast.names(relay).into_iter().collect();
+        let other = if self.dice.percent(80) { 1 - relay } else { ATTACKER };
+        let others: Vec<_> = self.cast.names(other).into_iter().collect();
+        let (Some(from), Some(to)) = (self.dice.pick(&hosts).cloned(), self.dice.pick(&others).cloned())
+        else {
+            return;
+        };
+        self.stanza(relay, &Route::new(from, to));
+    }
+
+    /// Every pair of the two honest relays talks, both ways, `rounds` times.
+    pub(super) fn talk_all(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            for relay in 0..2 {
+                let (ours, theirs) = (self.cast.names(relay), self.cast.names(1 - relay));
+                for from in &ours {
+                    for to in &theirs {
+                        self.stanza(relay, &Route::new(from.clone(), to.clone()));
+                        let time = self.dice.next() % 300;
+                        self.pass(Duration::from_millis(time));
+                    }
+                }
+            }
+            self.pass(seconds(5));
+        }
+    }
+
+    fn break_connection(&mut self) {
+        if self.conns.is_empty() {
+            return;
+        }
+        let conn = self.dice.below(self.conns.len());
+        // What is still under way may be seen first, or not.
+        self.send(conn, 0, What::Ended);
+        self.send(conn, 1, What::Ended);
+    }
+
+    /// A relay dies and comes back, with the keys that it had or with new ones.
+    fn restart(&mut self) {
+        let party = self.dice.below(2);
+        for conn in 0..self.conns.len() {
+            for end in 0..2 {
+                if self.conns[conn].parties[end] == party && !self.conns[conn].over[end] {
+                    self.conns[conn].over[end] = true;
+                    self.send(conn, end, What::Ended);
+                }
+            }
+        }
+        let old = &self.relays[party];
+        let (life, skew, mut key) = (old.life + 1, old.skew, old.key);
+        if self.dice.percent(50) {
+            key = self.dice.octets();
+        }
+        self.relays[party] = Relay { skew, ..Relay::new(&self.cast, party, key, life) };
+    }
+
+    /// Time passes, and everything happens that is due.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        for _ in 0..10_000 {
+            let arrival = self.arriving.first_key_value().map(|((at, _), _)| *at);
+            let deadline = self.relays.iter().filter_map(|relay| relay.router.deadline()).min();
+            let Some(next) = [arrival, deadline].into_iter().flatten().min().filter(|at| *at <= until) else {
+                self.now = until;
+                return;
+            };
+            self.now = self.now.max(next);
+            if arrival == Some(next) {
+                if let Some((_, what)) = self.arriving.pop_first() {
+                    self.arrives(what);
+                }
+            } else {
+                for relay in 0..2 {
+                    self.tell(relay, |router, now| router.tick(now));
+                }
+            }
+            self.check();
+        }
+        panic!("the world never rests");
+    }
+
+    fn check(&mut self) {
+        if std::mem::take(&mut self.touched) {
+            for (party, relay) in self.relays.iter().enumerate() {
+                self.truth.check(party, relay, &self.conns, &self.everybody);
+            }
+        }
+    }
+
+    fn arrives(&mut self, what: Arrival) {
+        match what {
+            Arrival::DialFailed { relay, life, session } => {
+                if self.relays[relay].life == life {
+                    self.tell(relay, |router, now| router.dial_failed(session, Reason::HandshakeFailed, now));
+                }
+            }
+            Arrival::On { conn, end, what } => {
+                if self.conns[conn].over[end] {
+                    return;
+                }
+                match self.conns[conn].parties[end] {
+                    ATTACKER => self.attacker_hears(conn, end, what),
+                    relay => self.relay_hears(relay, conn, end, what),
+                }
+            }
+        }
+    }
+}
