@@ -216,7 +216,9 @@ impl Router {
         let host = pair.from.clone();
         let known = self.sessions.get(&second).and_then(|entry| {
             let session = entry.session.as_ref()?;
-            session.theirs_by_certificate(&host).then_some(session.facts().theirs.not_after)
+            // On a connection that we dialled the peer's list is what counts, and the secret comes unasked.
+            let theirs = !session.facts().dialled && session.theirs_by_certificate(&host);
+            theirs.then_some(session.facts().theirs.not_after)
         });
         let first = self.sessions.iter().find(|(id, entry)| {
             let anchored =
