@@ -103,9 +103,25 @@ impl Plan {
         self
     }
 
+    /// Every peer named so far may see every host of ours: what lets further hosts be proven.
+    pub(crate) fn announcing(mut self) -> Self {
+        self.settings.peers.iter_mut().for_each(|peer| peer.announce_all = true);
+        self
+    }
+
+    /// Bind what it listens on.
+    pub(crate) fn bind(&self) -> Listeners {
+        Listeners::bind(&self.settings).unwrap()
+    }
+
     pub(crate) async fn start(self) -> Provider {
+        let listeners = self.bind();
+        self.start_on(listeners).await
+    }
+
+    /// Start on what [`Plan::bind`] bound.
+    pub(crate) async fn start_on(self, mut listeners: Listeners) -> Provider {
         let Self { settings, server, folder } = self;
-        let mut listeners = Listeners::bind(&settings).unwrap();
         let (quic, s2s, admin) = (listeners.remote_quic()[0], listeners.local_s2s()[0], listeners.admin()[0]);
         let admin_socket = listeners.take_admin().remove(0);
         admin_socket.set_nonblocking(true).unwrap();
