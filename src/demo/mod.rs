@@ -73,7 +73,8 @@ impl Default for Options {
             rtt_ms: None,
             json: false,
             keep: false,
-            certificate_per_host: false, limits: Limits::default(),
+            certificate_per_host: false,
+            limits: Limits::default(),
         }
     }
 }

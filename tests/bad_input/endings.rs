@@ -38,7 +38,7 @@ async fn a_stanza_that_trickles_in_for_ever_times_out() {
     for port in PORTS {
         let mut wire = scene.established(port).await;
         wire.say(half(port)).await;
-        let Wire { mut ear, mut mouth } = wire;
+        let Wire { mut ear, mut mouth, .. } = wire;
         let trickle = tokio::spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_millis(20));
             while mouth.try_say(" ").await.is_ok() {

@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn without_an_open_request_there_is_no_grant() {
-        let (mut other, mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), Verifier::new(Allowance::STRANGER), start());
+        let (mut other, mut verifier, clocks) =
+            (Verifier::new(Allowance::STRANGER), Verifier::new(Allowance::STRANGER), start());
         let secret = other.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
         assert_eq!(
             verifier.judge(&keys(), offer(&secret), clocks),

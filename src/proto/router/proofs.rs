@@ -306,10 +306,22 @@ impl Router {
                 Ok(host)
             }
             Err(reason) => {
-                self.actions.push(Action::ProofRefused { host: None, reason });
+                match self.used_up(first) {
+                    Some(key) => self.proof_failed(&key, reason, clocks.now),
+                    None => self.actions.push(Action::ProofRefused { host: None, reason }),
+                }
                 Err(reason)
             }
         }
+    }
+
+    /// A proof whose secret was handed out and has come back, so that nothing can come of it any more.
+    fn used_up(&self, first: SessionId) -> Option<(SessionId, Domain)> {
+        let verifier = &self.sessions.get(&first)?.verifier;
+        let handed_out = |proof: &Proof| proof.not_after.is_some();
+        let mut ours = self.proofs.iter().filter(|((session, _), _)| *session == first);
+        ours.find(|((_, host), proof)| handed_out(proof) && !verifier.has_open(host))
+            .map(|(key, _)| key.clone())
     }
 
     fn answered(
