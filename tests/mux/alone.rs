@@ -5,12 +5,13 @@ use fedmux::proto::admission::Side;
 use fedmux::reason::Reason;
 use fedmux::xmpp::namespace as ns;
 
-use crate::proving::{element, listing};
+use crate::proving::{carried_at_once, goodbye, listing};
 use crate::scene::{offer, proofs};
 use crate::support::certificates::Authority;
 use crate::support::peer::{Connection, Peer};
 use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
+use crate::support::until;
 use crate::support::wire::Wire;
 
 struct Scene {
@@ -41,7 +42,7 @@ impl Scene {
 
     /// The relay dials n.test; the peer says `late` there. Whether it asked for mux.
     async fn second(&mut self, late: &str) -> (Connection, Wire, bool) {
-        self.v.send("n.test", "waits").await;
+        self.v.send("n.test", "at once").await;
         let second = self.peer.accept().await;
         let mut wire = second.accept().await;
         let accepted = wire.accept_with(late).await;
@@ -49,11 +50,12 @@ impl Scene {
         (second, wire, accepted.mux)
     }
 
-    /// n.test has a connection of its own, on which the stanza came, and later ones come without another attempt.
-    async fn has_its_own(&mut self, mut wire: Wire) {
-        assert_eq!(wire.ear.stanza().await.attribute("id"), Some("waits"));
-        self.v.send("n.test", "later").await;
-        assert_eq!(wire.ear.stanza().await.attribute("id"), Some("later"));
+    /// n.test keeps a connection of its own, and no other attempt is made.
+    async fn has_its_own(&mut self, wire: &mut Wire) {
+        for id in ["later", "last"] {
+            self.v.send("n.test", id).await;
+            assert_eq!(wire.ear.stanza().await.attribute("id"), Some(id));
+        }
         assert_eq!(proofs(&self.relay, "granted"), 0);
         assert_eq!(self.relay.metric("fedmux_connections_opened_total", &[("direction", "outbound")]), 2);
         self.relay.assert_unharmed();
@@ -65,12 +67,14 @@ async fn a_host_that_is_listed_joins_by_a_secret() {
     let mut scene = Scene::set(&listing(&["p.test", "n.test"])).await;
     let (_second, mut wire, mux) = scene.second(&listing(&["n.test", "p.test"])).await;
     assert!(!mux, "or it could be taken for a first session");
-    let handed = element(&mut wire).await;
+    let handed = carried_at_once(&mut wire).await;
     assert!(handed.is("mux", ns::MUX) && handed.attribute("host") == Some("p.test"), "{handed:?}");
     assert!(offer(&mut scene.lane, "p.test", "v.test", &handed.text()).await);
+    goodbye(&mut wire).await;
+    scene.v.send("n.test", "joined").await;
     let mut lane = scene.first.accept().await;
     assert_eq!(lane.accept().await.to, "n.test");
-    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("waits"));
+    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("joined"));
     assert_eq!(proofs(&scene.relay, "granted"), 1);
 }
 
@@ -78,9 +82,10 @@ async fn a_host_that_is_listed_joins_by_a_secret() {
 async fn a_host_that_is_not_listed_has_a_connection_of_its_own() {
     for late in ["", &*listing(&[]), &*listing(&["p.test"])] {
         let mut scene = Scene::set(late).await;
-        let (_second, wire, mux) = scene.second(late).await;
+        let (_second, mut wire, mux) = scene.second(late).await;
         assert!(mux, "a session like any other");
-        scene.has_its_own(wire).await;
+        assert_eq!(wire.ear.stanza().await.attribute("id"), Some("at once"));
+        scene.has_its_own(&mut wire).await;
         assert_eq!(proofs(&scene.relay, "refused"), 0, "nothing was tried");
     }
 }
@@ -88,8 +93,9 @@ async fn a_host_that_is_not_listed_has_a_connection_of_its_own() {
 #[tokio::test]
 async fn a_host_that_does_not_list_p_has_a_connection_of_its_own() {
     let mut scene = Scene::set(&listing(&["p.test", "n.test"])).await;
-    let (_second, wire, _) = scene.second(&listing(&["n.test"])).await;
-    scene.has_its_own(wire).await;
+    let (_second, mut wire, _) = scene.second(&listing(&["n.test"])).await;
+    assert_eq!(wire.ear.stanza().await.attribute("id"), Some("at once"), "and no secret before it");
+    scene.has_its_own(&mut wire).await;
     assert_eq!(scene.relay.refusals(Side::Remote, Reason::MuxRefused), 1);
 }
 
@@ -97,10 +103,10 @@ async fn a_host_that_does_not_list_p_has_a_connection_of_its_own() {
 async fn a_host_whose_secret_never_comes_back_has_a_connection_of_its_own() {
     let mut scene = Scene::set(&listing(&["p.test", "n.test"])).await;
     let (_second, mut wire, _) = scene.second(&listing(&["n.test", "p.test"])).await;
-    let secret = element(&mut wire).await.text();
+    let secret = carried_at_once(&mut wire).await.text();
     // The patience of the test is longer than that of the relay.
-    scene.has_its_own(wire).await;
-    assert_eq!(scene.relay.refusals(Side::Remote, Reason::MuxTimeout), 1);
+    until("the proof to time out", || scene.relay.refusals(Side::Remote, Reason::MuxTimeout) == 1).await;
+    scene.has_its_own(&mut wire).await;
     assert!(!offer(&mut scene.lane, "p.test", "v.test", &secret).await, "it is too late");
     assert_eq!(scene.relay.refusals(Side::Remote, Reason::MuxNoRequest), 1);
 }

@@ -4,6 +4,7 @@
 use fedmux::proto::admission::Side;
 use fedmux::reason::Reason;
 use fedmux::xmpp::element::Element;
+use fedmux::xmpp::header::STREAM_END;
 use fedmux::xmpp::namespace as ns;
 
 use crate::scene::proofs;
@@ -11,7 +12,7 @@ use crate::support::certificates::Authority;
 use crate::support::peer::{Connection, Peer};
 use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
-use crate::support::soon;
+use crate::support::until;
 use crate::support::wire::{Accepted, Heard, Wire, message};
 
 const SECRET: &str = "opaque-to_the.prover";
@@ -44,14 +45,14 @@ impl Scene {
         lane.accept_with(&listing(&["v.test"])).await;
         assert_eq!(lane.ear.stanza().await.attribute("id"), Some("first"));
 
-        n.send("v.test", "waits").await;
+        n.send("v.test", "at once").await;
         let second = verifier.accept().await;
         let mut wire = second.accept().await;
         let accepted = wire.accept_with(&listing(&["v.test"])).await;
         let expected =
             Accepted { from: "n.test".to_owned(), to: "v.test".to_owned(), bidi: true, mux: false };
         assert_eq!(accepted, expected, "without mux, or it could be taken for a first session");
-        let asked = element(&mut wire).await;
+        let asked = carried_at_once(&mut wire).await;
         assert!(asked.is("authorize", ns::MUX_AUTHORIZE), "{asked:?}");
         assert_eq!((asked.attribute("host"), asked.attribute("stream")), (Some("p.test"), Some("s1")));
         Self { relay, p, n, _verifier: verifier, first, lane, _second: second, second: wire }
@@ -79,21 +80,25 @@ impl Scene {
         assert_eq!(self.p.receive().await.attribute("id"), Some("settled"));
     }
 
-    /// n.test has joined S1: its stanza comes there.
+    /// n.test has joined S1: its next stanza comes there.
     async fn has_joined(&mut self) {
+        goodbye(&mut self.second).await;
+        self.n.send("v.test", "joined").await;
         let mut lane = self.first.accept().await;
         let accepted = lane.accept().await;
         assert_eq!((&*accepted.from, &*accepted.to), ("n.test", "v.test"));
-        assert_eq!(lane.ear.stanza().await.attribute("id"), Some("waits"));
+        assert_eq!(lane.ear.stanza().await.attribute("id"), Some("joined"));
         assert_eq!(proofs(&self.relay, "granted"), 1);
         self.relay.assert_unharmed();
     }
 
-    /// n.test keeps a connection of its own: its stanza comes there, and it isn't tried again.
-    async fn keeps_its_own(&mut self) {
-        assert_eq!(self.second.ear.stanza().await.attribute("id"), Some("waits"));
-        self.n.send("v.test", "later").await;
-        assert_eq!(self.second.ear.stanza().await.attribute("id"), Some("later"));
+    /// n.test keeps a connection of its own once the proof was refused for `reason`, and it isn't tried again.
+    async fn keeps_its_own(&mut self, reason: Reason) {
+        until("the refusal", || self.relay.refusals(Side::Remote, reason) == 1).await;
+        for id in ["later", "last"] {
+            self.n.send("v.test", id).await;
+            assert_eq!(self.second.ear.stanza().await.attribute("id"), Some(id));
+        }
         assert_eq!(proofs(&self.relay, "granted"), 0);
         assert_eq!(self.relay.metric("fedmux_connections_opened_total", &[("direction", "outbound")]), 2);
         self.relay.assert_unharmed();
@@ -110,12 +115,24 @@ fn answer(kind: &str, from: &str, to: &str, id: &str) -> String {
     format!("<iq type='{kind}' from='{from}' to='{to}' id='{id}'/>")
 }
 
-/// The next first-level child that is no stanza.
-pub(crate) async fn element(wire: &mut Wire) -> Element {
-    match wire.hear().await {
-        Heard::Element(element) => element,
-        other => panic!("{other:?} instead of an element"),
+/// S2 carries its pair from the start: the stanza "at once" comes on it, before or behind the element that is returned.
+pub(crate) async fn carried_at_once(second: &mut Wire) -> Element {
+    let (mut carried, mut said) = (false, None);
+    while !carried || said.is_none() {
+        match second.hear().await {
+            Heard::Element(element) => said = Some(element),
+            Heard::Stanza(stanza) if stanza.attribute("id") == Some("at once") => carried = true,
+            other => panic!("{other:?} instead of a stanza and an element"),
+        }
     }
+    said.unwrap()
+}
+
+/// The relay closes S2 in good order.
+pub(crate) async fn goodbye(second: &mut Wire) {
+    assert_eq!(second.hear().await, Heard::End);
+    second.say(STREAM_END).await;
+    second.mouth.finish().await;
 }
 
 #[tokio::test]
@@ -127,10 +144,6 @@ async fn a_host_whose_secret_was_taken_moves_to_the_session() {
     scene.answer("result", &id).await;
     scene.settle().await;
     assert_eq!(proofs(&scene.relay, "granted"), 1, "a second result says nothing new");
-    soon("the end of the second stream", async {
-        while !matches!(scene.second.ear.hear_at_last().await, Heard::End) {}
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -160,8 +173,7 @@ async fn a_host_whose_secret_was_refused_keeps_a_connection_of_its_own() {
     let mut scene = Scene::set().await;
     let id = scene.hand_out().await;
     scene.answer("error", &id).await;
-    scene.keeps_its_own().await;
-    assert_eq!(scene.relay.refusals(Side::Remote, Reason::MuxRefused), 1);
+    scene.keeps_its_own(Reason::MuxRefused).await;
     scene.answer("result", &id).await;
     scene.settle().await;
     assert_eq!(proofs(&scene.relay, "granted"), 0, "it was answered already");
@@ -171,8 +183,7 @@ async fn a_host_whose_secret_was_refused_keeps_a_connection_of_its_own() {
 async fn a_host_for_which_no_secret_is_made_keeps_a_connection_of_its_own() {
     let mut scene = Scene::set().await;
     scene.second.say(format!("<refused xmlns='{}'/>", ns::MUX_AUTHORIZE)).await;
-    scene.keeps_its_own().await;
-    assert_eq!(scene.relay.refusals(Side::Remote, Reason::MuxRefused), 1);
+    scene.keeps_its_own(Reason::MuxRefused).await;
 }
 
 #[tokio::test]
@@ -180,8 +191,7 @@ async fn a_host_whose_secret_is_never_answered_keeps_a_connection_of_its_own() {
     let mut scene = Scene::set().await;
     scene.hand_out().await;
     // The patience of the test is longer than that of the relay.
-    scene.keeps_its_own().await;
-    assert_eq!(scene.relay.refusals(Side::Remote, Reason::MuxTimeout), 1);
+    scene.keeps_its_own(Reason::MuxTimeout).await;
 }
 
 #[tokio::test]
@@ -189,10 +199,7 @@ async fn a_secret_is_returned_only_where_p_is_proven_to_v() {
     let mut scene = Scene::set().await;
     for (host, times) in [("n.test", 1), ("other.test", 2), ("v.test", 3)] {
         scene.second.say(format!("<mux xmlns='{}' host='{host}'>{SECRET}</mux>", ns::MUX)).await;
-        crate::support::until("the refusal", || {
-            scene.relay.refusals(Side::Remote, Reason::MuxAddress) == times
-        })
-        .await;
+        until("the refusal", || scene.relay.refusals(Side::Remote, Reason::MuxAddress) == times).await;
     }
     let id = scene.hand_out().await;
     scene.answer("result", &id).await;

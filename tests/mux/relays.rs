@@ -76,7 +76,7 @@ fn connections(relay: &Provider) -> u64 {
 
 #[tokio::test]
 async fn every_pair_talks_and_one_connection_remains_with_a_proof_for_each_further_host() {
-    let (authority, _log) = (Authority::new(), Log::capture());
+    let (authority, log) = (Authority::new(), Log::capture());
     let [mut a, mut b] = relays(&authority).await;
     let mut a_hosts: Vec<Host> = names('a').iter().map(|name| a.host(name)).collect();
     let mut b_hosts: Vec<Host> = names('b').iter().map(|name| b.host(name)).collect();
@@ -86,6 +86,9 @@ async fn every_pair_talks_and_one_connection_remains_with_a_proof_for_each_furth
     until("one connection to remain", || connections(&a) <= 1).await;
     round += 1;
     everybody_talks(&mut a_hosts, &mut b_hosts, round).await;
+    for l in log.lines() {
+        println!("{:?} {} {:?}", l.level, l.message, l.fields);
+    }
     println!("{} {} {} {}", connections(&a), connections(&b), proofs(&a, "granted"), proofs(&a, "refused"));
     assert_eq!((connections(&a), connections(&b)), (1, 1));
     a.assert_unharmed();

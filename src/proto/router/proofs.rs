@@ -54,6 +54,8 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Proof {
     second: SessionId,
+    /// Both ends dialled one, and this is the other.
+    other: Option<SessionId>,
     /// The lane of S2 on which its elements go.
     lane: LaneId,
     dialled: Dialled,
@@ -111,7 +113,9 @@ impl Router {
                 session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
             let usable =
                 !entry.retiring && entry.pinned.contains(&peer) && session.is_multiplexed() && anchored;
-            let to = session.theirs_proven(&route.to) || (session.lists(&route.to) && forgotten(&route.to));
+            // Only who dialled was shown a list. Who was dialled sees one on S2, before it hands anything out.
+            let listed = !session.facts().dialled || session.lists(&route.to);
+            let to = session.theirs_proven(&route.to) || (listed && forgotten(&route.to));
             let from = session.ours_proven(&route.from) || forgotten(&route.from);
             (usable && to && from).then_some(entry.exporter)
         };
@@ -134,7 +138,8 @@ impl Router {
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
         let until = now + self.limits.connect + ANSWER_WAIT;
-        self.proofs.insert((first, host), Proof { second, lane, dialled, not_after: None, until });
+        let proof = Proof { second, other: None, lane, dialled, not_after: None, until };
+        self.proofs.insert((first, host), proof);
         self.actions.push(Action::Dial { peer, session: second, lane, route, second: true });
     }
 
@@ -148,7 +153,9 @@ impl Router {
         };
         let key = (first, host.clone());
         let anchor = self.sessions.get(&first).and_then(|first| first.anchor.clone());
-        let (Some(anchor), Some(proof)) = (anchor, self.proofs.get_mut(&key)) else { return };
+        let proof = self.proofs.get_mut(&key).filter(|proof| proof.second == second);
+        let (Some(anchor), Some(proof)) = (anchor, proof) else { return };
+        proof.until = now + ANSWER_WAIT;
         match dialled {
             Dialled::ByVerifier if session.theirs_by_certificate(&host) && session.lists(&anchor.theirs) => {
                 proof.not_after = Some(session.facts().theirs.not_after);
@@ -220,17 +227,29 @@ impl Router {
                 entry.session.as_ref().is_some_and(|s| s.is_multiplexed() && s.theirs_by_certificate(prover));
             **id != second && anchored && live && !entry.retiring
         });
-        let first =
-            first.map(|(id, _)| *id).filter(|first| !self.proofs.contains_key(&(*first, host.clone())));
-        if let (Some(first), Some(not_after)) = (first, known) {
-            let until = now + ANSWER_WAIT;
-            let proof = Proof { second, lane, dialled: Dialled::ByProver, not_after: Some(not_after), until };
-            self.proofs.insert((first, host.clone()), proof);
-            self.actions.push(Action::MakeSecret { first, host });
-        } else {
+        let has_joined = first.is_some_and(|(_, entry)| {
+            entry.session.as_ref().is_some_and(|session| session.theirs_proven(&host))
+        });
+        let first = first.map(|(id, _)| *id);
+        let own = first.and_then(|first| self.proofs.get(&(first, host.clone())));
+        let own = own.map(|proof| (proof.second, proof.dialled, proof.not_after.is_some()));
+        let refused = match own {
+            _ if first.is_none() || known.is_none() => true,
+            Some((_, Dialled::ByProver, _)) => true,
+            // We began it too, and the secret is on its way or has come back already: that answers this.
+            Some((_, Dialled::ByVerifier, true)) => return,
+            None if has_joined => return,
+            _ => false,
+        };
+        let (false, Some(first), Some(_)) = (refused, first, known) else {
             self.actions.push(Action::Post { lane, octets: authorize::REFUSED.to_owned() });
             self.actions.push(Action::ProofRefused { host: Some(host), reason: Reason::MuxNoRequest });
-        }
+            return;
+        };
+        let (until, other) = (now + ANSWER_WAIT, own.map(|(second, ..)| second));
+        let proof = Proof { second, other, lane, dialled: Dialled::ByProver, not_after: known, until };
+        self.proofs.insert((first, host.clone()), proof);
+        self.actions.push(Action::MakeSecret { first, host });
     }
 
     /// On S2 a secret was handed to us, for the host of ours of `pair` (in the initiating entity's direction); it is to
@@ -350,6 +369,7 @@ impl Router {
             self.actions.push(Action::Granted { session: first, host, until, ours: true });
             self.proofs.entry(key).or_insert(Proof {
                 second: returned.second,
+                other: None,
                 lane: LaneId(0),
                 dialled: Dialled::ByVerifier,
                 not_after: None,
@@ -362,7 +382,9 @@ impl Router {
     /// The host has joined the first session: the second drains to it, and whatever waited for it is placed.
     fn joined(&mut self, first: SessionId, host: &Domain, now: Instant) {
         if let Some(proof) = self.proofs.remove(&(first, host.clone())) {
-            self.session_retires(proof.second, now);
+            for second in [Some(proof.second), proof.other].into_iter().flatten() {
+                self.session_retires(second, now);
+            }
         }
         self.place_waiting_of(first, now);
     }
@@ -389,6 +411,19 @@ impl Router {
         self.actions.push(Action::ProofRefused { host: Some(key.1.clone()), reason });
         for peer in pinned {
             self.place_waiting(peer, now);
+        }
+    }
+
+    /// S2 did not come to be; its proof has failed, if it didn't go over to the peer's.
+    pub(super) fn second_down(
+        &mut self,
+        second: SessionId,
+        key: &(SessionId, Domain),
+        reason: Reason,
+        now: Instant,
+    ) {
+        if self.proofs.get(key).is_some_and(|proof| proof.second == second) {
+            self.proof_failed(key, reason, now);
         }
     }
 

@@ -89,7 +89,7 @@ impl Router {
             entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         if let Purpose::Proof { first, host, .. } = entry.purpose {
             self.detach_all(routes, Again::AtOnce, reason, now);
-            return self.proof_failed(&(first, host), reason, now);
+            return self.second_down(id, &(first, host), reason, now);
         }
         for peer in entry.pinned {
             let Some(state) = self.peers.get_mut(peer.0) else { continue };
