@@ -27,7 +27,8 @@ pub(crate) struct Scene {
 
 /// The second connection of a proof, which the prover has dialled.
 pub(crate) struct Second {
-    pub(crate) connection: Connection,
+    /// Kept open.
+    _connection: Connection,
     pub(crate) lane: Wire,
 }
 
@@ -112,7 +113,7 @@ pub(crate) async fn second(authority: &Authority, relay: &Provider, host: &str) 
     let mut lane = connection.open().await;
     let features = lane.authenticate_as(host, "v.test", false).await;
     assert!(features.child("authorize", ns::MUX_AUTHORIZE).is_some(), "{features:?}");
-    Second { connection, lane }
+    Second { _connection: connection, lane }
 }
 
 /// The IQ that returns a secret.

@@ -74,6 +74,10 @@ pub(super) struct Returned {
     verifier: Domain,
     not_after: SystemTime,
     until: Instant,
+    secret: String,
+    /// Further sessions of the same two domains, where it is returned next if this one doesn't take it: each end may
+    /// have begun while only one of two was up.
+    others: Vec<(SessionId, LaneId)>,
 }
 
 impl Router {
@@ -270,23 +274,32 @@ impl Router {
             session.ours_by_certificate(host).then_some(session.facts().ours.not_after)
         });
         let back = Route::new(prover.clone(), verifier.clone());
-        // Several may match: the newest.
-        let first = self.sessions.iter().rev().find_map(|(first, entry)| {
-            let anchor = entry.anchor.as_ref()?;
-            let session = entry.session.as_ref()?;
+        // Several may match: first the one that takes new lanes, at both ends alike.
+        let fits = |(first, entry): (&SessionId, &SessionEntry)| {
+            let (anchor, session) = (entry.anchor.as_ref()?, entry.session.as_ref()?);
             let fits = anchor.ours == *prover && anchor.theirs == *verifier && session.is_multiplexed();
             let lane = entry.by_route.get(&back).copied()?;
-            (*first != second && fits && session.ours_by_certificate(prover)).then_some((*first, lane))
-        });
-        let (Some(not_after), Some((first, lane))) = (known, first) else {
+            let fits = *first != second && fits && session.ours_by_certificate(prover);
+            fits.then_some((entry.exporter, *first, lane))
+        };
+        let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();
+        firsts.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        let mut others: Vec<_> = firsts.into_iter().map(|(_, first, lane)| (first, lane)).collect();
+        let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
             self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
             return;
         };
-        let mut octets = String::new();
-        iq::write_offer(&mut octets, &id, prover, verifier, secret);
         let until = now + ANSWER_WAIT;
         let (host, verifier, prover) = (host.clone(), verifier.clone(), prover.clone());
-        self.returned.insert(id, Returned { first, second, host, prover, verifier, not_after, until });
+        let secret = secret.to_owned();
+        let returned = Returned { first, second, host, prover, verifier, not_after, until, secret, others };
+        self.return_secret(id, lane, returned);
+    }
+
+    fn return_secret(&mut self, id: String, lane: LaneId, returned: Returned) {
+        let mut octets = String::new();
+        iq::write_offer(&mut octets, &id, &returned.prover, &returned.verifier, &returned.secret);
+        self.returned.insert(id, returned);
         self.actions.push(Action::Post { lane, octets });
     }
 
@@ -356,7 +369,11 @@ impl Router {
             returned.first == first && is(from, &returned.verifier) && is(to, &returned.prover)
         });
         // An answer to nothing of ours, or from somebody else: without effect.
-        let Some(returned) = matches.then(|| self.returned.remove(id)).flatten() else { return };
+        let Some(mut returned) = matches.then(|| self.returned.remove(id)).flatten() else { return };
+        if !granted && let Some((first, lane)) = returned.others.pop() {
+            returned.first = first;
+            return self.return_secret(format!("{id}-"), lane, returned);
+        }
         let key = (first, returned.host.clone());
         if !granted {
             return self.proof_failed(&key, Reason::MuxRefused, now);
