@@ -220,6 +220,18 @@ impl Hub {
                     mailbox.close(Close::AfterQueue, reason);
                 }
             }
+            Action::CloseSession { session, reason } => {
+                if let Some((commands, _)) = control.sessions.get(&session) {
+                    let _ended = commands.send(Command::Close(reason));
+                }
+            }
+            proof => self.carry_out_proof(control, proof, now),
+        }
+    }
+
+    /// What connection authorization asks for.
+    fn carry_out_proof(&self, control: &mut Control, action: Action, now: Instant) {
+        match action {
             Action::MakeSecret { first, host } => {
                 let unix = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
                 // Without randomness there is no secret, and the proof runs into its time-out.
@@ -243,11 +255,7 @@ impl Hub {
                 let host = host.map(|host| host.to_string());
                 warn!(host, %reason, advice = reason.advice(), "host not proven for the session");
             }
-            Action::CloseSession { session, reason } => {
-                if let Some((commands, _)) = control.sessions.get(&session) {
-                    let _ended = commands.send(Command::Close(reason));
-                }
-            }
+            _ => {}
         }
     }
 
@@ -474,6 +482,7 @@ impl Control {
         if let Err(reason) = granted {
             warn!(session = session.0, %host, %reason, "the two copies of a session disagree about a grant");
         }
+        shared.granted.notify_one();
     }
 
     fn new_lane(&mut self, lane: LaneId) -> Arc<Mailbox> {

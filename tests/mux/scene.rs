@@ -6,7 +6,7 @@ use fedmux::reason::Reason;
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::namespace as ns;
 
-use crate::support::certificates::Authority;
+use crate::support::certificates::{Authority, Certificate};
 use crate::support::peer::{Connection, Peer};
 use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
@@ -108,7 +108,12 @@ impl Second {
 
 /// Dial `relay` with the certificate of `host`, and authenticate as it, without mux.
 pub(crate) async fn second(authority: &Authority, relay: &Provider, host: &str) -> Second {
-    let peer = Peer::start(&authority.certify(&[host]));
+    second_with(&authority.certify(&[host]), relay, host).await
+}
+
+/// The same with this certificate.
+pub(crate) async fn second_with(certificate: &Certificate, relay: &Provider, host: &str) -> Second {
+    let peer = Peer::start(certificate);
     let connection = peer.dial(relay.quic, "v.test").await.unwrap();
     let mut lane = connection.open().await;
     let features = lane.authenticate_as(host, "v.test", false).await;

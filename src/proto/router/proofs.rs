@@ -283,7 +283,7 @@ impl Router {
             fits.then_some((entry.exporter, *first, lane))
         };
         let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();
-        firsts.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        firsts.sort_unstable_by_key(|(exporter, ..)| std::cmp::Reverse(*exporter));
         let mut others: Vec<_> = firsts.into_iter().map(|(_, first, lane)| (first, lane)).collect();
         let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
             self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
@@ -394,6 +394,24 @@ impl Router {
             });
             self.joined(first, &returned.host, now);
         }
+    }
+
+    /// What was granted to `session` until `until` or before has ended: the lanes of the pairs concerned finish, and
+    /// their routes find another way.
+    pub fn grants_end(&mut self, session: SessionId, until: SystemTime, now: Instant) {
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        let ended = entry.session.as_mut().map(|session| session.end_grants(until)).unwrap_or_default();
+        let concerns = |route: &Route| ended.contains(&route.from) || ended.contains(&route.to);
+        let lanes = entry.lanes.iter().filter(|id| {
+            let lane = self.lanes.get(id).filter(|lane| !lane.closing);
+            lane.is_some_and(|lane| {
+                lane.opened_for.iter().chain(&lane.offers).chain(&lane.routes).any(concerns)
+            })
+        });
+        let actions: Vec<_> =
+            lanes.map(|lane| Action::CloseLane { lane: *lane, reason: Reason::CertificateExpired }).collect();
+        self.actions.extend(actions);
+        self.place_waiting_of(session, now);
     }
 
     /// The host has joined the first session: the second drains to it, and whatever waited for it is placed.
