@@ -94,15 +94,17 @@ fn note_secrets(
             "nothing, if it is meant so; one certificate for all hosts saves the proofs",
         );
     }
-    let further: Vec<&Domain> = others.into_values().flatten().collect();
-    warn_of_hidden_hosts(settings, &further, report);
+    if !others.is_empty() {
+        warn_of_hidden_hosts(settings, covered, report);
+    }
 }
 
-/// A peer proves further hosts of ours only if it is shown their names.
-fn warn_of_hidden_hosts(settings: &Settings, further: &[&Domain], report: &mut Report) {
+/// A secret for a further host is handed to it only if the peer is shown both its name and that of the session's own host.
+fn warn_of_hidden_hosts(settings: &Settings, covered: &[(&Domain, Arc<Certificate>)], report: &mut Report) {
     let announced =
         |domain: &Domain| settings.hosts.iter().any(|host| host.announce && host.domains.contains(domain));
-    let hidden: Vec<&Domain> = further.iter().copied().filter(|domain| !announced(domain)).collect();
+    let hidden: Vec<&Domain> =
+        covered.iter().map(|(domain, _)| *domain).filter(|domain| !announced(domain)).collect();
     if hidden.is_empty() {
         return;
     }
@@ -111,7 +113,7 @@ fn warn_of_hidden_hosts(settings: &Settings, further: &[&Domain], report: &mut R
             Severity::Warning,
             format!("peer {}", peer.address),
             format!("isn't shown {}: what it sends there may take a connection of its own", names(&hidden)),
-            "set announce = \"all\" for the peer, or announce = true for the host",
+            "set announce = \"all\" for the peer, or announce = true for these hosts",
         );
     }
 }
