@@ -46,6 +46,15 @@ fn every_pair_has_its_stream_on_one_connection_and_nothing_goes_wrong() {
 }
 
 #[test]
+fn hosts_with_certificates_of_their_own_end_up_on_one_connection() {
+    let found = json(&demo("--certificates per-host --hosts 4 --stanzas 50 --json"));
+    let whole = |field: &str| found[field].as_u64().unwrap();
+    assert_eq!((whole("pairs"), whole("connections"), whole("stanzas_delivered")), (16, 1, 1_600));
+    assert_eq!((whole("lost"), whole("duplicated"), whole("reordered")), (0, 0, 0));
+    assert_eq!(whole("proofs"), 6, "one for each further host, not for each pair");
+}
+
+#[test]
 fn on_a_lossy_path_a_stream_for_each_pair_makes_fewer_stanzas_late() {
     let found = json(&demo("--hosts 4 --stanzas 100 --loss 2 --rtt 100 --json"));
     let side = |name: &str, field: &str| found[name][field].as_f64().unwrap();

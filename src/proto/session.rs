@@ -137,6 +137,12 @@ impl Session {
         ended
     }
 
+    /// When the next grant ends.
+    #[must_use]
+    pub fn next_grant_end(&self) -> Option<SystemTime> {
+        self.granted_theirs.values().chain(self.granted_ours.values()).min().copied()
+    }
+
     /// How many hosts were granted: the peer's, and ours.
     #[must_use]
     pub fn grants(&self) -> (usize, usize) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use super::hub::Hub;
@@ -154,6 +154,7 @@ fn session(
         machine: Mutex::new(Session::new(facts)),
         up: AtomicBool::new(false),
         pinned,
+        granted: Notify::new(),
         exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         mux_exporter: quic::exporter(&connection, MUX_EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         peer: quic::canonical(connection.remote_address()).to_string(),

@@ -27,6 +27,9 @@ use crate::xmpp::route::Route;
 /// Longest time before a certificate's end at which a session hands over to a new one.
 const HANDOVER_MAX: Duration = Duration::from_secs(86_400);
 
+/// Longest sleep towards the end of a grant.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
+
 /// A lane that we are to open.
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -150,6 +153,7 @@ async fn serve(
                 retired = true;
                 hub.control(|router, now| router.session_retires(session.id, now));
             }
+            () = grant_due(session) => end_grants(hub, session),
             () = &mut end => {
                 connection.close(Code::Done.into(), b"");
                 return Reason::CertificateExpired;
@@ -171,6 +175,31 @@ fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::t
     let left = lock(&session.machine).not_after().duration_since(SystemTime::now()).unwrap_or_default();
     let margin = (left / 10).min(HANDOVER_MAX);
     (tokio::time::sleep((left - margin).min(hub.limits.session_age)), tokio::time::sleep(left))
+}
+
+/// Wait until a grant may have ended.
+async fn grant_due(session: &SessionShared) {
+    loop {
+        let next = lock(&session.machine).next_grant_end();
+        let left = next.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        tokio::select! {
+            () = session.granted.notified() => {}
+            // Certificates end by the system's clock, which may be set while we sleep.
+            () = tokio::time::sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)), if left.is_some() => return,
+        }
+    }
+}
+
+/// Take back what has ended: the pairs concerned find another way, and the others stay.
+fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
+    let now = SystemTime::now();
+    let ended = lock(&session.machine).end_grants(now);
+    for host in &ended {
+        info!(session = session.id.0, %host, "host left the session: its certificate has ended");
+    }
+    if !ended.is_empty() {
+        hub.control(|router, monotonic| router.grants_end(session.id, now, monotonic));
+    }
 }
 
 /// A lane that the peer opened. Whether it came to be decides nothing about the session.

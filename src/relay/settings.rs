@@ -37,7 +37,8 @@ pub struct Identity {
     pub certificates: PathBuf,
     /// Whom we believe about peers.
     pub trust: Trust,
-    /// Master key of the secrets that we make; `None`: a key for each process.
+    /// Master key of the secrets that we make: a file, or a folder in which the newest is used and the older ones are still
+    /// good. `None`: a key for each process.
     pub mux_key_file: Option<PathBuf>,
 }
 

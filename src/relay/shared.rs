@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::identity::verdict::Verdict;
 use crate::proto::router::{PeerId, SessionId};
 use crate::proto::session::Session;
@@ -18,6 +20,8 @@ pub(crate) struct SessionShared {
     pub(crate) up: AtomicBool,
     /// The `[[peer]]` entries whose address it leads to.
     pub(crate) pinned: Vec<PeerId>,
+    /// Told whenever a host is granted.
+    pub(crate) granted: Notify,
     pub(crate) exporter: [u8; 32],
     /// What mux secrets are bound to.
     pub(crate) mux_exporter: [u8; 32],

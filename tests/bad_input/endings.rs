@@ -32,7 +32,7 @@ async fn half_a_stanza_for_ever_times_out_however_it_trickles_in() {
         let mut wire = scene.established(port).await;
         wire.say(half(port)).await;
         silent.push((port, wire));
-        let Wire { ear, mut mouth } = scene.established(port).await;
+        let Wire { ear, mut mouth, .. } = scene.established(port).await;
         mouth.say(half(port)).await;
         trickles.spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_millis(20));

@@ -21,6 +21,8 @@ class Scenario:
 
     name: str
     play: Callable[[Cast], Awaitable[None]]
+    separate_rooms: bool = False
+    """Where the rooms of provider B have a certificate of their own; the other scenarios play where they don't."""
 
 
 @dataclass
@@ -45,6 +47,12 @@ class Cast:
 def scenario(play: Callable[[Cast], Awaitable[None]]) -> Callable[[Cast], Awaitable[None]]:
     """Put a coroutine on the programme, in the order of definition. Its name is the scenario's."""
     SCENARIOS.append(Scenario(play.__name__, play))
+    return play
+
+
+def scenario_with_separate_rooms(play: Callable[[Cast], Awaitable[None]]) -> Callable[[Cast], Awaitable[None]]:
+    """The same for a stage on which the rooms of provider B have a certificate of their own."""
+    SCENARIOS.append(Scenario(play.__name__, play, separate_rooms=True))
     return play
 
 

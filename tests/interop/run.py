@@ -26,6 +26,7 @@ try:
 except ImportError:
     sys.exit("slixmpp is not installed: python3 -m pip install -r tests/interop/requirements.txt")
 
+import scenario_certificates  # noqa: F401
 import scenario_chat  # noqa: F401
 import scenario_iq  # noqa: F401
 import scenario_module  # noqa: F401
@@ -55,7 +56,8 @@ class Programme:
 
     async def play(self) -> None:
         for variant in VARIANTS:
-            chosen = [scenario for scenario in SCENARIOS if self.options.only in f"{variant.name}/{scenario.name}"]
+            fitting = [scenario for scenario in SCENARIOS if scenario.separate_rooms == variant.separate_rooms]
+            chosen = [scenario for scenario in fitting if self.options.only in f"{variant.name}/{scenario.name}"]
             if chosen:
                 await self.play_variant(variant, chosen)
 

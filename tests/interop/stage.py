@@ -34,14 +34,17 @@ class Variant:
     name: str
     example: str
     local_auth: str
+    separate_rooms: bool = False
+    """Whether the rooms of provider B have a certificate of their own."""
 
     @property
     def has_module(self) -> bool:
-        return self.name == "with-module"
+        return self.example == "with-module.cfg.lua"
 
 
 VARIANTS = (
     Variant("with-module", "with-module.cfg.lua", 'local_auth = "trusted"\ntrusted_loopback = true'),
+    Variant("separate-certificates", "with-module.cfg.lua", 'local_auth = "trusted"\ntrusted_loopback = true', separate_rooms=True),
     Variant("configuration-only", "configuration-only.cfg.lua", 'local_auth = "dialback"'),
 )
 
@@ -150,6 +153,7 @@ domains = ["{peer.domain}", "*.{peer.domain}"]
 address = "127.0.0.1:{peer.ports.relay_quic}"
 transport = "quic"
 trust = "{peer.folder}/certs/ca.pem"
+announce = "{"all" if variant.separate_rooms else "default"}"
 """)
         self.relay = Process(f"relay {self.letter}", [fedmux, "run", "--config", config], self.relay_log, self.folder)
         await self.relay.start()
@@ -193,7 +197,12 @@ class Stage:
         """Start everything. When this returns, all of it answers."""
         if self.fedmux:
             for provider in self.providers:
-                await make_certificates(self.fedmux, provider.folder / "certs", [provider.domain, provider.rooms])
+                folder = provider.folder / "certs"
+                if self.variant.separate_rooms and provider is self.b:
+                    await make_certificates(self.fedmux, folder, [provider.domain])
+                    await make_certificates(self.fedmux, folder, [provider.rooms])
+                else:
+                    await make_certificates(self.fedmux, folder, [provider.domain, provider.rooms])
             capture = Capture(self.folder, [provider.ports.relay_quic for provider in self.providers])
             self.capture = capture if await capture.start() else None
         for provider in self.providers:

@@ -1,5 +1,6 @@
 //! Whoever is at the other end of QUIC: it may carry any certificate, be choosy about ours, and open whatever it likes.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -60,10 +61,25 @@ impl Peer {
     }
 
     pub(crate) fn with_manners(certificate: Option<&Certificate>, manners: Manners) -> Self {
+        Self::listening(certificate, &[], manners)
+    }
+
+    /// One that shows these certificates to who asks for these names, and the first one else.
+    pub(crate) fn serving(certificates: &[(&str, &Certificate)]) -> Self {
+        Self::listening(Some(certificates[0].1), certificates, Manners::Trusting)
+    }
+
+    fn listening(
+        certificate: Option<&Certificate>,
+        by_name: &[(&str, &Certificate)],
+        manners: Manners,
+    ) -> Self {
         let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let identity = certificate.map(Certificate::certified_key);
         if let Some(identity) = &identity {
-            endpoint.set_server_config(Some(server_config(identity, manners)));
+            let by_name = by_name.iter().map(|(name, shown)| ((*name).to_owned(), shown.certified_key()));
+            let served = Served { by_name: by_name.collect(), default: Arc::clone(identity) };
+            endpoint.set_server_config(Some(server_config(served, manners)));
         }
         let address = endpoint.local_addr().unwrap();
         Self { endpoint, identity, manners, address }
@@ -87,7 +103,8 @@ impl Peer {
 
     /// From now on it accepts connections on which it takes so many streams at a time.
     pub(crate) fn takes_streams(&self, at_once: u32) {
-        let mut config = server_config(self.identity.as_ref().unwrap(), self.manners);
+        let default = Arc::clone(self.identity.as_ref().unwrap());
+        let mut config = server_config(Served { by_name: Default::default(), default }, self.manners);
         let mut transport = TransportConfig::default();
         transport.send_window(SEND_WINDOW).max_concurrent_bidi_streams(at_once.into());
         config.transport_config(Arc::new(transport));
@@ -163,12 +180,12 @@ fn client_config(identity: Option<Arc<CertifiedKey>>, manners: Manners, alpn: &[
     config
 }
 
-fn server_config(identity: &Arc<CertifiedKey>, manners: Manners) -> quinn::ServerConfig {
+fn server_config(served: Served, manners: Manners) -> quinn::ServerConfig {
     let mut tls = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .unwrap()
         .with_client_cert_verifier(Arc::new(Judge { manners, provider: provider() }))
-        .with_cert_resolver(Arc::new(Shown(Some(Arc::clone(identity)))));
+        .with_cert_resolver(Arc::new(served));
     tls.alpn_protocols = vec![ALPN_XMPP_SERVER.to_vec()];
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
     config.transport_config(transport());
@@ -193,9 +210,17 @@ impl ResolvesClientCert for Shown {
     }
 }
 
-impl ResolvesServerCert for Shown {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.clone()
+/// A certificate for each name that is asked for.
+#[derive(Debug)]
+struct Served {
+    by_name: BTreeMap<String, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| self.by_name.get(name));
+        Some(Arc::clone(named.unwrap_or(&self.default)))
     }
 }
 

@@ -133,6 +133,23 @@ impl Plan {
     pub(crate) async fn start(self) -> Provider {
         self.bind().start().await
     }
+
+    /// Every peer named so far may see every host of ours: what lets further hosts be proven.
+    pub(crate) fn announcing(mut self) -> Self {
+        self.settings.peers.iter_mut().for_each(|peer| peer.announce_all = true);
+        self
+    }
+
+    /// What it listens on, for who has to know before it starts.
+    pub(crate) fn listeners(&self) -> Listeners {
+        Listeners::bind(&self.settings).unwrap()
+    }
+
+    /// Start on what [`Plan::listeners`] bound.
+    pub(crate) async fn start_on(self, listeners: Listeners) -> Provider {
+        let quic = listeners.remote_quic()[0];
+        Bound { plan: self, listeners, quic }.start().await
+    }
 }
 
 impl Bound {

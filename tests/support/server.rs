@@ -104,7 +104,7 @@ async fn serve(listener: TcpListener, post: Arc<Post>) {
         streams.spawn(async move {
             let mut wire = Wire::tcp(connection);
             wire.accept().await;
-            let Wire { ear, mut mouth } = wire;
+            let Wire { ear, mut mouth, .. } = wire;
             listen(ear, post).await;
             // Closed in return; the relay may be gone already.
             let _gone = mouth.try_say("</stream:stream>").await;

@@ -36,6 +36,8 @@ pub(crate) enum Heard {
 pub(crate) struct Wire {
     pub(crate) ear: Ear,
     pub(crate) mouth: Mouth,
+    /// The id in the last stream header that the other end answered with.
+    pub(crate) stream_id: String,
 }
 
 /// The half that hears.
@@ -93,13 +95,17 @@ pub(crate) fn message(from: &str, to: &str, id: &str) -> String {
 
 impl Wire {
     pub(crate) fn quic((send, receive): (quinn::SendStream, quinn::RecvStream)) -> Self {
-        Self { ear: Ear::new(Receiving::Quic(receive)), mouth: Mouth(Sending::Quic(send)) }
+        Self::new(Receiving::Quic(receive), Sending::Quic(send))
     }
 
     pub(crate) fn tcp(connection: TcpStream) -> Self {
         connection.set_nodelay(true).unwrap();
         let (receive, send) = connection.into_split();
-        Self { ear: Ear::new(Receiving::Tcp(receive)), mouth: Mouth(Sending::Tcp(send)) }
+        Self::new(Receiving::Tcp(receive), Sending::Tcp(send))
+    }
+
+    fn new(receive: Receiving, send: Sending) -> Self {
+        Self { ear: Ear::new(receive), mouth: Mouth(send), stream_id: String::new() }
     }
 
     pub(crate) async fn say(&mut self, octets: impl AsRef<[u8]>) {
@@ -118,12 +124,17 @@ impl Wire {
 
     /// As the initiating entity: authenticate, with everything that is offered. The features after that.
     pub(crate) async fn authenticate(&mut self, from: &str, to: &str) -> Element {
+        self.authenticate_as(from, to, true).await
+    }
+
+    /// The same; `mux`: ask for it if it is offered.
+    pub(crate) async fn authenticate_as(&mut self, from: &str, to: &str, mux: bool) -> Element {
         let features = self.greet(from, to).await;
         let mut request = String::new();
         if features.child("bidi", ns::BIDI_FEATURE).is_some() {
             request.push_str(&format!("<bidi xmlns='{}'/>", ns::BIDI));
         }
-        if features.child("mux", ns::MUX).is_some() {
+        if mux && features.child("mux", ns::MUX).is_some() {
             request.push_str(&format!("<mux xmlns='{}'/>", ns::MUX));
         }
         self.say(request + &auth(from)).await;
@@ -142,7 +153,7 @@ impl Wire {
     /// A header, and the features behind it.
     pub(crate) async fn features(&mut self) -> Element {
         match self.hear().await {
-            Heard::Header(_) => {}
+            Heard::Header(header) => self.stream_id = header.id.unwrap_or_default(),
             other => panic!("{other:?} instead of a stream header"),
         }
         match self.hear().await {
@@ -153,6 +164,11 @@ impl Wire {
 
     /// As the receiving entity: grant whatever is asked for.
     pub(crate) async fn accept(&mut self) -> Accepted {
+        self.accept_with("").await
+    }
+
+    /// The same, with these features after authentication.
+    pub(crate) async fn accept_with(&mut self, late: &str) -> Accepted {
         let Heard::Header(opening) = self.hear().await else { panic!("no stream header") };
         let name = |domain: Option<fedmux::xmpp::domain::Domain>| domain.unwrap().as_str().to_owned();
         let (from, to) = (name(opening.from), name(opening.to));
@@ -177,7 +193,9 @@ impl Wire {
         self.say(format!("<success xmlns='{}'/>", ns::SASL)).await;
         self.ear.framer.restart();
         let Heard::Header(_) = self.hear().await else { panic!("no stream header after <success/>") };
-        self.say(answer(&accepted.to, &accepted.from, "s1") + "<stream:features/>").await;
+        self.say(answer(&accepted.to, &accepted.from, "s1")).await;
+        self.say(format!("<stream:features>{late}</stream:features>")).await;
+        self.stream_id = "s1".to_owned();
         accepted
     }
 

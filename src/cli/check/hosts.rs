@@ -1,4 +1,4 @@
-//! Which certificate speaks for each host, which hosts nobody can prove, and which don't share a certificate.
+//! Which certificate speaks for each host, which hosts nobody can prove, and which need a mux secret to join the others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -28,7 +28,7 @@ pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: System
         });
         covered.extend(certificate.map(|certificate| (domain, certificate)));
     }
-    note_other_certificates(store, &covered, now, report);
+    note_secrets(settings, store, &covered, now, report);
     warn_of_trust(settings, report);
 }
 
@@ -64,8 +64,9 @@ fn covering_name(certificate: &Certificate, domain: &Domain) -> String {
     }
 }
 
-/// A session shows one certificate. Hosts that it doesn't cover join by a mux secret, or take a connection of their own.
-fn note_other_certificates(
+/// A session shows one certificate. Hosts that it doesn't cover join it by mux secrets, if the peer is shown their names.
+fn note_secrets(
+    settings: &Settings,
     store: &CertificateStore,
     covered: &[(&Domain, Arc<Certificate>)],
     now: SystemTime,
@@ -80,18 +81,39 @@ fn note_other_certificates(
     for (domain, certificate) in covered.iter().filter(|(domain, _)| !main.names.covers(domain)) {
         others.entry(file(certificate)).or_default().push(domain);
     }
-    for (other, domains) in others {
-        let is_one = domains.len() == 1;
-        let (verb, whose) = if is_one { ("has", "its") } else { ("have", "their") };
+    for (other, domains) in &others {
+        let (verb, pronoun) = if domains.len() == 1 { ("has", "it") } else { ("have", "they") };
         report.add(
             Severity::Note,
-            names(&domains),
+            names(domains),
             format!(
-                "{verb} another certificate ({}) than most hosts ({}), and will need a mux secret or a connection of {whose} own",
+                "{verb} another certificate ({}) than most hosts ({}): {pronoun} will need a mux secret to join a session of theirs",
                 other.display(),
                 file(main).display(),
             ),
-            "nothing, if it is meant so; one certificate for all hosts saves connections",
+            "nothing, if it is meant so; one certificate for all hosts saves the proofs",
+        );
+    }
+    if !others.is_empty() {
+        warn_of_hidden_hosts(settings, covered, report);
+    }
+}
+
+/// A secret for a further host is handed to it only if the peer is shown both its name and that of the session's own host.
+fn warn_of_hidden_hosts(settings: &Settings, covered: &[(&Domain, Arc<Certificate>)], report: &mut Report) {
+    let announced =
+        |domain: &Domain| settings.hosts.iter().any(|host| host.announce && host.domains.contains(domain));
+    let hidden: Vec<&Domain> =
+        covered.iter().map(|(domain, _)| *domain).filter(|domain| !announced(domain)).collect();
+    if hidden.is_empty() {
+        return;
+    }
+    for peer in settings.peers.iter().filter(|peer| !peer.announce_all) {
+        report.add(
+            Severity::Warning,
+            format!("peer {}", peer.address),
+            format!("isn't shown {}: what it sends there may take a connection of its own", names(&hidden)),
+            "set announce = \"all\" for the peer, or announce = true for these hosts",
         );
     }
 }

@@ -119,8 +119,26 @@ fn hosts_with_another_certificate_are_told() {
     let report = place.report(&["a.test", "b.test", "c.test"], "");
     let notes = of(&report, Severity::Note);
     assert_eq!((notes.len(), notes[0].subject.as_str()), (1, "c.test"));
-    assert!(notes[0].text.contains("will need a mux secret or a connection of its own"), "{notes:?}");
+    assert!(notes[0].text.contains("it will need a mux secret to join"), "{notes:?}");
     assert!(!report.would_fail());
+}
+
+#[test]
+fn a_peer_that_is_not_shown_a_host_which_needs_a_secret_is_warned_of() {
+    let place = Place::new();
+    place.certificate("most", &Request { dns: &["a.test", "b.test"], ..Request::default() });
+    let peer = "[[peer]]\ndomain = \"p.test\"\naddress = \"127.0.0.3:7\"\n";
+    let warned = |hosts: &[&str], more: &str| {
+        let report = place.report(hosts, more);
+        of(&report, Severity::Warning).iter().map(|w| (w.subject.clone(), w.text.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(&["a.test", "b.test"], peer), []);
+    place.certificate("other", &Request { dns: &["c.test"], ..Request::default() });
+    let found = warned(&["a.test", "b.test", "c.test"], peer);
+    assert_eq!((found.len(), found[0].0.as_str()), (1, "peer 127.0.0.3:7"));
+    assert!(found[0].1.contains("(a.test, b.test, c.test)"), "{found:?}");
+    assert_eq!(warned(&["a.test", "b.test", "c.test"], &format!("{peer}announce = \"all\"\n")), []);
+    assert_eq!(warned(&["a.test", "b.test", "c.test"], &format!("announce = true\n{peer}")), []);
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Proof {
     second: SessionId,
+    /// Both ends dialled one, and this is the other.
+    other: Option<SessionId>,
     /// The lane of S2 on which its elements go.
     lane: LaneId,
     dialled: Dialled,
@@ -75,6 +77,10 @@ pub(super) struct Returned {
     verifier: Domain,
     not_after: SystemTime,
     until: Instant,
+    secret: String,
+    /// Further sessions of the same two domains, where it is returned next if this one doesn't take it: each end may
+    /// have begun while only one of two was up.
+    others: Vec<(SessionId, LaneId)>,
 }
 
 impl Router {
@@ -114,8 +120,8 @@ impl Router {
                 session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
             let usable =
                 !entry.retiring && entry.pinned.contains(&peer) && session.is_multiplexed() && anchored;
-            // Only a receiving entity shows a list; from a peer that dialled us there is none to ask.
-            let listed = session.lists(&route.to) || !session.facts().dialled;
+            // Only who dialled was shown a list. Who was dialled sees one on S2, before it hands anything out.
+            let listed = !session.facts().dialled || session.lists(&route.to);
             let to = session.theirs_proven(&route.to) || (listed && forgotten(&route.to));
             let from = session.ours_proven(&route.from) || forgotten(&route.from);
             (usable && to && from).then_some(entry.exporter)
@@ -139,7 +145,8 @@ impl Router {
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
         let until = now + self.limits.connect + ANSWER_WAIT;
-        self.proofs.insert((first, host), Proof { second, lane, dialled, not_after: None, until });
+        let proof = Proof { second, other: None, lane, dialled, not_after: None, until };
+        self.proofs.insert((first, host), proof);
         self.actions.push(Action::Dial { peer, session: second, lane, route, second: true });
     }
 
@@ -153,7 +160,9 @@ impl Router {
         };
         let key = (first, host.clone());
         let anchor = self.sessions.get(&first).and_then(|first| first.anchor.clone());
-        let (Some(anchor), Some(proof)) = (anchor, self.proofs.get_mut(&key)) else { return };
+        let proof = self.proofs.get_mut(&key).filter(|proof| proof.second == second);
+        let (Some(anchor), Some(proof)) = (anchor, proof) else { return };
+        proof.until = now + ANSWER_WAIT;
         match dialled {
             Dialled::ByVerifier if session.theirs_by_certificate(&host) && session.lists(&anchor.theirs) => {
                 proof.not_after = Some(session.facts().theirs.not_after);
@@ -227,17 +236,29 @@ impl Router {
                 entry.session.as_ref().is_some_and(|s| s.is_multiplexed() && s.theirs_by_certificate(prover));
             **id != second && anchored && live && !entry.retiring
         });
-        let first =
-            first.map(|(id, _)| *id).filter(|first| !self.proofs.contains_key(&(*first, host.clone())));
-        if let (Some(first), Some(not_after)) = (first, known) {
-            let until = now + ANSWER_WAIT;
-            let proof = Proof { second, lane, dialled: Dialled::ByProver, not_after: Some(not_after), until };
-            self.proofs.insert((first, host.clone()), proof);
-            self.actions.push(Action::MakeSecret { first, host });
-        } else {
+        let has_joined = first.is_some_and(|(_, entry)| {
+            entry.session.as_ref().is_some_and(|session| session.theirs_proven(&host))
+        });
+        let first = first.map(|(id, _)| *id);
+        let own = first.and_then(|first| self.proofs.get(&(first, host.clone())));
+        let own = own.map(|proof| (proof.second, proof.dialled, proof.not_after.is_some()));
+        let refused = match own {
+            _ if first.is_none() || known.is_none() => true,
+            Some((_, Dialled::ByProver, _)) => true,
+            // We began it too, and the secret is on its way or has come back already: that answers this.
+            Some((_, Dialled::ByVerifier, true)) => return,
+            None if has_joined => return,
+            _ => false,
+        };
+        let (false, Some(first), Some(_)) = (refused, first, known) else {
             self.actions.push(Action::Post { lane, octets: authorize::REFUSED.to_owned() });
             self.actions.push(Action::ProofRefused { host: Some(host), reason: Reason::MuxNoRequest });
-        }
+            return;
+        };
+        let (until, other) = (now + ANSWER_WAIT, own.map(|(second, ..)| second));
+        let proof = Proof { second, other, lane, dialled: Dialled::ByProver, not_after: known, until };
+        self.proofs.insert((first, host.clone()), proof);
+        self.actions.push(Action::MakeSecret { first, host });
     }
 
     /// On S2 a secret was handed to us, for the host of ours of `pair` (in the initiating entity's direction); it is to
@@ -258,27 +279,36 @@ impl Router {
             session.ours_by_certificate(host).then_some(session.facts().ours.not_after)
         });
         let back = Route::new(prover.clone(), verifier.clone());
-        // Several may match: the newest.
-        let first = self.sessions.iter().rev().find_map(|(first, entry)| {
-            let anchor = entry.anchor.as_ref()?;
-            let session = entry.session.as_ref()?;
+        // Several may match: first the one that takes new lanes, at both ends alike.
+        let fits = |(first, entry): (&SessionId, &SessionEntry)| {
+            let (anchor, session) = (entry.anchor.as_ref()?, entry.session.as_ref()?);
             let fits = anchor.ours == *prover && anchor.theirs == *verifier && session.is_multiplexed();
             let lane = entry.by_route.get(&back).copied()?;
-            (*first != second && fits && session.ours_by_certificate(prover)).then_some((*first, lane))
-        });
+            let fits = *first != second && fits && session.ours_by_certificate(prover);
+            fits.then_some((entry.exporter, *first, lane))
+        };
+        let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();
+        firsts.sort_unstable_by_key(|(exporter, ..)| std::cmp::Reverse(*exporter));
+        let mut others: Vec<_> = firsts.into_iter().map(|(_, first, lane)| (first, lane)).collect();
         if self.returned.len() >= RETURNED_MAX {
             self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxBusy });
             return;
         }
-        let (Some(not_after), Some((first, lane))) = (known, first) else {
+        let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
             self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
             return;
         };
-        let mut octets = String::new();
-        iq::write_offer(&mut octets, &id, prover, verifier, secret);
         let until = now + ANSWER_WAIT;
         let (host, verifier, prover) = (host.clone(), verifier.clone(), prover.clone());
-        self.returned.insert(id, Returned { first, second, host, prover, verifier, not_after, until });
+        let secret = secret.to_owned();
+        let returned = Returned { first, second, host, prover, verifier, not_after, until, secret, others };
+        self.return_secret(id, lane, returned);
+    }
+
+    fn return_secret(&mut self, id: String, lane: LaneId, returned: Returned) {
+        let mut octets = String::new();
+        iq::write_offer(&mut octets, &id, &returned.prover, &returned.verifier, &returned.secret);
+        self.returned.insert(id, returned);
         self.actions.push(Action::Post { lane, octets });
     }
 
@@ -317,10 +347,22 @@ impl Router {
                 Ok(host)
             }
             Err(reason) => {
-                self.actions.push(Action::ProofRefused { host: None, reason });
+                match self.used_up(first) {
+                    Some(key) => self.proof_failed(&key, reason, clocks.now),
+                    None => self.actions.push(Action::ProofRefused { host: None, reason }),
+                }
                 Err(reason)
             }
         }
+    }
+
+    /// A proof whose secret was handed out and has come back, so that nothing can come of it any more.
+    fn used_up(&self, first: SessionId) -> Option<(SessionId, Domain)> {
+        let verifier = &self.sessions.get(&first)?.verifier;
+        let handed_out = |proof: &Proof| proof.not_after.is_some();
+        let mut ours = self.proofs.iter().filter(|((session, _), _)| *session == first);
+        ours.find(|((_, host), proof)| handed_out(proof) && !verifier.has_open(host))
+            .map(|(key, _)| key.clone())
     }
 
     fn answered(
@@ -336,7 +378,11 @@ impl Router {
             returned.first == first && is(from, &returned.verifier) && is(to, &returned.prover)
         });
         // An answer to nothing of ours, or from somebody else: without effect.
-        let Some(returned) = matches.then(|| self.returned.remove(id)).flatten() else { return };
+        let Some(mut returned) = matches.then(|| self.returned.remove(id)).flatten() else { return };
+        if !granted && let Some((first, lane)) = returned.others.pop() {
+            returned.first = first;
+            return self.return_secret(format!("{id}-"), lane, returned);
+        }
         let key = (first, returned.host.clone());
         if !granted {
             return self.proof_failed(&key, Reason::MuxRefused, now);
@@ -349,6 +395,7 @@ impl Router {
             self.actions.push(Action::Granted { session: first, host, until, ours: true });
             self.proofs.entry(key).or_insert(Proof {
                 second: returned.second,
+                other: None,
                 lane: LaneId(0),
                 dialled: Dialled::ByVerifier,
                 not_after: None,
@@ -358,10 +405,30 @@ impl Router {
         }
     }
 
+    /// What was granted to `session` until `until` or before has ended: the lanes of the pairs concerned finish, and
+    /// their routes find another way.
+    pub fn grants_end(&mut self, session: SessionId, until: SystemTime, now: Instant) {
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        let ended = entry.session.as_mut().map(|session| session.end_grants(until)).unwrap_or_default();
+        let concerns = |route: &Route| ended.contains(&route.from) || ended.contains(&route.to);
+        let lanes = entry.lanes.iter().filter(|id| {
+            let lane = self.lanes.get(id).filter(|lane| !lane.closing);
+            lane.is_some_and(|lane| {
+                lane.opened_for.iter().chain(&lane.offers).chain(&lane.routes).any(concerns)
+            })
+        });
+        let actions: Vec<_> =
+            lanes.map(|lane| Action::CloseLane { lane: *lane, reason: Reason::CertificateExpired }).collect();
+        self.actions.extend(actions);
+        self.place_waiting_of(session, now);
+    }
+
     /// The host has joined the first session: the second drains to it, and whatever waited for it is placed.
     fn joined(&mut self, first: SessionId, host: &Domain, now: Instant) {
         if let Some(proof) = self.proofs.remove(&(first, host.clone())) {
-            self.session_retires(proof.second, now);
+            for second in [Some(proof.second), proof.other].into_iter().flatten() {
+                self.session_retires(second, now);
+            }
         }
         self.place_waiting_of(first, now);
     }
@@ -403,6 +470,19 @@ impl Router {
         self.actions.push(Action::ProofRefused { host: Some(key.1.clone()), reason });
         for peer in pinned {
             self.place_waiting(peer, now);
+        }
+    }
+
+    /// S2 did not come to be; its proof has failed, if it didn't go over to the peer's.
+    pub(super) fn second_down(
+        &mut self,
+        second: SessionId,
+        key: &(SessionId, Domain),
+        reason: Reason,
+        now: Instant,
+    ) {
+        if self.proofs.get(key).is_some_and(|proof| proof.second == second) {
+            self.proof_failed(key, reason, now);
         }
     }
 

@@ -92,7 +92,7 @@ impl Router {
             for peer in entry.pinned {
                 self.second_unreached(peer, &host, reason, now);
             }
-            return self.proof_failed(&(first, host), reason, now);
+            return self.second_down(id, &(first, host), reason, now);
         }
         for peer in entry.pinned {
             let Some(state) = self.peers.get_mut(peer.0) else { continue };

@@ -1,0 +1,102 @@
+//! Two relays with a certificate for each host.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fedmux::proto::limits::Limits;
+use fedmux::relay::settings::Endpoint;
+
+use crate::scene::proofs;
+use crate::support::certificates::Authority;
+use crate::support::provider::{Plan, Provider};
+use crate::support::server::Host;
+use crate::support::soon;
+
+const HOSTS: usize = 6;
+
+fn names(letter: char) -> Vec<String> {
+    (1..=HOSTS).map(|n| format!("{letter}{n}.test")).collect()
+}
+
+async fn plan(authority: &Authority, hosts: &[String]) -> Plan {
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let plan = Plan::without_certificate(authority, &hosts).await;
+    for host in hosts {
+        plan.add_certificate(&authority.certify(&[host]), host);
+    }
+    plan.peer(&["*"], ([127, 0, 0, 1], 1).into()).announcing().limits(|limits: &mut Limits| {
+        limits.lane_idle = Duration::from_millis(1_500);
+        limits.session_idle = Duration::from_millis(500);
+    })
+}
+
+/// Both relays, which reach each other.
+async fn relays(authority: &Authority) -> [Provider; 2] {
+    let (mut a, mut b) = (plan(authority, &names('a')).await, plan(authority, &names('b')).await);
+    let (at_a, at_b) = (a.listeners(), b.listeners());
+    a.settings.peers[0].address = Endpoint::Address(at_b.remote_quic()[0]);
+    b.settings.peers[0].address = Endpoint::Address(at_a.remote_quic()[0]);
+    [a.start_on(at_a).await, b.start_on(at_b).await]
+}
+
+/// Everything that `others` sent has come to `host`, once.
+async fn hears_all(host: &mut Host, others: &[String], round: usize) {
+    let mut heard = BTreeSet::new();
+    while heard.len() < others.len() {
+        let stanza = host.receive().await;
+        assert_eq!(stanza.attribute("type"), Some("chat"), "{stanza:?}");
+        let from = stanza.attribute("from").unwrap().to_owned();
+        assert_eq!(stanza.attribute("id"), Some(&*format!("{round}")), "{stanza:?}");
+        assert!(heard.insert(from), "twice: {stanza:?}");
+    }
+}
+
+/// Every host sends to every other, on both sides at once; everything arrives.
+async fn everybody_talks(a: &mut [Host], b: &mut [Host], round: usize) {
+    let (to_b, to_a) = (names('b'), names('a'));
+    for n in 0..HOSTS {
+        for other in 0..HOSTS {
+            a[n].send(&to_b[other], &round.to_string()).await;
+            b[n].send(&to_a[other], &round.to_string()).await;
+        }
+    }
+    for host in &mut *a {
+        hears_all(host, &to_b, round).await;
+    }
+    for host in &mut *b {
+        hears_all(host, &to_a, round).await;
+    }
+    assert!(a.iter_mut().chain(b).all(|host| host.received().is_none()));
+}
+
+fn connections(relay: &Provider) -> u64 {
+    relay.metric("fedmux_connections", &[("transport", "quic")])
+}
+
+#[tokio::test]
+async fn every_pair_talks_and_one_connection_remains_with_a_proof_for_each_further_host() {
+    let authority = Authority::new();
+    let [mut a, mut b] = relays(&authority).await;
+    let mut a_hosts: Vec<Host> = names('a').iter().map(|name| a.host(name)).collect();
+    let mut b_hosts: Vec<Host> = names('b').iter().map(|name| b.host(name)).collect();
+    // Both begin at once, so that both dial: what is on the second session stays there until it falls silent.
+    everybody_talks(&mut a_hosts, &mut b_hosts, 0).await;
+    soon("one connection to remain", async {
+        while connections(&a) > 1 || connections(&b) > 1 {
+            // One pair goes on, so that there is something to remain for.
+            a_hosts[1].send("b2.test", "0").await;
+            assert_eq!(b_hosts[1].receive().await.attribute("from"), Some("a2.test"));
+        }
+    })
+    .await;
+    everybody_talks(&mut a_hosts, &mut b_hosts, 1).await;
+    for relay in [&a, &b] {
+        assert_eq!(connections(relay), 1);
+        // A proof that began while only one of the two first sessions was up may be made again on the other.
+        let made = usize::try_from(proofs(relay, "granted")).unwrap();
+        assert!((2 * (HOSTS - 1)..=2 * HOSTS).contains(&made), "{made} proofs");
+        let unaccounted = relay.metric("fedmux_stanzas_bounced_total", &[]);
+        assert_eq!(unaccounted, 0);
+        relay.assert_unharmed();
+    }
+}

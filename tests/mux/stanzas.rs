@@ -1,0 +1,74 @@
+//! The protocol's stanzas on other ways than a session with a peer: from our own server, towards it, and among others.
+
+use fedmux::reason::Reason;
+use fedmux::xmpp::namespace as ns;
+
+use crate::scene::{Scene, condition, offering, proofs};
+use crate::support::wire::{Wire, message};
+
+/// A local stream of v.test's server towards p.test.
+async fn local(scene: &Scene) -> Wire {
+    let mut stream = scene.relay.local().await;
+    stream.authenticate("v.test", "p.test").await;
+    stream
+}
+
+#[tokio::test]
+async fn our_own_server_is_refused_them_and_they_go_nowhere() {
+    let mut scene = Scene::set().await;
+    let secret = scene.secret("n.test").await;
+    let mut stream = local(&scene).await;
+    let child = format!("<mux xmlns='{}'>{secret}</mux>", ns::MUX);
+    let stanzas = [
+        offering("offer", "v.test", "p.test", &secret),
+        offering("offer", "v.test", "w.test", &secret),
+        format!("<iq type='get' from='u@v.test' to='p.test' id='offer'>{child}</iq>"),
+        format!("<message from='v.test' to='p.test' id='offer'>{child}</message>"),
+    ];
+    for (n, stanza) in stanzas.iter().enumerate() {
+        stream.say(stanza).await;
+        // What is for another host of ours is answered as that host, on a stream of its own.
+        let at_home = stanza.contains("to='w.test'");
+        let answer = if at_home { scene.v.receive().await } else { stream.ear.stanza().await };
+        assert_eq!(
+            (answer.attribute("id"), &*condition(&answer)),
+            (Some("offer"), "not-allowed"),
+            "{stanza}"
+        );
+        let bounced = scene.relay.metric("fedmux_stanzas_bounced_total", &[("reason", "mux-own")]);
+        assert_eq!(bounced, n as u64 + 1);
+    }
+    stream.say(message("v.test", "p.test", "next")).await;
+    assert_eq!(
+        scene.lane.ear.stanza().await.attribute("id"),
+        Some("next"),
+        "nothing before it was forwarded"
+    );
+    assert_eq!(proofs(&scene.relay, "granted"), 0);
+    scene.speaks_not_for("n.test").await;
+}
+
+#[tokio::test]
+async fn from_a_peer_they_end_here() {
+    let mut scene = Scene::set().await;
+    let child = format!("<mux xmlns='{}'/>", ns::MUX);
+    for stanza in [
+        format!("<message from='p.test' to='v.test'>{child}</message>"),
+        format!("<presence from='p.test' to='v.test'>{child}</presence>"),
+        format!("<iq type='get' from='p.test' to='v.test' id='1'>{child}</iq>"),
+    ] {
+        scene.lane.say(stanza).await;
+    }
+    scene.lane.say(message("p.test", "v.test", "next")).await;
+    assert_eq!(scene.v.receive().await.attribute("id"), Some("next"));
+    assert_eq!(scene.relay.metric("fedmux_stanzas_discarded_total", &[("reason", "mux-own")]), 3);
+    assert_eq!(scene.counts(Reason::MuxForged), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn what_only_speaks_of_them_passes() {
+    let mut scene = Scene::set().await;
+    let about = "<message from='p.test' to='v.test' id='about'><body>urn:xmpp:mux:0</body></message>";
+    scene.lane.say(about).await;
+    assert_eq!(scene.v.receive().await.attribute("id"), Some("about"));
+}
