@@ -170,6 +170,7 @@ impl World {
             holder: two.parties[1 - end],
             host: host.clone(),
             prover,
+            asker: me.router.sessions[&first].anchor.clone().unwrap().ours,
             at: self.now,
             unix: self.unix(relay),
             not_after: two.certificates[1 - end].not_after,
@@ -377,8 +378,8 @@ impl World {
             if let Some(said) = MuxIq::read(&element).filter(|_| element.name() == "iq") {
                 let clocks = Clocks { now: self.now, unix: self.unix(relay) };
                 self.touched = true;
-                if let MuxIq::Offer { secret, .. } = &said {
-                    self.truth.judging = secret.trim().to_owned();
+                if let MuxIq::Offer { secret, from, to, .. } = &said {
+                    self.truth.judging = (secret.trim().to_owned(), from.clone(), to.clone());
                 }
                 self.tell(relay, |router, _| router.mux_iq(session, lane, &said, clocks));
                 return true;
