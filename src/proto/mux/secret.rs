@@ -163,6 +163,10 @@ impl SecretKeys {
             .iter()
             .find(|key| key.id == fixed[2..2 + KEY_ID_BYTES])
             .ok_or(SecretRefusal::UnknownKey)?;
+        // The HMAC covers the role of the request: without this, the octet in the secret could be any.
+        if fixed[1] != binding.dialled.octet() {
+            return Err(SecretRefusal::Forged);
+        }
         hmac::verify(&key.key, &covered(fixed, binding), mac).map_err(|_| SecretRefusal::Forged)?;
         let mut expires = [0; 8];
         expires.copy_from_slice(&fixed[2 + KEY_ID_BYTES..2 + KEY_ID_BYTES + 8]);

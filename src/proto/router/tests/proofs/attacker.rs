@@ -82,22 +82,22 @@ impl World {
     /// The attacker does something.
     pub(super) fn attack(&mut self) {
         match self.dice.below(100) {
-            0..12 => self.attacker_dials(),
-            12..20 => {
+            0..20 => self.attacker_dials(),
+            20..24 => {
                 let ends = self.own_ends();
                 let Some((conn, end)) = self.dice.pick(&ends).copied() else { return };
                 let (from, to) = (self.some_name(), self.some_host().1);
                 let mux = self.dice.percent(50);
                 self.attacker_opens(conn, end, Route::new(from, to), mux);
             }
-            20..24 => {
+            24..26 => {
                 let ends = self.own_ends();
                 let Some((conn, end)) = self.dice.pick(&ends).copied() else { return };
                 self.conns[conn].over[end] = true;
                 self.send(conn, end, What::Ended);
             }
-            24..32 => self.tenant_speaks(),
-            32..50 => self.prove_something(),
+            26..30 => self.tenant_speaks(),
+            30..55 => self.prove_something(),
             _ => {
                 let octets = self.compose();
                 self.say_anywhere(octets);
@@ -158,15 +158,25 @@ impl World {
     /// Do what an honest relay would do to have a host of its own join a session of its own.
     fn prove_something(&mut self) {
         let ends = self.own_ends();
-        let sessions: Vec<_> =
-            ends.iter().filter(|(conn, _)| !self.conns[*conn].strands.is_empty()).collect();
-        let Some((conn, end)) = self.dice.pick(&sessions).map(|it| **it) else { return };
+        let used = |(conn, _): &&(usize, usize)| !self.conns[*conn].strands.is_empty();
+        let sessions: Vec<_> = ends.iter().filter(used).copied().collect();
+        let Some((conn, end)) = self.dice.pick(&sessions).copied() else { return };
         let Strand { opener, route, stream_id } = &self.conns[conn].strands[0];
         let (ours, stream_id) = (if *opener == end { &route.from } else { &route.to }, stream_id.clone());
         let mut octets = String::new();
         authorize::write_request(&mut octets, &ours.clone(), &stream_id);
-        let Some((second, end)) = self.dice.pick(&ends).copied() else { return };
-        self.say(second, end, octets);
+        // A second connection to the same relay, for another host.
+        let relay = self.conns[conn].parties[1 - end];
+        let fits = |(other, end): &&(usize, usize)| {
+            let it = &self.conns[*other];
+            *other != conn
+                && it.parties[1 - end] == relay
+                && it.strands.first().is_some_and(|s| s.opener == *end)
+        };
+        let seconds: Vec<_> = ends.iter().filter(fits).copied().collect();
+        if let Some((second, end)) = self.dice.pick(&seconds).copied() {
+            self.send(second, end, What::Text { strand: 0, octets });
+        }
     }
 
     fn some_secret(&mut self) -> (String, Domain) {
@@ -288,15 +298,25 @@ impl World {
         let Ok(Some(Authorization::Secret { prover, secret })) = Authorization::parse(&element) else {
             return;
         };
-        // On every session where it could be right, and on any other one.
+        // On every session where it could be right, and on any other one: as it should be, or with one thing wrong.
         for (conn, end) in self.own_ends() {
             let Some(Strand { opener, route, .. }) = self.conns[conn].strands.first() else { continue };
             let (ours, to) = if *opener == end { (&route.from, &route.to) } else { (&route.to, &route.from) };
-            let (to, fits) = (to.clone(), *ours == prover);
-            if (fits && self.dice.percent(60)) || self.dice.percent(10) {
-                let mut out = String::new();
-                iq::write_offer(&mut out, "2", &prover, &to, &secret);
-                self.say(conn, end, out);
+            let (mut to, fits) = (to.clone(), *ours == prover);
+            if !((fits && self.dice.percent(80)) || self.dice.percent(20)) {
+                continue;
+            }
+            let (mut from, mut secret) = (prover.clone(), secret.clone());
+            match self.dice.below(10) {
+                0..2 => secret = self.mutated(secret),
+                2..4 => from = self.own_name(),
+                4 => to = self.some_host().1,
+                _ => {}
+            }
+            let mut out = String::new();
+            iq::write_offer(&mut out, "2", &from, &to, &secret);
+            for _ in 0..=self.dice.below(2) {
+                self.say(conn, end, out.clone());
             }
         }
     }

@@ -1,5 +1,20 @@
 //! Mux secrets under attack: no order of events, replay, delay, loss, restart or lie of a peer makes a session accept a
 //! stanza for a domain whose holder did not hand the secret to that session.
+//!
+//! Two honest relays (the real routers, sessions, verifiers and secrets) and an attacker with valid certificates, one of
+//! which shares a name with an honest relay's. `FEDMUX_SEEDS=n` plays n seeds, `FEDMUX_SEED=n` replays one.
+//! Each rule was weakened once by hand:
+//!
+//! | weakened | first seed that fails, or why none did |
+//! | --- | --- |
+//! | HMAC unchecked | 1 |
+//! | granted to whichever session the secret arrives on | 20 |
+//! | expiry ignored | 23 |
+//! | open requests never time out | 1 |
+//! | list of the second connection not required | 0 |
+//! | `from` and `to` unchecked | none of 150: a lane carries its own pair, so other addresses rarely get as far |
+//! | a request isn't used up | none of 150: a grant also needs the proof under way, which the first one ended |
+//! | `result` taken from any session | none of 150: its id has 128 random bits, and is known only by a leak |
 
 mod attacker;
 mod relay;
@@ -69,10 +84,10 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("FEDMUX_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("FEDMUX_SEEDS").unwrap_or(300),
+        None => 0..number("FEDMUX_SEEDS").unwrap_or(100),
     };
     let (mut grants, mut to_attacker, mut refusals) = (0, 0, 0);
-    let many = seeds.end - seeds.start > 100;
+    let many = seeds.end - seeds.start >= 100;
     for seed in seeds {
         match std::panic::catch_unwind(|| play(seed)) {
             Ok(truth) => {
@@ -92,7 +107,7 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
         "{grants} grants, {to_attacker} of them to the attacker for hosts of its own, {refusals} refusals"
     );
     // A simulation in which nothing is ever granted would hold too.
-    assert!(!many || (grants > 100 && to_attacker > 10 && refusals > 100));
+    assert!(!many || (grants > 100 && to_attacker > 5 && refusals > 100));
 }
 
 #[test]

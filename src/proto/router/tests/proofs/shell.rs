@@ -160,7 +160,9 @@ impl World {
         assert!(two.certificates[1 - end].covers(host), "a secret for {host} to who isn't proven for it");
         assert!(one.certificates[1 - held.end].covers(&prover), "{prover} isn't proven by certificate");
         assert!(held.conn != line.conn && !me.hosts.serves(host));
-        assert!(end == 1 || two.listed[0].contains(&prover), "{host} doesn't list {prover}");
+        // Who asks for itself needs no list.
+        let asked = two.strands[line.strand].opener != end;
+        assert!(asked || two.listed[0].contains(&prover), "{host} doesn't list {prover}");
         let made = truth::Made {
             verifier: relay,
             life: me.life,
@@ -168,6 +170,7 @@ impl World {
             holder: two.parties[1 - end],
             host: host.clone(),
             prover,
+            asker: me.router.sessions[&first].anchor.clone().unwrap().ours,
             at: self.now,
             unix: self.unix(relay),
             not_after: two.certificates[1 - end].not_after,
@@ -375,8 +378,8 @@ impl World {
             if let Some(said) = MuxIq::read(&element).filter(|_| element.name() == "iq") {
                 let clocks = Clocks { now: self.now, unix: self.unix(relay) };
                 self.touched = true;
-                if let MuxIq::Offer { secret, .. } = &said {
-                    self.truth.judging = secret.trim().to_owned();
+                if let MuxIq::Offer { secret, from, to, .. } = &said {
+                    self.truth.judging = (secret.trim().to_owned(), from.clone(), to.clone());
                 }
                 self.tell(relay, |router, _| router.mux_iq(session, lane, &said, clocks));
                 return true;

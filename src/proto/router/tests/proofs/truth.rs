@@ -15,6 +15,8 @@ pub(super) struct Made {
     pub(super) holder: usize,
     pub(super) host: Domain,
     pub(super) prover: Domain,
+    /// The verifier's domain on the first connection.
+    pub(super) asker: Domain,
     pub(super) at: Instant,
     /// The verifier's wall clock, seconds since 1970.
     pub(super) unix: u64,
@@ -36,8 +38,8 @@ struct Sent {
 #[derive(Default)]
 pub(super) struct Truth {
     pub(super) made: BTreeMap<String, Made>,
-    /// The secret of the offer that arrived last.
-    pub(super) judging: String,
+    /// Secret, from and to of the offer that arrived last.
+    pub(super) judging: (String, String, String),
     offers: BTreeSet<Sent>,
     /// Offers of honest relays by their id: the connection, and the host of theirs.
     asked: BTreeMap<String, (Option<usize>, Domain)>,
@@ -87,13 +89,15 @@ impl Truth {
         (now, unix): (Instant, u64),
     ) {
         let prefix = format!("relay {verifier} let party {holder} speak for {host}");
-        let (secret, offers) = (&self.judging, &self.offers);
+        let ((secret, from, to), offers) = (&self.judging, &self.offers);
+        let is = |text: &str, name: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *name);
         let good = self.made.get_mut(secret).filter(|made| {
             let handed = offers.iter().any(|sent| {
-                let certified =
-                    Domain::parse(&sent.from).is_ok_and(|p| p == made.prover && certificate.covers(&p));
-                (sent.conn, sent.by, &sent.secret) == (conn, holder, secret) && certified
+                (sent.conn, sent.by, &sent.secret) == (conn, holder, secret)
+                    && (&sent.from, &sent.to) == (from, to)
             });
+            let handed =
+                handed && is(from, &made.prover) && is(to, &made.asker) && certificate.covers(&made.prover);
             let same = (made.verifier, made.life, made.first, made.holder) == (verifier, life, conn, holder);
             same && made.host == *host && handed && !made.used
         });
