@@ -87,10 +87,10 @@ impl DataPath {
             "Octets of accepted stanzas, by the side they came from.",
             &side,
         )?;
-        let of = |side| SideCounters {
-            accepted: accepted.with_label_values(&[side_word(side)]),
-            bytes: bytes.with_label_values(&[side_word(side)]),
-            delivered: delivered.with_label_values(&[side_word(side)]),
+        let of = |side: Side| SideCounters {
+            accepted: accepted.with_label_values(&[side.as_str()]),
+            bytes: bytes.with_label_values(&[side.as_str()]),
+            delivered: delivered.with_label_values(&[side.as_str()]),
         };
         Some(Self { local: of(Side::Local), remote: of(Side::Remote) })
     }
@@ -120,13 +120,6 @@ impl Opened {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
         }
-    }
-}
-
-const fn side_word(side: Side) -> &'static str {
-    match side {
-        Side::Local => "local",
-        Side::Remote => "remote",
     }
 }
 
@@ -277,18 +270,18 @@ impl Metrics {
 
     /// A connection or stream was refused, or ended for a violation.
     pub fn refused(&self, side: Side, reason: Reason) {
-        self.refusals.with_label_values(&[side_word(side), reason.as_str()]).inc();
+        self.refusals.with_label_values(&[side.as_str(), reason.as_str()]).inc();
     }
 
     /// How often connections or streams of `side` were refused for `reason`.
     #[must_use]
     pub fn refusals(&self, side: Side, reason: Reason) -> u64 {
-        self.refusals.with_label_values(&[side_word(side), reason.as_str()]).get()
+        self.refusals.with_label_values(&[side.as_str(), reason.as_str()]).get()
     }
 
     /// An attempt to reach a next hop failed.
     pub fn dial_failed(&self, side: Side, reason: Reason) {
-        self.dial_failures.with_label_values(&[side_word(side), reason.as_str()]).inc();
+        self.dial_failures.with_label_values(&[side.as_str(), reason.as_str()]).inc();
     }
 
     /// A limit of `[limits]` was hit.

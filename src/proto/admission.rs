@@ -22,6 +22,17 @@ pub enum Side {
     Remote,
 }
 
+impl Side {
+    /// The word, as it stands in logs and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+        }
+    }
+}
+
 /// A set of proven domains.
 #[derive(Debug, Clone)]
 pub enum Proven {

@@ -362,7 +362,7 @@ impl Lane {
         let side = self.place.side();
         self.hub.metrics.refused(side, reason);
         let (lane, advice) = (self.id.0, reason.advice());
-        warn!(lane, ?side, peer = %self.place, %reason, advice, "stream refused");
+        warn!(lane, side = side.as_str(), peer = %self.place, %reason, advice, "stream refused");
     }
 
     fn refuse(&mut self, violation: Violation) {
