@@ -29,13 +29,13 @@ use support::wire::{Heard, Wire, message};
 use support::{soon, until};
 
 /// What one pair may have waiting.
-const PAIR_QUEUE: usize = 256 * 1024;
+const PAIR_QUEUE: usize = 128 * 1024;
 /// How long reading may pause for want of room.
 const READ_PAUSE: Duration = Duration::from_secs(1);
 /// Pairs that are watched while others are stalled.
 const WATCHED: usize = 5;
 /// Stanzas that are sent to each stalled pair: far more than any queue, window or socket buffer on its way holds.
-const FLOOD_STANZAS: usize = 1_600;
+const FLOOD_STANZAS: usize = 1_100;
 const BODY_BYTES: usize = 1_000;
 
 /// A server that reads the streams for some of its hosts only while it is told to.

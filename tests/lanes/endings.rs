@@ -21,7 +21,7 @@ fn goodbye(from: &str, to: &str) -> String {
     octets
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_our_server_says_just_before_it_closes_arrives() {
     let mut scene = Scene::set().await;
     let mut b1 = scene.b.host("b1.test");
@@ -33,7 +33,7 @@ async fn what_our_server_says_just_before_it_closes_arrives() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_peer_says_just_before_it_closes_arrives() {
     let authority = Authority::new();
     let mut provider = Plan::new(&authority, &["a1.test"]).await.start().await;
@@ -52,7 +52,7 @@ async fn what_a_peer_says_just_before_it_closes_arrives() {
     provider.assert_unharmed();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_lanes_close_and_come_back_on_the_same_connection() {
     let idle = Duration::from_millis(300);
     let mut scene = Scene::with_limits(|limits| limits.lane_idle = idle).await;
@@ -68,7 +68,7 @@ async fn idle_lanes_close_and_come_back_on_the_same_connection() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_that_is_written_or_read_is_not_idle() {
     let idle = Duration::from_millis(400);
     let mut scene = Scene::with_limits(|limits| limits.lane_idle = idle).await;
@@ -88,7 +88,7 @@ async fn a_lane_that_is_written_or_read_is_not_idle() {
     assert_eq!(scene.a.metric("fedmux_quic_streams_opened_total", &[]), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_carries_nothing_is_closed_by_its_dialler() {
     let mut scene = Scene::with_limits(|limits| {
         limits.lane_idle = Duration::from_millis(200);
@@ -106,7 +106,7 @@ async fn a_session_that_carries_nothing_is_closed_by_its_dialler() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_stops_delivers_what_it_has() {
     let delay = Duration::from_millis(20);
     let mut scene = Scene::with(Placement::StreamPerPair, Some(delay), |_| {}).await;

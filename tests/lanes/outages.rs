@@ -13,7 +13,7 @@ use crate::support::server::Server;
 use crate::support::until;
 use crate::support::wire::message;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_while_a_peer_restarts_waits_for_the_new_one() {
     let mut scene = Scene::with_limits(impatient).await;
     let (mut a1, mut b1) = (scene.a.host("a1.test"), scene.b.host("b1.test"));
@@ -27,7 +27,7 @@ async fn what_is_sent_while_a_peer_restarts_waits_for_the_new_one() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_to_a_peer_that_was_cut_off_arrives_or_comes_back_and_custody_ends_at_the_socket() {
     let delay = Some(Duration::from_millis(1));
     let mut scene = Scene::with(Placement::StreamPerPair, delay, impatient).await;
@@ -60,7 +60,7 @@ async fn what_is_sent_to_a_peer_that_was_cut_off_arrives_or_comes_back_and_custo
     scene.a.assert_unharmed();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_meant_for_a_peer_that_never_comes_back_bounces_with_the_reason() {
     let authority = Authority::new();
     // Nothing answers there: it is bound, and nobody reads.
@@ -115,7 +115,7 @@ async fn serverless(hold: Duration) -> (Scene, SocketAddr) {
     (Scene { _authority: authority, a, b, path: None }, address)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_while_the_server_is_down_waits_until_it_is_back() {
     let (mut scene, address) = serverless(Duration::from_secs(60)).await;
     let mut a1 = scene.a.host("a1.test");
@@ -129,7 +129,7 @@ async fn what_comes_while_the_server_is_down_waits_until_it_is_back() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_while_the_server_is_down_for_too_long_bounces_to_its_sender() {
     let (mut scene, _) = serverless(Duration::from_millis(700)).await;
     let mut a1 = scene.a.host("a1.test");
@@ -142,7 +142,7 @@ async fn what_comes_while_the_server_is_down_for_too_long_bounces_to_its_sender(
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_breaks_its_stream_gets_the_rest_on_the_next() {
     let mut scene = Scene::with_limits(impatient).await;
     let mut a1 = scene.a.host("a1.test");

@@ -12,7 +12,7 @@ fn counts(provider: &Provider) -> [u64; 3] {
         .map(|name| provider.metric(name, &[]))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_has_one_connection_and_one_lane_for_both_directions() {
     let mut scene = Scene::set().await;
     let (mut a1, mut b1) = (scene.a.host("a1.test"), scene.b.host("b1.test"));
@@ -29,7 +29,7 @@ async fn a_pair_has_one_connection_and_one_lane_for_both_directions() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_pair_has_a_lane_of_its_own_on_the_one_connection() {
     let mut scene = Scene::set().await;
     let mut hosts = A.map(|name| scene.a.host(name));
@@ -57,7 +57,7 @@ async fn every_pair_has_a_lane_of_its_own_on_the_one_connection() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_stream_carries_every_pair_where_both_ends_are_told_so() {
     let mut scene = Scene::with(Placement::OneStream, None, |_| {}).await;
     let mut hosts = A.map(|name| scene.a.host(name));
@@ -79,7 +79,7 @@ async fn one_stream_carries_every_pair_where_both_ends_are_told_so() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_stream_that_comes_back_pipelined_carries_every_pair_to_its_own_host() {
     let idle = std::time::Duration::from_millis(300);
     let mut scene = Scene::with(Placement::OneStream, None, |limits| limits.lane_idle = idle).await;

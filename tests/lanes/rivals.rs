@@ -6,10 +6,10 @@ use fedmux::proto::limits::Limits;
 use fedmux::relay::settings::Placement;
 
 use crate::scene::{A, B, Scene, ids, numbers, send};
-use crate::support::until;
+use crate::support::{soon, until};
 
 /// How long a datagram takes: long enough that neither relay hears of the other's attempt before it dials.
-const DELAY: Duration = Duration::from_millis(30);
+const DELAY: Duration = Duration::from_millis(60);
 
 fn short_lived(limits: &mut Limits) {
     limits.lane_idle = Duration::from_millis(400);
@@ -25,7 +25,7 @@ fn connections(scene: &Scene) -> (u64, [u64; 2]) {
     (sum.iter().sum(), sessions)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_relays_dial_at_once_and_nothing_is_lost_doubled_or_reordered() {
     const STANZAS: usize = 400;
     let mut scene = Scene::with(Placement::StreamPerPair, Some(DELAY), short_lived).await;
@@ -58,7 +58,7 @@ async fn both_relays_dial_at_once_and_nothing_is_lost_doubled_or_reordered() {
     scene.is_good().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_loser_of_two_sessions_ends_when_it_is_idle_and_the_winner_stays_at_work() {
     let mut scene = Scene::with(Placement::StreamPerPair, Some(DELAY), short_lived).await;
     let (mut a1, mut b1) = (scene.a.host("a1.test"), scene.b.host("b1.test"));
@@ -68,15 +68,18 @@ async fn the_loser_of_two_sessions_ends_when_it_is_idle_and_the_winner_stays_at_
     until("both sessions", || connections(&scene).1 == [2, 2]).await;
     // Silence ends the lanes, and what speaks then meets on one session.
     until("the idle lanes to close", || scene.a.metric("fedmux_lanes", &[]) == 0).await;
-    let mut n = 1;
-    while connections(&scene).1 != [1, 1] {
-        send(&mut a1, "b1.test", n..n + 1).await;
-        assert_eq!(ids(&mut b1, "a1.test", 1).await, numbers(n..n + 1));
-        send(&mut b1, "a1.test", n..n + 1).await;
-        assert_eq!(ids(&mut a1, "b1.test", 1).await, numbers(n..n + 1));
-        assert_eq!(scene.a.metric("fedmux_lanes", &[]), 1, "one lane for both directions");
-        n += 1;
-    }
+    let speaking = async {
+        let mut n = 1;
+        while connections(&scene).1 != [1, 1] {
+            send(&mut a1, "b1.test", n..n + 1).await;
+            assert_eq!(ids(&mut b1, "a1.test", 1).await, numbers(n..n + 1));
+            send(&mut b1, "a1.test", n..n + 1).await;
+            assert_eq!(ids(&mut a1, "b1.test", 1).await, numbers(n..n + 1));
+            assert_eq!(scene.a.metric("fedmux_lanes", &[]), 1, "one lane for both directions");
+            n += 1;
+        }
+    };
+    soon("the loser to end", speaking).await;
     assert_eq!(connections(&scene).0, 2, "and nobody dialled again");
     scene.is_good().await;
 }
