@@ -12,14 +12,16 @@ use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use super::hub::Hub;
+use super::mailbox::lock;
 use super::outlet::{LITTLE_BYTES, Outlet, Pushed};
 use super::proofs::unix_seconds;
+use super::shared::SessionShared;
 use crate::metrics::SideCounters;
-use crate::proto::admission::{Direction, Scope, Side, admit};
+use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::queue::Mark;
-use crate::proto::router::{LaneId, SessionId};
+use crate::proto::router::LaneId;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
@@ -35,7 +37,7 @@ const KNOWN_MAX: usize = 1024;
 pub(crate) struct Carry {
     hub: Arc<Hub>,
     scope: Scope,
-    origin: Option<(SessionId, LaneId)>,
+    origin: Option<Origin>,
     mux: memmem::Finder<'static>,
     counters: SideCounters,
     /// Outlets by the domains as they stand on the wire, admitted under the present scope.
@@ -46,6 +48,16 @@ pub(crate) struct Carry {
     start: usize,
 }
 
+/// Where a stream of the remote side stands.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) session: Arc<SessionShared>,
+    pub(crate) lane: LaneId,
+    /// What the stream was authenticated for, and whether we opened it.
+    pub(crate) route: Route,
+    pub(crate) initiating: bool,
+}
+
 /// What is to become of a stanza.
 enum Judged {
     Carry(Arc<Outlet>),
@@ -53,8 +65,8 @@ enum Judged {
 }
 
 impl Carry {
-    /// `origin`: the session and the lane, on the remote side.
-    pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, origin: Option<(SessionId, LaneId)>) -> Self {
+    /// `origin`: on the remote side.
+    pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, origin: Option<Origin>) -> Self {
         let counters = hub.metrics.data.side(scope.side).clone();
         Self {
             hub: Arc::clone(hub),
@@ -141,11 +153,11 @@ impl Carry {
         let route = Route::new(domain(from)?, domain(to)?);
         admit(&self.scope, &self.hub.hosts, Direction::Inbound, &route.from, &route.to)?;
         self.counters.accepted.inc();
-        match (self.origin, said) {
-            (Some((session, lane)), Some(said)) => {
+        match (&self.origin, said) {
+            (Some(Origin { session, lane, .. }), Some(said)) => {
                 self.hub.metrics.discarded(Reason::MuxOwn);
                 let unix = unix_seconds();
-                self.hub.control(|router, now| router.mux_iq(session, lane, &said, Clocks { now, unix }));
+                self.hub.control(|router, now| router.mux_iq(session.id, *lane, &said, Clocks { now, unix }));
             }
             (Some(_), None) => self.hub.metrics.discarded(Reason::MuxOwn),
             (None, _) => {
@@ -163,7 +175,10 @@ impl Carry {
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let (from, to) = (domain(from)?, domain(to)?);
-        let admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
+        let mut admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
+        if admitted.is_err() && self.has_grown() {
+            admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
+        }
         let route = Route::new(from, to);
         match admitted {
             Ok(()) => {}
@@ -183,6 +198,18 @@ impl Carry {
             }
             Err(reason) => Ok(Judged::Bounce(route, reason)),
         }
+    }
+
+    /// A stream that carries every pair of its session learns of grants that were made since it was authenticated.
+    /// Whether it may have.
+    fn has_grown(&mut self) -> bool {
+        let Some(Origin { session, route, initiating, .. }) = &self.origin else { return false };
+        if self.scope.pair.is_some() || !matches!(self.scope.theirs, Proven::Session(..)) {
+            return false;
+        }
+        let scope = lock(&session.machine).scope(route, *initiating);
+        self.rescope(scope);
+        true
     }
 
     /// Push the run that ends at `buffer[..end]` to its outlet.

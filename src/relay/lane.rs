@@ -11,7 +11,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::carry::Carry;
+use super::carry::{Carry, Origin};
 use super::hub::Hub;
 use super::io::{Receive, Transmit};
 use super::mailbox::{Close, Mailbox};
@@ -355,7 +355,12 @@ impl Lane {
         match &mut self.carry {
             Some(carry) => carry.rescope(scope),
             None => {
-                let origin = self.place.session().map(|session| (session, self.id));
+                let origin = self.place.session().map(|session| Origin {
+                    session,
+                    lane: self.id,
+                    route: route.clone(),
+                    initiating,
+                });
                 self.carry = Some(Carry::new(&self.hub, scope, origin));
             }
         }

@@ -18,7 +18,7 @@ use crate::proto::mux::authorize::Authorization;
 use crate::proto::mux::iq::ID_PREFIX;
 use crate::proto::proof::DomainProof;
 use crate::proto::router::proofs::Anchor;
-use crate::proto::router::{LaneId, SessionFacts, SessionId};
+use crate::proto::router::{LaneId, SessionFacts};
 use crate::proto::session::StreamAuthority;
 use crate::proto::stream::Learned;
 use crate::proto::stream::receiving::Authority;
@@ -121,9 +121,9 @@ impl Place {
     }
 
     /// The session in which the stream stands, if it is in one.
-    pub(crate) fn session(&self) -> Option<SessionId> {
+    pub(crate) fn session(&self) -> Option<Arc<SessionShared>> {
         match self {
-            Self::Session { session, .. } => Some(session.id),
+            Self::Session { session, .. } => Some(Arc::clone(session)),
             Self::FromServer { .. } | Self::ToServer { .. } => None,
         }
     }

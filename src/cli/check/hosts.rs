@@ -112,7 +112,7 @@ fn warn_of_hidden_hosts(settings: &Settings, covered: &[(&Domain, Arc<Certificat
         report.add(
             Severity::Warning,
             format!("peer {}", peer.address),
-            format!("isn't shown {}: what it sends there may take a connection of its own", names(&hidden)),
+            format!("isn't shown all of our hosts ({}): those that need a mux secret may keep connections of their own", names(&hidden)),
             "set announce = \"all\" for the peer, or announce = true for these hosts",
         );
     }

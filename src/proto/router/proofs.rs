@@ -482,7 +482,30 @@ impl Router {
         now: Instant,
     ) {
         if self.proofs.get(key).is_some_and(|proof| proof.second == second) {
+            if reason.is_permanent() {
+                self.remember_for_all(key, reason, now);
+            }
             self.proof_failed(key, reason, now);
+        }
+    }
+
+    /// What was shown on S2 and refused there is what the waiting routes of the same host would show and find.
+    fn remember_for_all(&mut self, (first, host): &(SessionId, Domain), reason: Reason, now: Instant) {
+        let Some(entry) = self.sessions.get(first) else { return };
+        let Some(session) = &entry.session else { return };
+        let same = |route: &&Route| {
+            (route.to == *host && session.ours_by_certificate(&route.from))
+                || (route.from == *host && session.theirs_by_certificate(&route.to))
+        };
+        let waiting = |peer: &PeerId| self.peers.get(peer.0).map(|state| (*peer, &state.waiting));
+        let refused: Vec<(PeerId, Route)> = entry
+            .pinned
+            .iter()
+            .filter_map(waiting)
+            .flat_map(|(peer, routes)| routes.iter().filter(same).map(move |route| (peer, route.clone())))
+            .collect();
+        for (peer, route) in refused {
+            self.remember_refusal(peer, &route, reason, now);
         }
     }
 
