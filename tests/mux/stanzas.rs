@@ -4,7 +4,7 @@ use fedmux::reason::Reason;
 use fedmux::xmpp::namespace as ns;
 
 use crate::scene::{Scene, condition, offering, proofs};
-use crate::support::wire::{Wire, message};
+use crate::support::wire::{Wire, header, message};
 
 /// A local stream of v.test's server towards p.test.
 async fn local(scene: &Scene) -> Wire {
@@ -42,7 +42,9 @@ async fn our_own_server_is_refused_them_and_they_go_nowhere() {
         "nothing before it was forwarded"
     );
     assert_eq!(proofs(&scene.relay, "granted"), 0);
-    scene.speaks_not_for("n.test").await;
+    let mut joining = scene.first.open().await;
+    joining.say(header("n.test", "v.test")).await;
+    assert_eq!(joining.expect_error("invalid-from").await, "invalid-from");
 }
 
 #[tokio::test]
