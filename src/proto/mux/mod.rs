@@ -55,8 +55,10 @@
 //!   takes it for a first session.
 //! - *Where does the secret come back?* On S1 itself, written to that session directly: not through routing, not on a
 //!   stream opened for it, not on a local stream. A secret that might come back elsewhere could be replayed by a third
-//!   party that shares a name with P. Several sessions match: the newest, once. A `result` counts on S1 alone, from v's
-//!   bare JID, for an id of 128 random bits.
+//!   party that shares a name with P. Several sessions of v and p match (both ends dialled at once): the one with the
+//!   smallest exporter value, and after `not-acceptable` the next; V takes it on S1 and nowhere else, because the HMAC
+//!   binds S1's exporter value. A `result` counts on the session where the offer went, from v's bare JID, for an id of
+//!   128 random bits.
 //! - *What is looked at, in this order?* V's own open request (one for each S1 and n, monotonic clock, gone with S1); then
 //!   the HMAC over all that was agreed ([`secret`]); then `from` and `to`. The grant stands before `result` is sent.
 //!   Anything else is `not-acceptable`, and changes nothing.

@@ -58,6 +58,10 @@ impl Truth {
     pub(super) fn iq_sent(&mut self, conn: usize, by: usize, iq: &MuxIq) {
         match iq {
             MuxIq::Offer { id, from, to, secret } => {
+                // Returned again on another session of the same two domains, its id is longer by a mark.
+                if let Some((_, host)) = self.asked.get(id.trim_end_matches('-')).cloned() {
+                    self.asked.entry(id.clone()).or_insert((None, host));
+                }
                 if let Some((on, _)) = self.asked.get_mut(id).filter(|_| by != ATTACKER) {
                     *on = Some(conn);
                 }
