@@ -13,6 +13,7 @@
 //! - `routes.rs`: routes, waiting and expiry
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers
+//! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it
 //! - `retry.rs`: when to try a failed next hop again
 
 mod lanes;
@@ -20,6 +21,7 @@ mod local;
 pub mod proofs;
 mod remote;
 mod retry;
+mod returning;
 mod routes;
 mod sessions;
 
@@ -40,8 +42,9 @@ use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
 use local::Server;
-use proofs::{Anchor, Proof, Purpose, Returned};
+use proofs::{Anchor, Proof, Purpose};
 use retry::Retry;
+use returning::Returned;
 
 /// Refusals that are remembered of one peer: the users of our own servers choose the domains.
 const REFUSALS_MAX: usize = 4096;

@@ -1,0 +1,125 @@
+//! The prover's side of a proof: a secret that was handed to a host of ours on a second connection comes back on the
+//! session that is to speak for the host (XEP-0451 section 3.2).
+
+use std::time::{Instant, SystemTime};
+
+use super::proofs::Proof;
+use super::{Action, LaneId, Router, SessionEntry, SessionId};
+use crate::proto::mux::iq;
+use crate::proto::mux::secret::Dialled;
+use crate::proto::mux::verifier::ANSWER_WAIT;
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+use crate::xmpp::route::Route;
+
+/// Secrets that we have returned and whose answers are awaited; further ones are passed over.
+const RETURNED_MAX: usize = 1024;
+
+/// A secret that we returned, whose answer is awaited.
+#[derive(Debug)]
+pub(super) struct Returned {
+    pub(super) first: SessionId,
+    pub(super) second: SessionId,
+    host: Domain,
+    prover: Domain,
+    verifier: Domain,
+    not_after: SystemTime,
+    pub(super) until: Instant,
+    secret: String,
+    /// Further sessions of the same two domains, where it is returned next if this one doesn't take it: each end may
+    /// have begun while only one of two was up.
+    others: Vec<(SessionId, LaneId)>,
+}
+
+impl Router {
+    /// On S2 a secret was handed to us, for the host of ours of `pair` (in the initiating entity's direction); it is to
+    /// come back where we are `prover`. `id` is a fresh IQ id.
+    pub fn secret_received(
+        &mut self,
+        second: SessionId,
+        pair: &Route,
+        prover: &Domain,
+        secret: &str,
+        id: String,
+        now: Instant,
+    ) {
+        let (host, verifier) =
+            if self.hosts.serves(&pair.to) { (&pair.to, &pair.from) } else { (&pair.from, &pair.to) };
+        let known = self.sessions.get(&second).and_then(|entry| {
+            let session = entry.session.as_ref()?;
+            session.ours_by_certificate(host).then_some(session.facts().ours.not_after)
+        });
+        let back = Route::new(prover.clone(), verifier.clone());
+        // Several may match: first the one that takes new lanes, at both ends alike.
+        let fits = |(first, entry): (&SessionId, &SessionEntry)| {
+            let (anchor, session) = (entry.anchor.as_ref()?, entry.session.as_ref()?);
+            let fits = anchor.ours == *prover && anchor.theirs == *verifier && session.is_multiplexed();
+            let lane = entry.by_route.get(&back).copied()?;
+            let fits = *first != second && fits && session.ours_by_certificate(prover);
+            fits.then_some((entry.exporter, *first, lane))
+        };
+        let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();
+        firsts.sort_unstable_by_key(|(exporter, ..)| std::cmp::Reverse(*exporter));
+        let mut others: Vec<_> = firsts.into_iter().map(|(_, first, lane)| (first, lane)).collect();
+        if self.returned.len() >= RETURNED_MAX {
+            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxBusy });
+            return;
+        }
+        let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
+            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
+            return;
+        };
+        let until = now + ANSWER_WAIT;
+        let (host, verifier, prover) = (host.clone(), verifier.clone(), prover.clone());
+        let secret = secret.to_owned();
+        let returned = Returned { first, second, host, prover, verifier, not_after, until, secret, others };
+        self.return_secret(id, lane, returned);
+    }
+
+    fn return_secret(&mut self, id: String, lane: LaneId, returned: Returned) {
+        let mut octets = String::new();
+        iq::write_offer(&mut octets, &id, &returned.prover, &returned.verifier, &returned.secret);
+        self.returned.insert(id, returned);
+        self.actions.push(Action::Post { lane, octets });
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        first: SessionId,
+        id: &str,
+        (from, to): (&str, &str),
+        granted: bool,
+        now: Instant,
+    ) {
+        let is = |text: &str, domain: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *domain);
+        let matches = self.returned.get(id).is_some_and(|returned| {
+            returned.first == first && is(from, &returned.verifier) && is(to, &returned.prover)
+        });
+        // An answer to nothing of ours, or from somebody else: without effect.
+        let Some(mut returned) = matches.then(|| self.returned.remove(id)).flatten() else { return };
+        if !granted && let Some((first, lane)) = returned.others.pop() {
+            returned.first = first;
+            return self.return_secret(format!("{id}-"), lane, returned);
+        }
+        let key = (first, returned.host.clone());
+        if !granted {
+            return self.proof_failed(&key, Reason::MuxRefused, now);
+        }
+        let Some(session) = self.sessions.get_mut(&first).and_then(|entry| entry.session.as_mut()) else {
+            return;
+        };
+        if session.grant_ours(returned.host.clone(), returned.not_after).is_ok() {
+            let (host, until) = (returned.host.clone(), returned.not_after);
+            self.actions.push(Action::Granted { session: first, host, until, ours: true });
+            self.proofs.entry(key).or_insert(Proof {
+                second: returned.second,
+                other: None,
+                lane: LaneId(0),
+                dialled: Dialled::ByVerifier,
+                not_after: None,
+                until: now,
+            });
+            self.joined(first, &returned.host, now);
+        }
+    }
+}
