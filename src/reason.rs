@@ -66,6 +66,20 @@ reasons! {
     /// A name could not be resolved.
     NameNotResolved = "name-not-resolved", false, "check the name in the configuration and the resolver";
 
+    // --- finding a peer by DNS ---
+    /// A look-up was answered with SERVFAIL, with a refusal, or with what makes no sense.
+    DnsFailed = "dns-failed", false, "the domain's name servers or the resolver are broken; try dig with the name that the log says";
+    /// A look-up was not answered in time.
+    DnsTimeout = "dns-timeout", false, "check that the servers in dns.servers answer, and the domain's own name servers";
+    /// Every SRV record of the domain says that the service isn't available (RFC 2782, target `.`).
+    ServiceNotOffered = "service-not-offered", true, "the domain's DNS says that it has no XMPP server; name it in a [[peer]] if it has one";
+    /// A single label or a special-use name: no public DNS knows it.
+    DomainNotPublic = "domain-not-public", true, "name it in a [[peer]], or set dns.allow_private in a closed network";
+    /// The domain's DNS leads to a loopback, private or otherwise unreachable address.
+    AddressNotPublic = "address-not-public", true, "the domain's DNS points inside; if it is right, name it in a [[peer]] or set dns.allow_private";
+    /// The domain's DNS leads to this relay itself.
+    AddressOwn = "address-own", true, "the domain's DNS points at this relay: add it as a [[host]], or correct its records";
+
     // --- streams: the words of RFC 6120 section 4.9.3 ---
     /// XML that can't be processed here.
     BadFormat = "bad-format", false, "the other end sent XML that makes no sense at this point";

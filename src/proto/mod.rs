@@ -3,18 +3,21 @@
 //! - [`stream`]: one XML stream, [`session`]: one authenticated peer on one connection, [`router`]: all domain pairs.
 //! - A protocol feature each: [`features`], [`sasl_external`], [`mux`], [`bidi`], [`dialback`].
 //! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`limits`].
+//! - How a peer is found and reached: [`discovery`], [`race`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
 
 pub mod admission;
 pub mod bidi;
 pub mod bounce;
 pub mod dialback;
+pub mod discovery;
 pub mod features;
 pub mod hosts;
 pub mod limits;
 pub mod mux;
 pub mod proof;
 pub mod queue;
+pub mod race;
 pub mod router;
 pub mod sasl_external;
 pub mod session;

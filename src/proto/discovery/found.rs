@@ -1,0 +1,250 @@
+//! What was found for a domain: the ways to it, with the addresses that may be dialled, and for how long that holds.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::plan::Plan;
+use super::refusal::refuse_address;
+use super::weigh::{Draw, order};
+use super::{AddressAnswer, Candidate, Origin, SrvAnswer, SrvAnswers, Transport};
+use crate::reason::Reason;
+
+/// Shortest time for which an answer is taken as it is. A TTL of a second would have every stanza look up again.
+pub const VALID_MIN: Duration = Duration::from_secs(60);
+/// Longest time. A domain that moves is followed within the hour, whatever its TTL.
+pub const VALID_MAX: Duration = Duration::from_secs(3_600);
+/// How long a failure stands for everybody who asks: a burst of stanzas makes one round of look-ups. When to try again is
+/// the business of whoever asks.
+pub const FAILED_VALID: Duration = Duration::from_secs(2);
+
+/// Addresses dialled in one attempt to reach a peer.
+pub const ATTEMPTS_MAX: usize = 24;
+/// Addresses of one way, where there are few ways.
+pub const WAY_ADDRESSES_MAX: usize = 4;
+/// Addresses of one way, where there are many: one of each family.
+const WAY_ADDRESSES_MIN: usize = 2;
+
+/// What was found for a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The ways, or why there is none.
+    pub answer: Answer,
+    /// Addresses that were found and must not be dialled. The operator is told.
+    pub refused: Vec<RefusedAddress>,
+    /// A look-up that failed while others gave a way: there may be more ways than these.
+    pub incomplete: Option<Reason>,
+    /// For how long this holds.
+    pub valid: Duration,
+}
+
+/// The ways, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// At least one way.
+    Ways(Ways),
+    /// The domain has no records at all: every answer came, and each said that there is nothing.
+    Nothing,
+    /// There is no way, and this is why. Never "nothing": a look-up that fails says nothing about the domain.
+    Failed(Reason),
+}
+
+/// An address that was found and must not be dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedAddress {
+    /// Whose address it is.
+    pub host: String,
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The ways to a domain, at least one, each with at least one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ways(Vec<Way>);
+
+/// A candidate and its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Transport, host and port.
+    pub candidate: Candidate,
+    /// IPv6 and IPv4 in turn, IPv6 first (RFC 8305 section 4).
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// One address to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// How.
+    pub transport: Transport,
+    /// Where.
+    pub address: SocketAddr,
+    /// Whose address it is, for the log.
+    pub host: String,
+    /// The SRV target that led here; `None` for the domain's own addresses.
+    pub target: Option<String>,
+}
+
+/// Where a session is, for [`Found::leads_to`].
+#[derive(Debug, Clone, Copy)]
+pub struct Whereabouts<'a> {
+    /// Its transport.
+    pub transport: Transport,
+    /// The peer's address, canonical: no IPv4 address in IPv6 form.
+    pub address: SocketAddr,
+    /// The SRV target through which we dialled it, if we did.
+    pub target: Option<&'a str>,
+}
+
+impl Found {
+    /// A failure before anything was looked up.
+    #[must_use]
+    pub fn failed(reason: Reason) -> Self {
+        Self { answer: Answer::Failed(reason), refused: Vec::new(), incomplete: None, valid: FAILED_VALID }
+    }
+
+    /// The ways; empty if there is none.
+    #[must_use]
+    pub fn ways(&self) -> &[Way] {
+        match &self.answer {
+            Answer::Ways(ways) => &ways.0,
+            Answer::Nothing | Answer::Failed(_) => &[],
+        }
+    }
+
+    /// Whether the domain's own records lead to a session: the same address and port over the same kind of transport,
+    /// or the same SRV target. Without this, whoever holds an old or stolen certificate for a name would receive its
+    /// stanzas by listing it (RFC 8336 section 4).
+    ///
+    /// A target counts whatever its port: what listens there was named by the domain's own operator. Equal addresses of
+    /// TCP and UDP don't: what the port of one is, says nothing about the other.
+    #[must_use]
+    pub fn leads_to(&self, session: &Whereabouts<'_>) -> bool {
+        self.ways().iter().any(|way| {
+            let target = way.candidate.origin == Origin::Srv
+                && session.target.is_some_and(|target| target.eq_ignore_ascii_case(&way.candidate.host));
+            let kind = way.candidate.transport.is_udp() == session.transport.is_udp();
+            target || (kind && way.addresses.contains(&session.address))
+        })
+    }
+}
+
+impl Ways {
+    /// The ways as they were found.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Way] {
+        &self.0
+    }
+
+    /// What is dialled, in order: the weights are drawn anew with each `seed`.
+    #[must_use]
+    pub fn attempts(&self, seed: u64) -> Vec<Attempt> {
+        let candidates = self.0.iter().map(|way| way.candidate.clone()).collect();
+        let each = (ATTEMPTS_MAX / self.0.len().max(1)).clamp(WAY_ADDRESSES_MIN, WAY_ADDRESSES_MAX);
+        let mut attempts: Vec<Attempt> = Vec::new();
+        for candidate in order(candidates, &mut Draw::new(seed)) {
+            let Some(way) = self.0.iter().find(|way| way.candidate == candidate) else { continue };
+            for address in way.addresses.iter().take(each) {
+                let known = attempts
+                    .iter()
+                    .any(|other| (other.transport, other.address) == (candidate.transport, *address));
+                if !known && attempts.len() < ATTEMPTS_MAX {
+                    attempts.push(Attempt {
+                        transport: candidate.transport,
+                        address: *address,
+                        host: candidate.host.clone(),
+                        target: (candidate.origin == Origin::Srv).then(|| candidate.host.clone()),
+                    });
+                }
+            }
+        }
+        attempts
+    }
+}
+
+/// Which addresses may be dialled.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// `[dns] allow_private`
+    pub allow_private: bool,
+    /// Where this relay itself listens.
+    pub own: &'a [SocketAddr],
+}
+
+/// Add the addresses of the plan's hosts, and conclude.
+///
+/// `ttl`: the shortest of all answers; it is kept between [`VALID_MIN`] and [`VALID_MAX`]. A host that isn't in
+/// `addresses` has none, unless it is an IP literal.
+#[must_use]
+pub fn conclude(
+    srv: &SrvAnswers,
+    plan: Plan,
+    addresses: &HashMap<String, AddressAnswer>,
+    rules: Rules<'_>,
+    ttl: Duration,
+) -> Found {
+    let candidates = match plan {
+        Plan::Candidates(candidates) => candidates,
+        Plan::Failed(reason) => {
+            let valid = if srv.failed().is_some() { FAILED_VALID } else { clamp(ttl) };
+            return Found { valid, ..Found::failed(reason) };
+        }
+    };
+    let nothing = AddressAnswer::default();
+    let mut ways = Vec::new();
+    let mut refused: Vec<RefusedAddress> = Vec::new();
+    let mut failed = srv.failed();
+    for candidate in candidates {
+        let literal = candidate.host.parse::<IpAddr>().ok();
+        let literal = literal.map(|ip| AddressAnswer { addresses: vec![ip], failed: None });
+        let answer = literal.as_ref().or_else(|| addresses.get(&candidate.host)).unwrap_or(&nothing);
+        failed = failed.or(answer.failed);
+        let mut allowed = Vec::new();
+        for ip in in_turn(&answer.addresses) {
+            let address = SocketAddr::new(ip, candidate.port);
+            match refuse_address(address, rules.allow_private, rules.own) {
+                Ok(()) => allowed.push(address),
+                Err(reason) if refused.iter().all(|other| other.address != address) => {
+                    refused.push(RefusedAddress { host: candidate.host.clone(), address, reason });
+                }
+                Err(_) => {}
+            }
+        }
+        if !allowed.is_empty() {
+            ways.push(Way { candidate, addresses: allowed });
+        }
+    }
+    let no_srv = srv.iter().all(|(_, answer)| *answer == SrvAnswer::Nothing);
+    let (answer, incomplete) = match (ways.is_empty(), failed, refused.first()) {
+        (false, failed, _) => (Answer::Ways(Ways(ways)), failed),
+        (true, Some(reason), _) => (Answer::Failed(reason), None),
+        (true, None, Some(refused)) => (Answer::Failed(refused.reason), None),
+        (true, None, None) if no_srv => (Answer::Nothing, None),
+        (true, None, None) => (Answer::Failed(Reason::NameNotResolved), None),
+    };
+    let valid = match (&answer, failed) {
+        (Answer::Failed(_), Some(_)) => FAILED_VALID,
+        (_, Some(_)) => VALID_MIN,
+        (_, None) => clamp(ttl),
+    };
+    Found { answer, refused, incomplete, valid }
+}
+
+fn clamp(ttl: Duration) -> Duration {
+    ttl.clamp(VALID_MIN, VALID_MAX)
+}
+
+/// IPv6 and IPv4 in turn, IPv6 first, each address once and in canonical form (RFC 8305 section 4).
+fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut each: Vec<IpAddr> = Vec::with_capacity(addresses.len());
+    for ip in addresses.iter().map(IpAddr::to_canonical) {
+        if !each.contains(&ip) {
+            each.push(ip);
+        }
+    }
+    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = each.into_iter().partition(IpAddr::is_ipv6);
+    let longest = v6.len().max(v4.len());
+    (0..longest).flat_map(|index| [v6.get(index).copied(), v4.get(index).copied()]).flatten().collect()
+}
