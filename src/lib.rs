@@ -25,7 +25,7 @@
 //! | --- | --- | --- |
 //! | 4 face | commands, configuration, admin endpoints, the demo | [`cli`], [`config`], [`admin`], [`demo`] |
 //! | 3 shell | tasks, listeners, the connector, the local side | [`relay`] |
-//! | 2 adapters | QUIC; certificates and whom we believe; metrics. Never each other | [`transport`], [`identity`], [`metrics`] |
+//! | 2 adapters | QUIC; certificates and whom we believe; DNS; metrics. Never each other | [`transport`], [`identity`], [`dns`], [`metrics`] |
 //! | 1 machines | one XML stream, one session, all domain pairs; one protocol feature a file | [`proto`] |
 //! | 0 words | domains, elements, framing, stanzas, conditions, and why things fail | [`xmpp`], [`reason`] |
 //!
@@ -36,11 +36,13 @@
 //!
 //! | rule | file |
 //! | --- | --- |
+//! | RFC 6120 section 3.2, RFC 2782, XEP-0368: finding a peer | [`proto::discovery`] |
 //! | RFC 6120 section 4: streams, initiating and receiving | [`proto::stream`] |
 //! | RFC 6120 section 6, XEP-0178: SASL EXTERNAL | [`proto::sasl_external`] |
 //! | RFC 6120 section 8.3: stanza errors | [`proto::bounce`], [`xmpp::condition`] |
 //! | RFC 6120 section 11: XML that is not spoken | [`xmpp::framer`] |
 //! | RFC 6120 section 13.7, RFC 9525: names in certificates | [`identity::names`], [`identity::verifier`] |
+//! | RFC 8305: racing addresses | [`proto::race`] |
 //! | XEP-0220, XEP-0185: dialback | [`proto::dialback`] |
 //! | XEP-0288: bidirectional streams | [`proto::bidi`] |
 //! | XEP-0305: pipelining | [`proto::stream::initiating`] |
@@ -60,6 +62,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod dns;
 pub mod identity;
 pub mod metrics;
 pub mod proto;

@@ -1,0 +1,265 @@
+//! Finds a domain's peers: the look-ups, side by side and within a bound, and their answers kept for as long as they hold.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::question::{Questions, Said};
+use super::upstream::{DnsError, Upstream};
+use crate::proto::discovery::found::{Found, Rules, VALID_MAX, conclude};
+use crate::proto::discovery::plan::{Plan, plan};
+use crate::proto::discovery::refusal::refuse_domain;
+use crate::proto::discovery::{AddressAnswer, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+
+/// Domains that are looked up at once. The others wait, within the same bound.
+const DOMAINS_AT_ONCE: usize = 64;
+/// Domains whose answers are kept.
+const KNOWN_MAX: usize = 4096;
+/// When one name has told a way, how long the others may still take: one that swallows questions delays nothing else.
+const SRV_GRACE: Duration = Duration::from_secs(1);
+/// The same for addresses. RFC 8305 section 3 waits 50 ms for the AAAA records; here they can't be added later, and a
+/// session lasts for hours.
+const ADDRESS_GRACE: Duration = Duration::from_millis(500);
+
+/// How peers are looked for.
+#[derive(Debug, Clone)]
+pub struct FinderSettings {
+    /// The DNS servers; empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Whether private names and addresses may be found.
+    pub allow_private: bool,
+    /// Whether UDP port 443 is tried where no record speaks of QUIC.
+    pub quic_443: bool,
+    /// Where this relay listens: never dialled. A listener on all addresses stands for loopback; whoever knows the
+    /// machine's other addresses adds them with its port.
+    pub own: Vec<SocketAddr>,
+    /// Bound of all look-ups for one domain together.
+    pub bound: Duration,
+}
+
+/// What is known of one domain: behind a lock of its own, so that whoever asks while it is looked up waits for the one
+/// answer.
+type Slot = Arc<tokio::sync::Mutex<Option<(Arc<Found>, Instant)>>>;
+
+/// Finds peers. To be used on one runtime: connections to DNS servers live there.
+pub struct Finder {
+    questions: Questions,
+    settings: FinderSettings,
+    known: Mutex<HashMap<Domain, Slot>>,
+    places: Semaphore,
+}
+
+impl std::fmt::Debug for Finder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Finder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Finder {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`DnsError`] if no server is named and the system's are not known.
+    pub fn new(settings: FinderSettings) -> Result<Self, DnsError> {
+        // Time for an answer over UDP, for one over TCP if that fails, and then for the addresses.
+        let upstream = Upstream::new(&settings.servers, settings.bound / 4)?;
+        Ok(Self {
+            questions: Questions::new(upstream),
+            settings,
+            known: Mutex::default(),
+            places: Semaphore::new(DOMAINS_AT_ONCE),
+        })
+    }
+
+    /// The ways to `domain`, or why there is none, within the bound. What was found a moment ago is not asked for again:
+    /// good answers hold for their TTL (a minute to an hour), failures for two seconds, and all who ask for a domain at
+    /// once share one round of look-ups.
+    ///
+    /// `seed`: which of more records than are dialled are taken.
+    pub async fn find(&self, domain: &Domain, seed: u64) -> Arc<Found> {
+        if let Err(reason) = refuse_domain(domain, self.settings.allow_private) {
+            return Arc::new(Found::failed(reason));
+        }
+        let bound = Instant::now() + self.settings.bound;
+        let slot = self.slot(domain);
+        let found = timeout_at(bound, async {
+            let mut slot = slot.lock().await;
+            if let Some((found, until)) = slot.as_ref()
+                && Instant::now() < *until
+            {
+                return Arc::clone(found);
+            }
+            let place = timeout_at(bound, self.places.acquire()).await;
+            let found = match place {
+                Ok(Ok(_place)) => Arc::new(self.look_up(domain, seed, bound).await),
+                Ok(Err(_)) | Err(_) => Arc::new(Found::failed(Reason::DnsTimeout)),
+            };
+            *slot = Some((Arc::clone(&found), Instant::now() + found.valid));
+            found
+        });
+        // Whoever waited for another's look-up may run out of time a moment before it ends.
+        found.await.unwrap_or_else(|_| Arc::new(Found::failed(Reason::DnsTimeout)))
+    }
+
+    fn slot(&self, domain: &Domain) -> Slot {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = known.get(domain) {
+            return Arc::clone(slot);
+        }
+        if known.len() >= KNOWN_MAX {
+            let now = Instant::now();
+            let is_busy = |slot: &Slot| Arc::strong_count(slot) > 1;
+            let is_valid = |slot: &Slot| {
+                slot.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(|(_, until)| now < *until))
+            };
+            known.retain(|_, slot| is_busy(slot) || is_valid(slot));
+            // Asking again is cheaper than choosing whom to forget.
+            if known.len() >= KNOWN_MAX {
+                known.retain(|_, slot| is_busy(slot));
+            }
+        }
+        Arc::clone(known.entry(domain.clone()).or_default())
+    }
+
+    async fn look_up(&self, domain: &Domain, seed: u64, bound: Instant) -> Found {
+        let now = Instant::now();
+        let mut ttl = VALID_MAX;
+        // Addresses are asked for after this, and need time, too.
+        let srv = self.srv(domain, now + bound.saturating_duration_since(now).mul_f32(0.6), &mut ttl).await;
+        let plan = plan(domain, &srv, self.settings.quic_443, seed);
+        let addresses = match &plan {
+            Plan::Candidates(candidates) => {
+                let mut hosts: Vec<String> = Vec::with_capacity(candidates.len());
+                for candidate in candidates {
+                    if !hosts.contains(&candidate.host) && candidate.host.parse::<IpAddr>().is_err() {
+                        hosts.push(candidate.host.clone());
+                    }
+                }
+                self.addresses(hosts, bound, &mut ttl).await
+            }
+            Plan::Failed(_) => HashMap::new(),
+        };
+        let rules = Rules { allow_private: self.settings.allow_private, own: &self.settings.own };
+        conclude(&srv, plan, &addresses, rules, ttl)
+    }
+
+    /// The answers of the four SRV names. One that isn't there in time has failed.
+    async fn srv(&self, domain: &Domain, bound: Instant, ttl: &mut Duration) -> SrvAnswers {
+        let mut answers = SrvAnswers::all(&SrvAnswer::Failed(Reason::DnsTimeout));
+        let mut asked = JoinSet::new();
+        for name in SrvName::ALL {
+            let text = format!("{}.{}.", name.labels(), domain.to_ascii());
+            let Ok(full) = Name::from_ascii(&text) else {
+                // With its labels the name is too long for DNS: nobody can have put records there.
+                answers.set(name, SrvAnswer::Nothing);
+                continue;
+            };
+            let questions = self.questions.clone();
+            asked.spawn(async move { (name, questions.ask(full, RecordType::SRV).await) });
+        }
+        gather(asked, bound, SRV_GRACE, |(name, said)| {
+            let answer = srv_answer(said, ttl);
+            let is_way = matches!(answer, SrvAnswer::Records(_));
+            answers.set(name, answer);
+            is_way
+        })
+        .await;
+        answers
+    }
+
+    /// The addresses of `hosts`. A look-up that isn't there in time has failed.
+    async fn addresses(
+        &self,
+        hosts: Vec<String>,
+        bound: Instant,
+        ttl: &mut Duration,
+    ) -> HashMap<String, AddressAnswer> {
+        let mut answers: HashMap<String, AddressAnswer> = HashMap::new();
+        let mut missing: HashMap<String, u8> = HashMap::new();
+        let mut asked = JoinSet::new();
+        for host in hosts {
+            let Ok(name) = Name::from_ascii(format!("{host}.")) else {
+                answers.entry(host).or_default().failed = Some(Reason::DnsFailed);
+                continue;
+            };
+            for kind in [RecordType::AAAA, RecordType::A] {
+                let (questions, name, host) = (self.questions.clone(), name.clone(), host.clone());
+                *missing.entry(host.clone()).or_default() += 1;
+                asked.spawn(async move { (host, questions.ask(name, kind).await) });
+            }
+        }
+        gather(asked, bound, ADDRESS_GRACE, |(host, said)| {
+            if let Some(count) = missing.get_mut(&host) {
+                *count -= 1;
+            }
+            let answer = answers.entry(host).or_default();
+            match said {
+                Said::Records(records, valid) => {
+                    *ttl = (*ttl).min(valid);
+                    answer.addresses.extend(records.iter().filter_map(RData::ip_addr));
+                }
+                Said::Nothing(valid) => *ttl = (*ttl).min(valid),
+                Said::Failed(reason) => answer.failed = Some(reason),
+            }
+            !answer.addresses.is_empty()
+        })
+        .await;
+        for (host, _) in missing.into_iter().filter(|(_, count)| *count > 0) {
+            answers.entry(host).or_default().failed.get_or_insert(Reason::DnsTimeout);
+        }
+        answers
+    }
+}
+
+/// Take answers as they come, until all are there or `bound`. When `take` has said that one will do, the others have only
+/// `grace` left.
+async fn gather<T: 'static>(
+    mut asked: JoinSet<T>,
+    mut bound: Instant,
+    grace: Duration,
+    mut take: impl FnMut(T) -> bool,
+) {
+    while let Ok(Some(answer)) = timeout_at(bound, asked.join_next()).await {
+        // A look-up that panicked counts as one without an answer.
+        if let Ok(answer) = answer
+            && take(answer)
+        {
+            bound = bound.min(Instant::now() + grace);
+        }
+    }
+}
+
+fn srv_answer(said: Said, ttl: &mut Duration) -> SrvAnswer {
+    let data = match said {
+        Said::Records(data, valid) => {
+            *ttl = (*ttl).min(valid);
+            data
+        }
+        Said::Nothing(valid) => {
+            *ttl = (*ttl).min(valid);
+            return SrvAnswer::Nothing;
+        }
+        Said::Failed(reason) => return SrvAnswer::Failed(reason),
+    };
+    let records: Vec<SrvRecord> = data.iter().filter_map(srv_record).collect();
+    match records.as_slice() {
+        // RFC 2782: one record with the root as its target. Among others it is a mistake, and passed over.
+        [only] if only.target.is_empty() => SrvAnswer::NotOffered,
+        _ => SrvAnswer::Records(records),
+    }
+}
+
+fn srv_record(data: &RData) -> Option<SrvRecord> {
+    let RData::SRV(srv) = data else { return None };
+    let target = srv.target.to_ascii();
+    let target = target.strip_suffix('.').unwrap_or(&target).to_owned();
+    Some(SrvRecord { priority: srv.priority, weight: srv.weight, port: srv.port, target })
+}

@@ -1,0 +1,14 @@
+//! Floor 2: DNS. How peers are found ([`finder`]), and the small responder by which our own servers find the relay
+//! ([`responder`]).
+//!
+//! What the answers lead to is decided in [`crate::proto::discovery`]; here they are only asked for, within a bound, and
+//! with nothing taken for an answer that isn't one.
+
+pub mod finder;
+mod question;
+pub mod responder;
+mod upstream;
+
+pub use finder::{Finder, FinderSettings};
+pub use responder::{Responder, ResponderSettings};
+pub use upstream::DnsError;

@@ -1,0 +1,301 @@
+//! `[local] dns`: the responder by which our own XMPP servers find the relay, without a module or a setting for each
+//! domain. Every look-up for XMPP between servers is answered with the relay's own `[local] s2s` address; the rest is
+//! forwarded.
+//!
+//! | question | answer |
+//! | --- | --- |
+//! | SRV `_xmpp-server._tcp.NAME` | `0 0 PORT TARGET`, whatever the name: what is a host of ours is the relay's to say |
+//! | SRV `_xmpps-server._tcp.NAME`, `_xmpp-server._quic.NAME`, `_xmppq-server._udp.NAME` | `0 0 0 .`: not offered (RFC 2782) |
+//! | A or AAAA of TARGET | the address |
+//! | TLSA and all else of or below these names | that there is none |
+//! | anything else | what the upstream server says |
+//!
+//! TARGET of an IPv4 listener is its address written as a name, `127.0.0.9.`: ejabberd asks us for SRV records alone and
+//! leaves the addresses of their targets to the C library, which takes such a name for the address that it is. That has
+//! no equal in IPv6, where TARGET is a name, and only servers that ask us for addresses, too, can use it.
+//!
+//! Answers of ours carry no signature: a server that validates DNSSEC by itself must not do so for these names.
+//!
+//! It is no open resolver: it answers loopback, and the clients that are named to it; all others are refused.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hickory_server::Server;
+use hickory_server::net::runtime::Time;
+use hickory_server::net::{DnsError as NoAnswer, NetError};
+use hickory_server::proto::op::{
+    Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode,
+};
+use hickory_server::proto::rr::rdata::{A, AAAA, SOA, SRV};
+use hickory_server::proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use super::upstream::{DnsError, Upstream};
+
+/// For how long an answer of ours may be kept, in seconds.
+const TTL: u32 = 60;
+/// Questions that are forwarded at once; more are answered with SERVFAIL, and asked again by whoever needs them.
+const FORWARDED_MAX: usize = 256;
+/// How long an upstream server may take. Below the five seconds after which resolvers ask again.
+const UPSTREAM_PATIENCE: Duration = Duration::from_secs(2);
+/// A TCP connection without a question is closed after this.
+const TCP_IDLE: Duration = Duration::from_secs(5);
+/// Answers that wait to be written to one TCP connection.
+const TCP_ANSWERS: usize = 16;
+/// Largest answer over UDP: one that isn't cut into fragments on the way (RFC 9715).
+const UDP_BYTES_MAX: u16 = 1232;
+/// The first labels of the names that are answered here.
+const SERVICES: [&str; 3] = ["_xmpp-server", "_xmpps-server", "_xmppq-server"];
+/// Their second labels.
+const TRANSPORTS: [&str; 3] = ["_tcp", "_udp", "_quic"];
+
+/// What the responder is told.
+#[derive(Debug, Clone)]
+pub struct ResponderSettings {
+    /// Where it listens, over UDP and TCP.
+    pub listen: Vec<SocketAddr>,
+    /// The relay's `[local] s2s` address.
+    pub relay: SocketAddr,
+    /// To whom the rest is forwarded; empty: the system's DNS servers.
+    pub servers: Vec<SocketAddr>,
+    /// Who may ask, besides loopback.
+    pub clients: Vec<IpNet>,
+}
+
+/// The responder. It ends when it is dropped.
+pub struct Responder {
+    server: Server<Answering>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl std::fmt::Debug for Responder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Responder").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Responder {
+    /// Bind and begin to answer. Port 0 stands for a free one, the same for UDP and TCP.
+    ///
+    /// # Errors
+    /// [`DnsError`] if a listener can't be bound, no upstream server is known, or one of them is the responder itself.
+    pub async fn start(settings: &ResponderSettings) -> Result<Self, DnsError> {
+        let upstream = Upstream::new(&settings.servers, UPSTREAM_PATIENCE)?;
+        let mut bound = Vec::with_capacity(settings.listen.len());
+        for address in &settings.listen {
+            bound.push(bind(*address).await?);
+        }
+        let mut addresses = Vec::with_capacity(bound.len());
+        for (_, tcp, asked) in &bound {
+            let address = tcp.local_addr().map_err(|error| DnsError::Bind { address: *asked, error })?;
+            if let Some(server) = upstream.servers().iter().find(|server| is_same(**server, address)) {
+                return Err(DnsError::Loop(*server));
+            }
+            addresses.push(address);
+        }
+        let forwarded = Semaphore::new(FORWARDED_MAX);
+        let answering = Answering { relay: Relay::new(settings.relay), upstream, forwarded };
+        let mut clients = settings.clients.clone();
+        clients.push(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).into());
+        clients.push(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into());
+        let mut server = Server::with_access(answering, [], clients.iter().map(IpNet::trunc));
+        for (udp, tcp, _) in bound {
+            server.register_socket(udp);
+            server.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
+        }
+        Ok(Self { server, addresses })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Wait until a listener fails. It never ends by itself.
+    ///
+    /// # Errors
+    /// What failed.
+    pub async fn failed(&mut self) -> Result<(), NetError> {
+        self.server.block_until_done().await
+    }
+}
+
+/// UDP and TCP at one address.
+async fn bind(address: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr), DnsError> {
+    let failed = |error| DnsError::Bind { address, error };
+    let tcp = TcpListener::bind(address).await.map_err(failed)?;
+    let udp = UdpSocket::bind(tcp.local_addr().map_err(failed)?).await.map_err(failed)?;
+    Ok((udp, tcp, address))
+}
+
+/// Whether what is sent to `server` arrives at `listener`.
+fn is_same(server: SocketAddr, listener: SocketAddr) -> bool {
+    let (to, at) = (server.ip().to_canonical(), listener.ip().to_canonical());
+    server.port() == listener.port() && (to == at || (at.is_unspecified() && to.is_loopback()))
+}
+
+/// The relay, as its servers are to see it.
+#[derive(Debug)]
+struct Relay {
+    address: SocketAddr,
+    target: Name,
+}
+
+impl Relay {
+    fn new(address: SocketAddr) -> Self {
+        let labels: Vec<String> = match address.ip().to_canonical() {
+            IpAddr::V4(v4) => v4.octets().iter().map(u8::to_string).collect(),
+            IpAddr::V6(_) => ["relay", "fedmux", "internal"].map(str::to_owned).into(),
+        };
+        // Labels of this length always make a name.
+        let target = Name::from_labels(labels.iter().map(String::as_bytes)).unwrap_or_default();
+        Self { address, target }
+    }
+
+    /// The answer to a question that isn't forwarded: its records, maybe none.
+    fn answer(&self, query: &Query) -> Option<Vec<Record>> {
+        let name = query.name();
+        let record = |data| Record::from_rdata(name.clone(), TTL, data);
+        if let Some(service) = service(name) {
+            let srv = match service {
+                ["_xmpp-server", "_tcp"] => SRV::new(0, 0, self.address.port(), self.target.clone()),
+                _ => SRV::new(0, 0, 0, Name::root()),
+            };
+            let asked = query.query_type() == RecordType::SRV;
+            return Some(asked.then(|| record(RData::SRV(srv))).into_iter().collect());
+        }
+        if !self.target.zone_of(name) {
+            return None;
+        }
+        let data = match (query.query_type(), self.address.ip().to_canonical()) {
+            (RecordType::A, IpAddr::V4(v4)) => Some(RData::A(A(v4))),
+            (RecordType::AAAA, IpAddr::V6(v6)) => Some(RData::AAAA(AAAA(v6))),
+            _ => None,
+        };
+        Some(data.filter(|_| *name == self.target).map(record).into_iter().collect())
+    }
+}
+
+/// The service and transport of which `name` speaks, if it is one of XMPP between servers: `["_xmpp-server", "_tcp"]`.
+fn service(name: &Name) -> Option<[&'static str; 2]> {
+    let mut labels = name.iter();
+    let mut one_of = |known: [&'static str; 3]| {
+        let label = labels.next()?;
+        known.into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(label))
+    };
+    let found = [one_of(SERVICES)?, one_of(TRANSPORTS)?];
+    (name.num_labels() > 2).then_some(found)
+}
+
+/// Says that there is no such record, and for how long (RFC 2308).
+fn no_data(name: &Name) -> Record {
+    let server = Name::from_ascii("relay.fedmux.internal.").unwrap_or_default();
+    let soa = SOA::new(server.clone(), server, 1, 3600, 600, 86_400, TTL);
+    Record::from_rdata(name.clone(), TTL, RData::SOA(soa))
+}
+
+/// An answer, before it is written.
+#[derive(Default)]
+struct Reply {
+    code: ResponseCode,
+    authoritative: bool,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+    additionals: Vec<Record>,
+}
+
+impl Reply {
+    fn of(code: ResponseCode) -> Self {
+        Self { code, ..Self::default() }
+    }
+}
+
+/// What the responder does with a question.
+struct Answering {
+    relay: Relay,
+    upstream: Upstream,
+    forwarded: Semaphore,
+}
+
+impl Answering {
+    async fn reply(&self, request: &Request) -> Reply {
+        let Ok(info) = request.request_info() else { return Reply::of(ResponseCode::FormErr) };
+        if info.metadata.op_code != OpCode::Query || info.metadata.message_type != MessageType::Query {
+            return Reply::of(ResponseCode::NotImp);
+        }
+        let query = info.query.original();
+        let transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
+        if query.query_class() != DNSClass::IN || transfer {
+            return Reply::of(ResponseCode::Refused);
+        }
+        let Some(answers) = self.relay.answer(query) else { return self.forward(request, query).await };
+        let authorities = if answers.is_empty() { vec![no_data(query.name())] } else { Vec::new() };
+        Reply { authoritative: true, answers, authorities, ..Reply::of(ResponseCode::NoError) }
+    }
+
+    async fn forward(&self, request: &Request, query: &Query) -> Reply {
+        let Ok(_place) = self.forwarded.try_acquire() else {
+            warn!(limit = FORWARDED_MAX, "too many DNS questions at once; some are answered with SERVFAIL");
+            return Reply::of(ResponseCode::ServFail);
+        };
+        let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        match self.upstream.ask(query.clone(), dnssec_ok).await {
+            Ok(response) => {
+                let message = response.into_message();
+                Reply {
+                    code: message.metadata.response_code,
+                    authoritative: false,
+                    answers: message.answers,
+                    authorities: message.authorities,
+                    additionals: message.additionals,
+                }
+            }
+            Err(NetError::Dns(NoAnswer::NoRecordsFound(none))) => {
+                let soa = none.soa.map(|soa| soa.into_record_of_rdata());
+                let authorities = match none.authorities {
+                    Some(all) => all.to_vec(),
+                    None => soa.into_iter().collect(),
+                };
+                Reply { authorities, ..Reply::of(none.response_code) }
+            }
+            Err(_) => Reply::of(ResponseCode::ServFail),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Answering {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response: R,
+    ) -> ResponseInfo {
+        let reply = self.reply(request).await;
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.response_code = reply.code;
+        metadata.authoritative = reply.authoritative;
+        metadata.recursion_available = true;
+        // RFC 6891 section 6.1.1: who sends EDNS gets EDNS.
+        let edns = request.edns.as_ref().map(|theirs| {
+            let mut ours = Edns::new();
+            ours.set_max_payload(request.max_payload().min(UDP_BYTES_MAX));
+            ours.set_dnssec_ok(theirs.flags().dnssec_ok);
+            ours
+        });
+        let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
+        let soa: [&Record; 0] = [];
+        let message = builder.build(metadata, &reply.answers, &reply.authorities, soa, &reply.additionals);
+        response.send_response(message).await.unwrap_or_else(|_| {
+            // Whoever asked is gone.
+            metadata.response_code = ResponseCode::ServFail;
+            ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
+        })
+    }
+}
