@@ -177,6 +177,10 @@ reasons! {
     // --- routing ---
     /// No `[[peer]]` carries the domain and nothing else leads to it.
     NoRoute = "no-route", true, "add a [[peer]] for the domain";
+    /// The domain has no records: no SRV, no A, no AAAA.
+    NoRecords = "no-records", true, "the domain publishes no server; check its spelling, or name it in a [[peer]]";
+    /// The domain's records no longer lead to the session.
+    PeerMoved = "peer-moved", false, "nothing: the domain's DNS leads elsewhere now, and its pairs follow";
     /// `[policy]` forbids the domain.
     PolicyDenied = "policy-denied", true, "the domain is not in policy.allow, or is in policy.deny";
     /// From a remote session to a domain that isn't ours: never relayed.

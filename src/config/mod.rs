@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub use error::{ConfigError, ConfigErrors};
 
 use crate::proto::limits::Limits;
-use crate::relay::settings::{Identity, Policy, Settings};
+use crate::relay::settings::{Dns, Identity, Policy, Settings};
 use cross::Everything;
 use error::Errors;
 use host::HostEntry;
@@ -128,6 +128,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         remote_quic: values(remote_quic),
         local_s2s: values(local_s2s),
         admin_listen: values(admin_listen),
+        dns: Some(Dns::default()),
         limits,
         hosts: tenants.hosts.into_iter().map(HostEntry::into_host).collect(),
         peers: tenants.peers.into_iter().filter_map(PeerEntry::into_peer).collect(),

@@ -212,6 +212,7 @@ fn settings(
         remote_quic: vec![any_port],
         local_s2s: vec![any_port],
         admin_listen: vec![any_port],
+        dns: None,
         limits: limits.clone(),
         hosts: vec![Host {
             domains: hosts.to_vec(),

@@ -36,6 +36,8 @@ pub struct Limits {
     pub hold: Duration,
     /// From connecting to an authenticated stream. ejabberd gives up at 30 s, Prosody at 90 s.
     pub handshake: Duration,
+    /// All look-ups for one domain together.
+    pub lookup: Duration,
     /// One attempt to connect.
     pub connect: Duration,
     /// First wait after a failed attempt; doubled, with jitter, up to `retry_max`.
@@ -94,6 +96,7 @@ impl Default for Limits {
             hold_iq: seconds(20),
             hold: seconds(60),
             handshake: seconds(20),
+            lookup: seconds(5),
             connect: seconds(10),
             retry_min: seconds(1),
             retry_max: seconds(300),

@@ -16,8 +16,10 @@ use super::shared::SessionShared;
 use crate::identity::certificate::Role;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
+use crate::proto::discovery::Transport;
+use crate::proto::discovery::found::{Answer, Found};
 use crate::proto::proof::{CertifiedNames, DomainProof};
-use crate::proto::router::{LaneId, PeerId, SessionId};
+use crate::proto::router::{LaneId, PeerId, PeerPlace, SessionId};
 use crate::proto::session::{Facts, Lanes, Session};
 use crate::reason::Reason;
 use crate::transport::quic;
@@ -45,11 +47,17 @@ impl Drop for DialGuard {
 }
 
 /// Connect to `peer` for `route`, and run the session that comes of it to its end.
-pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, opening: Opening) {
+pub(crate) async fn dial(
+    hub: Arc<Hub>,
+    peer: PeerId,
+    found: Option<Arc<Found>>,
+    session: SessionId,
+    opening: Opening,
+) {
     let failed = Some(Reason::InternalServerError);
     let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
     let route = opening.route.clone();
-    let outcome = match connect(&hub, peer, session, &opening).await {
+    let outcome = match connect(&hub, peer, found.as_deref(), session, &opening).await {
         Ok(session) => {
             guard.failed = None;
             // Over TLS 1.3 what the peer thinks of our certificate shows only now.
@@ -71,14 +79,22 @@ pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, openin
 async fn connect(
     hub: &Arc<Hub>,
     peer: PeerId,
+    found: Option<&Found>,
     id: SessionId,
     opening: &Opening,
 ) -> Result<Arc<SessionShared>, Reason> {
     let route = &opening.route;
     let origin = if opening.second { Origin::Second } else { Origin::Dialled };
-    let config = hub.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
+    let stranger = stranger();
+    let config = hub.settings.peers.get(peer.0).unwrap_or(&stranger);
     let certificate = hub.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
-    let addresses = resolve(&config.address).await?;
+    let addresses = match found {
+        Some(Found { answer: Answer::Ways(ways), .. }) => {
+            ways.attempts(super::random::seed()).into_iter().map(|way| way.address).collect()
+        }
+        Some(_) => return Err(Reason::NoRecords),
+        None => resolve(&config.address).await?,
+    };
     let mut last = Reason::ConnectionTimeout;
     for address in addresses {
         let (tls, verdict) = hub.tls.client(&certificate, &route.to);
@@ -157,6 +173,11 @@ fn session(
         granted: Notify::new(),
         exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         mux_exporter: quic::exporter(&connection, MUX_EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
+        place: PeerPlace {
+            transport: Transport::Quic,
+            address: quic::canonical(connection.remote_address()),
+            target: None,
+        },
         peer: quic::canonical(connection.remote_address()).to_string(),
         connection,
         verdict: verdict.clone(),
@@ -239,14 +260,19 @@ async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<Se
     let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
     let pinned = pinned(hub, address, Some(&theirs.names)).await;
     let config = pinned.first().and_then(|peer| hub.settings.peers.get(peer.0));
-    let unknown = Peer {
+    let stranger = stranger();
+    let config = config.unwrap_or(&stranger);
+    session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), Origin::Accepted, config)
+}
+
+/// What holds for a peer without a `[[peer]]` entry.
+fn stranger() -> Peer {
+    Peer {
         domains: Vec::new(),
-        address: Endpoint::Address(address),
+        address: Endpoint::Name { host: String::new(), port: 0 },
         transport: super::settings::Transport::Quic,
         trust: None,
         announce_all: false,
         placement: Placement::StreamPerPair,
-    };
-    let config = config.unwrap_or(&unknown);
-    session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), Origin::Accepted, config)
+    }
 }

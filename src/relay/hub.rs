@@ -18,16 +18,19 @@ use super::outlet::{Outlet, Pushed, TotalQueued};
 use super::settings::Settings;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
+use crate::dns::Finder;
 use crate::identity::config::Tls;
 use crate::identity::store::CertificateStore;
 use crate::metrics::Metrics;
 use crate::proto::bounce;
 use crate::proto::dialback::KeyMaker;
+use crate::proto::discovery::found::Found;
 use crate::proto::hosts::Hosts;
 use crate::proto::limits::Limits;
 use crate::proto::queue::{Hold, Mark, Waited};
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
 use crate::xmpp::framer::XmlLimits;
 use crate::xmpp::route::Route;
 
@@ -43,8 +46,16 @@ pub(crate) enum Command {
 /// What the router wants done that takes a task of its own.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Connect to a peer.
-    Dial { peer: PeerId, session: SessionId, second: bool, opening: (LaneId, Route, Arc<Mailbox>) },
+    /// Ask where the records of a domain lead.
+    Find { peer: PeerId, domain: Domain },
+    /// Connect to a peer: where its records lead, or where it is configured.
+    Dial {
+        peer: PeerId,
+        found: Option<Arc<Found>>,
+        session: SessionId,
+        second: bool,
+        opening: (LaneId, Route, Arc<Mailbox>),
+    },
     /// Open a stream to the server of `route.to`.
     Deliver { lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
 }
@@ -61,6 +72,8 @@ pub(crate) struct Hub {
     pub(crate) transport: Arc<quinn::TransportConfig>,
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     pub(crate) keys: Arc<KeyMaker>,
+    /// Finds peers that no `[[peer]]` names.
+    pub(crate) finder: Option<Finder>,
     pub(crate) tasks: Tasks,
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
@@ -92,6 +105,7 @@ pub(crate) struct Parts {
     pub(crate) transport: Arc<quinn::TransportConfig>,
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     pub(crate) keys: Arc<KeyMaker>,
+    pub(crate) finder: Option<Finder>,
     pub(crate) tasks: Tasks,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) router: Router,
@@ -111,6 +125,7 @@ impl Hub {
             transport: parts.transport,
             endpoints: parts.endpoints,
             keys: parts.keys,
+            finder: parts.finder,
             tasks: parts.tasks,
             orders: parts.orders,
             outlets: Mutex::default(),
@@ -165,10 +180,11 @@ impl Hub {
 
     fn carry_out(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
         match action {
-            Action::Dial { peer, session, lane, route, second } => {
+            Action::Find { peer, domain } => self.order(Order::Find { peer, domain }),
+            Action::Dial { peer, found, session, lane, route, second } => {
                 let mailbox = control.new_lane(lane);
                 let opening = (lane, route, mailbox);
-                self.order(Order::Dial { peer, session, second, opening });
+                self.order(Order::Dial { peer, found, session, second, opening });
             }
             Action::OpenLane { session, lane, route, plain } => {
                 let mailbox = control.new_lane(lane);

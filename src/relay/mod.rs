@@ -2,12 +2,13 @@
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains
 //! - `hub.rs`: what the tasks share; `tasks.rs`: every end is observed
-//! - `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
+//! - `finder.rs`: where peers are; `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
 
 mod carry;
 mod connector;
+mod finder;
 mod guard;
 mod hub;
 mod io;

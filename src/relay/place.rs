@@ -187,6 +187,7 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
             let stream_id = proof.learned.stream_id.clone();
             let facts = SessionFacts {
                 pinned: session.pinned.clone(),
+                place: session.place.clone(),
                 exporter: session.exporter,
                 mux_exporter: session.mux_exporter,
                 anchor: Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id },

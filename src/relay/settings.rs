@@ -20,6 +20,8 @@ pub struct Settings {
     pub local_s2s: Vec<SocketAddr>,
     /// `[admin] listen`: /metrics, /live, /ready.
     pub admin_listen: Vec<SocketAddr>,
+    /// `[dns]`: how peers are found that no `[[peer]]` names. `None`: they are not.
+    pub dns: Option<Dns>,
     /// `[limits]`
     pub limits: Limits,
     /// `[[host]]`, one for each entry.
@@ -28,6 +30,17 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// `[policy]`
     pub policy: Policy,
+}
+
+/// `[dns]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// The servers that are asked. Empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Peers may be at private addresses, and have special-use names: for closed networks.
+    pub allow_private: bool,
+    /// UDP port 443 is tried at domains whose records name no QUIC.
+    pub quic_443: bool,
 }
 
 /// `[identity]`

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 use crate::identity::verdict::Verdict;
-use crate::proto::router::{PeerId, SessionId};
+use crate::proto::router::{PeerId, PeerPlace, SessionId};
 use crate::proto::session::Session;
 use crate::reason::Reason;
 use crate::transport::quic;
@@ -26,6 +26,8 @@ pub(crate) struct SessionShared {
     /// What mux secrets are bound to.
     pub(crate) mux_exporter: [u8; 32],
     pub(crate) connection: quinn::Connection,
+    /// Where the peer is.
+    pub(crate) place: PeerPlace,
     /// The peer's address, for logs.
     pub(crate) peer: String,
     pub(crate) verdict: Verdict,

@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use super::hub::{Hub, Order, Parts};
 use super::session::Opening;
-use super::settings::{Settings, Trust};
+use super::settings::{Dns, Settings, Trust};
 use super::tasks::{Supervisor, Tasks};
-use super::{connector, local, random};
+use super::{connector, finder, local, random};
+use crate::dns::{Finder, FinderSettings};
 use crate::identity::config::{Carrier, Tls};
 use crate::identity::key_ring::KeyRing;
 use crate::identity::store::CertificateStore;
@@ -283,8 +284,12 @@ fn parts(
     });
     let hosts = Arc::new(Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone()));
     let rules = settings.peers.iter().map(|peer| PeerRule { domains: peer.domains.clone() }).collect();
+    let mut router = Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed());
+    if settings.dns.is_some() {
+        router.discover();
+    }
     Ok(Parts {
-        router: Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed()),
+        router,
         hosts,
         metrics: Arc::clone(metrics),
         tls,
@@ -292,10 +297,24 @@ fn parts(
         transport: quic::transport_config(&settings.limits),
         endpoints: endpoints(listeners)?,
         keys: Arc::new(keys),
+        finder: settings.dns.as_ref().map(|dns| finder_of(dns, &settings, listeners)).transpose()?,
         tasks,
         orders,
         settings,
     })
+}
+
+/// What finds peers by DNS, and never leads to ourselves.
+fn finder_of(dns: &Dns, settings: &Settings, listeners: &Listeners) -> Result<Finder, StartError> {
+    let own = [listeners.remote_quic(), listeners.local_s2s(), listeners.admin()].concat();
+    let finder = Finder::new(FinderSettings {
+        servers: dns.servers.clone(),
+        allow_private: dns.allow_private,
+        quic_443: dns.quic_443,
+        own,
+        bound: settings.limits.lookup,
+    });
+    finder.map_err(|error| StartError::new(format_args!("dns.servers: {error}")))
 }
 
 fn anchors(trust: &Trust) -> Result<Anchors, StartError> {
@@ -374,9 +393,10 @@ async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) 
     while let Some(order) = orders.recv().await {
         let started = Arc::clone(&hub);
         match order {
-            Order::Dial { peer, session, second, opening: (lane, route, mailbox) } => {
+            Order::Find { peer, domain } => hub.tasks.spawn(finder::find(started, peer, domain)),
+            Order::Dial { peer, found, session, second, opening: (lane, route, mailbox) } => {
                 let opening = Opening { lane, route, plain: true, second, mailbox };
-                hub.tasks.spawn(connector::dial(started, peer, session, opening));
+                hub.tasks.spawn(connector::dial(started, peer, found, session, opening));
             }
             Order::Deliver { lane, route, mailbox } => {
                 hub.tasks.spawn(local::deliver::run(started, lane, route, mailbox));

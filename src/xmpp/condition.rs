@@ -79,6 +79,7 @@ pub fn stanza_error(reason: Reason) -> StanzaError {
             ("modify", "policy-violation")
         }
         Reason::NoRoute
+        | Reason::NoRecords
         | Reason::NameNotResolved
         | Reason::HostUnknown
         | Reason::HostGone

@@ -81,6 +81,7 @@ impl Plan {
             remote_quic: vec![any_port],
             local_s2s: vec![any_port],
             admin_listen: vec![any_port],
+            dns: None,
             limits: Limits::default(),
             hosts: vec![HostSettings {
                 domains: hosts.iter().map(|host| Domain::parse(host).unwrap()).collect(),

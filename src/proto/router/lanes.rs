@@ -66,7 +66,7 @@ impl Router {
         };
         if reason == Reason::NotMultiplexed {
             let peer = entry.opened_for.as_ref().and_then(|route| self.peer_for(&route.to));
-            if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(peer.0)) {
+            if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
                 peer.single_stream_until = Some(now + self.limits.single_stream_memory);
             }
         } else if reason.is_permanent() && again == Again::AtOnce {

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{Action, Again, Carrier, Hop, Lane, LaneId, Retry, Router};
+use super::retry::Retry;
+use super::{Action, Again, Carrier, Hop, Lane, LaneId, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 

@@ -4,13 +4,15 @@
 //! pair can't change. Where no lane leads, the router asks for one, at most one attempt at a time for a next hop, and
 //! meanwhile the stanzas wait in a bounded queue of the shell; where none can be had, it says so and they bounce.
 //!
-//! Which session may carry a remote domain (the first half of the rule; the half about mux secrets joins it here):
-//! its peer proved the domain by certificate AND a `[[peer]]` pins the domain to this session's address. Without the
-//! second condition, whoever holds an old or stolen certificate for a name would receive its mail by connecting.
+//! Which session may carry a remote domain (the half of the rule about mux secrets is in `proofs.rs`): its peer proved
+//! the domain by certificate AND a `[[peer]]` pins the domain to this session's address, or the domain's own records
+//! lead there. Without the second condition, whoever holds an old or stolen certificate for a name would receive its
+//! mail by connecting.
 //! Of several such sessions (both relays dialled at once) the one with the smaller exporter value takes new lanes, at
 //! both ends alike; nothing moves away from the other, and when it has no lane left its dialler closes it.
 //!
 //! - `routes.rs`: routes, waiting and expiry
+//! - `peers.rs`: peers, configured or found by their records
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it
@@ -18,6 +20,7 @@
 
 mod lanes;
 mod local;
+mod peers;
 pub mod proofs;
 mod remote;
 mod retry;
@@ -26,24 +29,28 @@ mod routes;
 mod sessions;
 
 pub use lanes::LaneFailure;
+pub use peers::PeerRule;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
 
+use super::discovery::Transport;
+use super::discovery::found::{Found, Whereabouts};
 use super::hosts::Hosts;
 use super::limits::Limits;
 use super::mux::secret::SecretKeys;
 use super::mux::verifier::{Allowance, Verifier};
 use super::session::Session;
 use crate::reason::Reason;
-use crate::xmpp::domain::{Domain, DomainPattern};
+use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
 use local::Server;
+use peers::PeerState;
 use proofs::{Anchor, Proof, Purpose};
-use retry::Retry;
 use returning::Returned;
 
 /// Refusals that are remembered of one peer: the users of our own servers choose the domains.
@@ -57,17 +64,26 @@ pub struct SessionId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u64);
 
-/// A `[[peer]]` entry, by its position.
+/// A peer: a `[[peer]]` entry by its position, or beyond these one that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub usize);
 
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Ask for the records of a domain; [`Router::found`] is told the answer.
+    Find {
+        /// The peer that they make known.
+        peer: PeerId,
+        /// The domain.
+        domain: Domain,
+    },
     /// Connect to a peer and open `lane` for `route` as the session's first stream.
     Dial {
         /// Where.
         peer: PeerId,
+        /// Where its domain's records lead; `None` for a `[[peer]]`, whose address is configured.
+        found: Option<Arc<Found>>,
         /// The session that comes of it.
         session: SessionId,
         /// Its first lane.
@@ -169,24 +185,36 @@ pub enum Action {
     },
 }
 
+/// Where the peer of a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerPlace {
+    /// How it is reached there.
+    pub transport: Transport,
+    /// Its address, canonical.
+    pub address: SocketAddr,
+    /// The SRV target through which we dialled it, if we did.
+    pub target: Option<String>,
+}
+
+impl PeerPlace {
+    fn whereabouts(&self) -> Whereabouts<'_> {
+        Whereabouts { transport: self.transport, address: self.address, target: self.target.as_deref() }
+    }
+}
+
 /// What is known of a session when its first stream is authenticated.
 #[derive(Debug, Clone)]
 pub struct SessionFacts {
-    /// The peers whose configured address it leads to.
+    /// The `[[peer]]` entries whose configured address it leads to.
     pub pinned: Vec<PeerId>,
+    /// Where the peer is.
+    pub place: PeerPlace,
     /// The exporter value by which both ends choose among sessions.
     pub exporter: [u8; 32],
     /// The exporter value that secrets are bound to.
     pub mux_exporter: [u8; 32],
     /// The first stream.
     pub anchor: Anchor,
-}
-
-/// A `[[peer]]` entry, as far as routing goes.
-#[derive(Debug, Clone)]
-pub struct PeerRule {
-    /// The domains that it carries.
-    pub domains: Vec<DomainPattern>,
 }
 
 /// What carries a lane.
@@ -300,8 +328,9 @@ impl RouteState {
 struct SessionEntry {
     /// `None` until its first stream is authenticated.
     session: Option<Session>,
-    /// The peers whose pinned address this session leads to.
+    /// The peers that it leads to: by configuration, by their domains' records.
     pinned: Vec<PeerId>,
+    place: Option<PeerPlace>,
     exporter: [u8; 32],
     mux_exporter: [u8; 32],
     /// The first stream, as soon as it is authenticated.
@@ -325,6 +354,7 @@ impl SessionEntry {
         Self {
             session: None,
             pinned: Vec::new(),
+            place: None,
             exporter: [0; 32],
             mux_exporter: [0; 32],
             anchor: None,
@@ -341,18 +371,6 @@ impl SessionEntry {
     }
 }
 
-#[derive(Debug)]
-struct PeerState {
-    domains: Vec<DomainPattern>,
-    dialling: Option<SessionId>,
-    waiting: BTreeSet<Route>,
-    retry: Retry,
-    /// Pairs that were refused for a reason that waiting doesn't cure, and until when that is remembered. It says
-    /// nothing about other pairs of the same domain: the reason may be ours, a host without a certificate.
-    refused: FxHashMap<Route, (Instant, Reason)>,
-    single_stream_until: Option<Instant>,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Router {
@@ -364,7 +382,14 @@ pub struct Router {
     later: BTreeSet<(Instant, Route)>,
     lanes: FxHashMap<LaneId, Lane>,
     sessions: BTreeMap<SessionId, SessionEntry>,
-    peers: Vec<PeerState>,
+    peers: BTreeMap<PeerId, PeerState>,
+    /// The peers that were found, by their domain.
+    found: FxHashMap<Domain, PeerId>,
+    next_peer: usize,
+    /// Peers without a `[[peer]]` entry are looked for.
+    discovers: bool,
+    /// When what is known of a found peer has to be asked for again.
+    refreshes: BTreeSet<(Instant, PeerId)>,
     /// Of each `[[host]]` entry whose server was ever needed.
     servers: BTreeMap<usize, Server>,
     /// Lanes of the local side by what they can carry for us.
@@ -391,16 +416,10 @@ impl Router {
         keys: Arc<SecretKeys>,
         seed: u64,
     ) -> Self {
-        let peers = peers
+        let peers: BTreeMap<_, _> = peers
             .into_iter()
-            .map(|rule| PeerState {
-                domains: rule.domains,
-                dialling: None,
-                waiting: BTreeSet::new(),
-                retry: Retry::default(),
-                refused: FxHashMap::default(),
-                single_stream_until: None,
-            })
+            .enumerate()
+            .map(|(at, rule)| (PeerId(at), PeerState::configured(rule)))
             .collect();
         Self {
             hosts,
@@ -410,7 +429,11 @@ impl Router {
             later: BTreeSet::new(),
             lanes: FxHashMap::default(),
             sessions: BTreeMap::new(),
+            next_peer: peers.len(),
             peers,
+            found: FxHashMap::default(),
+            discovers: false,
+            refreshes: BTreeSet::new(),
             servers: BTreeMap::new(),
             local: FxHashMap::default(),
             proofs: FxHashMap::default(),
@@ -442,25 +465,6 @@ impl Router {
         let id = self.next_id;
         self.next_id += 1;
         id
-    }
-
-    /// The entry whose rule speaks most closely of `domain`.
-    #[must_use]
-    pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
-        self.peers
-            .iter()
-            .enumerate()
-            .filter_map(|(index, peer)| {
-                let closest = peer
-                    .domains
-                    .iter()
-                    .filter(|rule| rule.matches(domain))
-                    .map(DomainPattern::closeness)
-                    .max()?;
-                Some((closest, index))
-            })
-            .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
-            .map(|(_, index)| PeerId(index))
     }
 
     /// How many routes are placed or waiting.

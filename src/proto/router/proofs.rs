@@ -128,7 +128,7 @@ impl Router {
         let until = now + self.limits.connect + ANSWER_WAIT;
         let proof = Proof { second, other: None, lane, dialled, not_after: None, until };
         self.proofs.insert((first, host), proof);
-        self.actions.push(Action::Dial { peer, session: second, lane, route, second: true });
+        self.order_dial(peer, second, lane, route, true);
     }
 
     /// S2 is up at the end that dialled it: go on with its proof.
@@ -323,7 +323,7 @@ impl Router {
         self.place_waiting_of(first, now);
     }
 
-    fn place_waiting_of(&mut self, session: SessionId, now: Instant) {
+    pub(super) fn place_waiting_of(&mut self, session: SessionId, now: Instant) {
         let pinned = self.sessions.get(&session).map(|entry| entry.pinned.clone()).unwrap_or_default();
         for peer in pinned {
             self.place_waiting(peer, now);
@@ -332,7 +332,7 @@ impl Router {
 
     /// S2 could not be had. A connection of its own would fail alike, so that what is learnt from it counts.
     pub(super) fn second_unreached(&mut self, peer: PeerId, host: &Domain, reason: Reason, now: Instant) {
-        let Some(state) = self.peers.get_mut(peer.0) else { return };
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         if reason.is_permanent() {
             let concerned = |route: &&Route| route.to == *host || route.from == *host;
             let routes: Vec<Route> = state.waiting.iter().filter(concerned).cloned().collect();
@@ -387,7 +387,7 @@ impl Router {
             (route.to == *host && session.ours_by_certificate(&route.from))
                 || (route.from == *host && session.theirs_by_certificate(&route.to))
         };
-        let waiting = |peer: &PeerId| self.peers.get(peer.0).map(|state| (*peer, &state.waiting));
+        let waiting = |peer: &PeerId| self.peers.get(peer).map(|state| (*peer, &state.waiting));
         let refused: Vec<(PeerId, Route)> = entry
             .pinned
             .iter()

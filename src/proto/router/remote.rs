@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
+use super::peers::PeerState;
 use super::proofs::Purpose;
 use super::{Action, Carrier, Hop, Lane, LaneId, PeerId, REFUSALS_MAX, Router, SessionEntry, SessionId};
 use crate::proto::session::{Lanes, Session};
@@ -16,13 +17,19 @@ impl Router {
         if let Err(reason) = self.hosts.policy(&route.to) {
             return self.give_up(route, reason);
         }
-        let Some(peer) = self.peer_for(&route.to) else { return self.give_up(route, Reason::NoRoute) };
-        let Some(state) = self.peers.get_mut(peer.0) else { return };
+        let peer = match self.peer_or_search(&route.to, now) {
+            Ok(peer) => peer,
+            Err(reason) => return self.give_up(route, reason),
+        };
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         if let Some((until, reason)) = state.refused.get(route).copied() {
             if until > now {
                 return self.give_up(route, reason);
             }
             state.refused.remove(route);
+        }
+        if !state.is_known(now) {
+            return self.place_when_found(route, peer, now);
         }
         if let Some(session) = self.choose(route, peer, now) {
             return self.place_in(route, session);
@@ -31,11 +38,14 @@ impl Router {
             return self.wait_for(route, Hop::Peer(peer));
         }
         let single = self.is_single_stream(peer, now);
-        let Some(state) = self.peers.get_mut(peer.0) else { return };
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.has_no_records() {
+            return self.give_up(route, Reason::NoRecords);
+        }
         if let Some(reason) = state.retry.long_down(now, &self.limits) {
             return self.give_up(route, reason);
         }
-        if state.dialling.is_some() || !state.retry.may_try(now) {
+        if !state.is_idle() || !state.retry.may_try(now) {
             return self.wait_for(route, Hop::Peer(peer));
         }
         // A connection for each pair ends somewhere.
@@ -45,13 +55,38 @@ impl Router {
         self.dial(route, peer);
     }
 
+    /// `route` waits until it is known where its peer is.
+    fn place_when_found(&mut self, route: &Route, peer: PeerId, now: Instant) {
+        let Some(state) = self.peers.get(&peer) else { return };
+        if let Some(reason) = state.retry.long_down(now, &self.limits) {
+            return self.give_up(route, reason);
+        }
+        let may_try = state.retry.may_try(now);
+        self.wait_for(route, Hop::Peer(peer));
+        if may_try {
+            self.search(peer);
+        }
+    }
+
     fn dial(&mut self, route: &Route, peer: PeerId) {
         let (session, lane) = self.new_session(route, peer, Purpose::Own);
-        if let Some(state) = self.peers.get_mut(peer.0) {
+        if let Some(state) = self.peers.get_mut(&peer) {
             state.dialling = Some(session);
         }
-        self.actions.push(Action::Dial { peer, session, lane, route: route.clone(), second: false });
+        self.order_dial(peer, session, lane, route.clone(), false);
         self.attach(route, lane);
+    }
+
+    pub(super) fn order_dial(
+        &mut self,
+        peer: PeerId,
+        session: SessionId,
+        lane: LaneId,
+        route: Route,
+        second: bool,
+    ) {
+        let found = self.peers.get(&peer).and_then(PeerState::records);
+        self.actions.push(Action::Dial { peer, found, session, lane, route, second });
     }
 
     /// A session that is being dialled, and its first lane.
@@ -78,7 +113,7 @@ impl Router {
 
     /// A pair was refused, and trying it again at once can't help.
     pub(super) fn remember_refusal(&mut self, peer: PeerId, route: &Route, reason: Reason, now: Instant) {
-        let Some(state) = self.peers.get_mut(peer.0) else { return };
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.refused.len() >= REFUSALS_MAX {
             state.refused.retain(|_, (until, _)| *until > now);
         }
@@ -92,7 +127,7 @@ impl Router {
     }
 
     fn is_single_stream(&self, peer: PeerId, now: Instant) -> bool {
-        let until = self.peers.get(peer.0).and_then(|peer| peer.single_stream_until);
+        let until = self.peers.get(&peer).and_then(|peer| peer.single_stream_until);
         until.is_some_and(|until| until > now)
     }
 
@@ -144,20 +179,27 @@ impl Router {
 
     /// Whatever waits for `peer` is placed anew: a session came, or an attempt failed.
     pub(super) fn place_waiting(&mut self, peer: PeerId, now: Instant) {
-        let waiting = self.peers.get(peer.0).map(|peer| peer.waiting.clone()).unwrap_or_default();
+        let waiting = self.peers.get(&peer).map(|peer| peer.waiting.clone()).unwrap_or_default();
         for route in waiting {
             self.place(&route, now);
         }
     }
 
     pub(super) fn retry_peers(&mut self, now: Instant) {
-        for index in 0..self.peers.len() {
-            let peer = &mut self.peers[index];
-            if peer.dialling.is_none() && !peer.waiting.is_empty() && peer.retry.may_try(now) {
+        let due =
+            |peer: &&mut PeerState| peer.is_idle() && !peer.waiting.is_empty() && peer.retry.may_try(now);
+        let due: Vec<PeerId> = self
+            .peers
+            .iter_mut()
+            .filter_map(|(id, peer)| {
+                let due = Some(peer).filter(due)?;
                 // Its time has come and is told once: what waits for a proof doesn't dial, and would be woken for ever.
-                peer.retry.hurry();
-                self.place_waiting(PeerId(index), now);
-            }
+                due.retry.hurry();
+                Some(*id)
+            })
+            .collect();
+        for peer in due {
+            self.place_waiting(peer, now);
         }
     }
 }

@@ -59,13 +59,21 @@ impl Router {
     pub fn deadline(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(at, _)| *at);
         let later = self.later.first().map(|(at, _)| *at);
-        let redial = self.peers.iter().filter(|peer| !peer.waiting.is_empty() && peer.dialling.is_none());
+        let redial = self.peers.values().filter(|peer| !peer.waiting.is_empty() && peer.is_idle());
         let redial = redial.filter_map(|peer| peer.retry.at).min();
         let proofs = self.proof_deadline();
-        [expiry, later, redial, proofs, self.server_deadline(), self.session_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            expiry,
+            later,
+            redial,
+            proofs,
+            self.refresh_deadline(),
+            self.server_deadline(),
+            self.session_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed.
@@ -83,6 +91,7 @@ impl Router {
             self.place_early(&route, now);
         }
         self.expire_proofs(now);
+        self.refresh_records(now);
         self.retry_peers(now);
         self.retry_servers(now);
         self.close_idle_sessions(now);
@@ -132,7 +141,7 @@ impl Router {
 
     fn waiting_for(&mut self, hop: Hop) -> Option<&mut std::collections::BTreeSet<Route>> {
         match hop {
-            Hop::Peer(peer) => self.peers.get_mut(peer.0).map(|peer| &mut peer.waiting),
+            Hop::Peer(peer) => self.peers.get_mut(&peer).map(|peer| &mut peer.waiting),
             Hop::Server(server) => self.servers.get_mut(&server).map(|server| &mut server.waiting),
         }
     }

@@ -20,7 +20,8 @@ impl Router {
             .sessions
             .entry(id)
             .or_insert_with(|| SessionEntry { laneless_since: Some(now), ..SessionEntry::new(dialled) });
-        let SessionFacts { pinned, exporter, mux_exporter, anchor } = facts;
+        let SessionFacts { pinned, place, exporter, mux_exporter, anchor } = facts;
+        entry.place = Some(place);
         entry.session = Some(session);
         entry.exporter = exporter;
         entry.mux_exporter = mux_exporter;
@@ -35,6 +36,7 @@ impl Router {
         }
         entry.pinned = pins;
         entry.news = true;
+        self.match_peers(id, now);
     }
 
     /// A lane of session `id` is up. If the session is news, whatever waits for it is placed.
@@ -50,7 +52,7 @@ impl Router {
 
     /// `peer` has a session: whatever waits for it need not wait for its own attempt.
     fn peer_is_back(&mut self, peer: PeerId, id: SessionId, now: Instant) {
-        let (Some(state), Some(entry)) = (self.peers.get_mut(peer.0), self.sessions.get(&id)) else { return };
+        let (Some(state), Some(entry)) = (self.peers.get_mut(&peer), self.sessions.get(&id)) else { return };
         state.retry.succeeded();
         let carries = |route: &Route| entry.session.as_ref().is_some_and(|s| s.may_carry(route).is_ok());
         state.refused.retain(|route, _| !carries(route));
@@ -95,7 +97,7 @@ impl Router {
             return self.second_down(id, &(first, host), reason, now);
         }
         for peer in entry.pinned {
-            let Some(state) = self.peers.get_mut(peer.0) else { continue };
+            let Some(state) = self.peers.get_mut(&peer) else { continue };
             if state.dialling == Some(id) {
                 state.dialling = None;
             }
@@ -135,7 +137,7 @@ impl Router {
         }
         self.forget_proofs(id);
         for peer in self.sessions.remove(&id).map(|entry| entry.pinned).unwrap_or_default() {
-            if let Some(state) = self.peers.get_mut(peer.0).filter(|state| state.dialling == Some(id)) {
+            if let Some(state) = self.peers.get_mut(&peer).filter(|state| state.dialling == Some(id)) {
                 state.dialling = None;
                 self.place_waiting(peer, now);
             }

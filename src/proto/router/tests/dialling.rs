@@ -93,12 +93,12 @@ fn refusals_that_are_remembered_are_bounded() {
         assert_eq!(shell.bounces(&refused), [Reason::CertificateWrongName]);
         shell.bounced.clear();
     }
-    assert_eq!(shell.router.peers[OTHER.0].refused.len(), REFUSALS_MAX);
+    assert_eq!(shell.router.peers[&OTHER].refused.len(), REFUSALS_MAX);
     shell.pass(shell.limits.retry_max + seconds(1));
     shell.send(&route("a1.test", "y.other.test"));
     let (session, ..) = shell.dial();
     shell.dial_fails(session, Reason::CertificateWrongName);
-    assert_eq!(shell.router.peers[OTHER.0].refused.len(), 1, "what is over is dropped when room is needed");
+    assert_eq!(shell.router.peers[&OTHER].refused.len(), 1, "what is over is dropped when room is needed");
     shell.assert_empty();
 }
 

@@ -180,7 +180,7 @@ impl Shell {
         for (route, state) in &router.routes {
             match state.placement {
                 Placement::On(lane) => assert!(router.lanes[&lane].routes.contains(route)),
-                Placement::Waiting(Hop::Peer(peer)) => assert!(router.peers[peer.0].waiting.contains(route)),
+                Placement::Waiting(Hop::Peer(peer)) => assert!(router.peers[&peer].waiting.contains(route)),
                 Placement::Waiting(Hop::Server(n)) => assert!(router.servers[&n].waiting.contains(route)),
                 Placement::Unplaced => assert!(state.not_before.is_some(), "{route} is nowhere"),
             }
@@ -193,12 +193,12 @@ impl Shell {
         for (_, route) in &router.later {
             assert!(router.routes[route].not_before.is_some());
         }
-        let listed = router.peers.iter().map(|peer| peer.waiting.len()).sum::<usize>()
+        let listed = router.peers.values().map(|peer| peer.waiting.len()).sum::<usize>()
             + router.servers.values().map(|server| server.waiting.len()).sum::<usize>();
         let waiting = router.routes.values().filter(|s| matches!(s.placement, Placement::Waiting(_)));
         assert_eq!(listed, waiting.count());
         self.check_outlets();
-        for peer in &router.peers {
+        for peer in router.peers.values() {
             let under_way = router
                 .sessions
                 .values()

@@ -162,7 +162,7 @@ fn a_single_stream_peer_gets_a_connection_for_each_pair_one_after_the_other() {
 #[test]
 fn connections_for_single_streams_are_bounded() {
     let mut shell = Shell::new(Limits { remote_connections: 2, ..Limits::default() });
-    shell.router.peers[PEER.0].single_stream_until = Some(shell.now + seconds(3600));
+    shell.router.peers.get_mut(&PEER).unwrap().single_stream_until = Some(shell.now + seconds(3600));
     let routes = THEIRS.map(|theirs| route("a1.test", theirs));
     for route in &routes {
         shell.send(route);

@@ -1,6 +1,7 @@
 //! The router in virtual time, with a shell that does nothing but what it is told.
 
 mod dialling;
+mod found;
 mod invariants;
 mod lanes;
 mod local;
@@ -18,6 +19,7 @@ use crate::proto::mux::secret::SecretKeys;
 use crate::proto::proof::{CertifiedNames, TrustScope};
 use crate::proto::session::{Facts, Lanes};
 use crate::proto::stream::Learned;
+use crate::xmpp::domain::DomainPattern;
 
 pub(super) fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
@@ -38,10 +40,21 @@ pub(super) const THEIRS: [&str; 3] = ["b1.test", "b2.test", "b3.test"];
 pub(super) const PEER: PeerId = PeerId(0);
 pub(super) const OTHER: PeerId = PeerId(1);
 
+/// A peer that is reached over QUIC at `address`.
+pub(super) fn place(address: &str) -> PeerPlace {
+    PeerPlace { transport: Transport::Quic, address: address.parse().unwrap(), target: None }
+}
+
 /// What a session brings along when it is up.
 pub(super) fn up(pinned: &[PeerId], exporter: [u8; 32]) -> SessionFacts {
     let anchor = Anchor { ours: domain("a1.test"), theirs: domain("b1.test"), stream_id: "s1".to_owned() };
-    SessionFacts { pinned: pinned.to_vec(), exporter, mux_exporter: exporter, anchor }
+    SessionFacts {
+        pinned: pinned.to_vec(),
+        place: place("192.0.2.1:5269"),
+        exporter,
+        mux_exporter: exporter,
+        anchor,
+    }
 }
 
 pub(super) fn names(exact: &[&str]) -> Arc<CertifiedNames> {
@@ -333,7 +346,7 @@ impl Shell {
         assert!(router.routes.is_empty(), "{:?}", router.routes);
         assert!(router.expiries.is_empty() && router.later.is_empty());
         assert!(router.lanes.is_empty() && router.sessions.is_empty() && router.local.is_empty());
-        assert!(router.peers.iter().all(|peer| peer.waiting.is_empty() && peer.dialling.is_none()));
+        assert!(router.peers.values().all(|peer| peer.waiting.is_empty() && peer.dialling.is_none()));
         assert!(router.servers.values().all(|server| server.waiting.is_empty()));
         assert_eq!((router.route_count(), router.pair_count()), (0, 0));
         assert_eq!(router.deadline(), None);

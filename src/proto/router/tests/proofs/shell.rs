@@ -31,10 +31,11 @@ impl World {
         let now = self.now;
         let me = &mut self.relays[relay];
         match action {
-            Action::Dial { peer, session, lane, route, second } => {
+            Action::Dial { peer, session, lane, route, second, .. } => {
                 self.truth_of_dial(relay, &route, second);
                 self.dial(relay, peer, (session, lane), route, second);
             }
+            Action::Find { .. } => unreachable!("every peer is configured"),
             Action::OpenLane { session, lane, route, .. } => {
                 let Some((conn, end, mux)) =
                     me.sessions.get(&session).map(|s| (s.conn, s.end, s.machine.wants().mux))
@@ -351,7 +352,13 @@ impl World {
             let (ours, theirs) = if initiating { (&route.from, &route.to) } else { (&route.to, &route.from) };
             let anchor = Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id };
             let [exporter, mux_exporter] = self.conns[conn].exporters;
-            let facts = SessionFacts { pinned: held.pinned.clone(), exporter, mux_exporter, anchor };
+            let facts = SessionFacts {
+                pinned: held.pinned.clone(),
+                place: place("192.0.2.1:5269"),
+                exporter,
+                mux_exporter,
+                anchor,
+            };
             let machine = held.machine.clone();
             self.touched = true;
             self.tell(relay, |router, now| router.session_up(id, machine, facts, now));

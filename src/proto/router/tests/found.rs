@@ -1,0 +1,244 @@
+//! Peers that are found by their domains' records (section "Finding a peer" of `peers.rs`).
+
+use super::*;
+use crate::proto::discovery::found::{Answer, Rules, conclude};
+use crate::proto::discovery::plan::plan;
+use crate::proto::discovery::{AddressAnswer, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
+
+const HERE: &str = "198.51.100.1:5269";
+const ELSEWHERE: &str = "198.51.100.2:5269";
+
+/// What is found for a domain whose QUIC record leads to `address`, for five minutes.
+fn leads_to(name: &str, address: &str) -> Found {
+    let address: SocketAddr = address.parse().unwrap();
+    let host = "xmpp.example.net".to_owned();
+    let mut srv = SrvAnswers::all(&SrvAnswer::Nothing);
+    let record = SrvRecord { priority: 0, weight: 0, port: address.port(), target: host.clone() };
+    srv.set(SrvName::Quic, SrvAnswer::Records(vec![record]));
+    let addresses = [(host, AddressAnswer { addresses: vec![address.ip()], failed: None })].into();
+    let rules = Rules { allow_private: true, own: &[] };
+    let found = conclude(&srv, plan(&domain(name), &srv, false, 1), &addresses, rules, seconds(300));
+    assert!(!found.ways().is_empty(), "{found:?}");
+    found
+}
+
+fn nothing() -> Found {
+    Found { answer: Answer::Nothing, ..Found::failed(Reason::NoRecords) }
+}
+
+impl Shell {
+    fn discovering() -> Self {
+        let mut shell = Self::new(Limits::default());
+        shell.router.discover();
+        shell
+    }
+
+    /// The look-up that it was told to make.
+    fn find(&mut self) -> (PeerId, Domain) {
+        match self.next_told() {
+            Action::Find { peer, domain } => (peer, domain),
+            other => panic!("expected a look-up, not {other:?}"),
+        }
+    }
+
+    fn found(&mut self, peer: PeerId, records: Found) {
+        self.tell(|router, now| router.found(peer, Arc::new(records), now));
+    }
+
+    /// A session with who shows a certificate for `theirs`, at `address`, is up.
+    fn comes_up(&mut self, id: SessionId, theirs: &[&str], address: &str, exporter: u8, listed: &[&str]) {
+        let dialled = self.router.sessions.contains_key(&id);
+        let mut session = self.session_of(names(theirs), dialled, Lanes::PerPair, true);
+        let listed = listed.iter().map(|name| domain(name)).collect();
+        session.learn(Learned { mux: true, pipelining: true, listed, ..Learned::default() });
+        let mut facts = up(&[], [exporter; 32]);
+        facts.anchor.theirs = domain(theirs[0]);
+        facts.place = place(address);
+        self.tell(|router, now| router.session_up(id, session, facts, now));
+    }
+}
+
+#[test]
+fn a_domain_without_a_peer_entry_is_looked_up_once_and_then_dialled_where_its_records_lead() {
+    let mut shell = Shell::discovering();
+    let (one, two) = (route("a1.test", "x.test"), route("a2.test", "x.test"));
+    shell.send(&one);
+    shell.send(&two);
+    shell.send(&one);
+    let (peer, asked) = shell.find();
+    assert_eq!(asked, domain("x.test"));
+    assert!(shell.told.is_empty(), "one look-up for all that waits: {:?}", shell.told);
+    shell.found(peer, leads_to("x.test", HERE));
+    let Action::Dial { found: Some(found), session, lane, route, .. } = shell.next_told() else { panic!() };
+    assert_eq!(found.ways()[0].addresses, [HERE.parse().unwrap()]);
+    assert_eq!(route, one);
+    shell.comes_up(session, &["x.test"], HERE, 1, &[]);
+    shell.established(lane);
+    let (_, second, _) = shell.lane();
+    shell.established(second);
+    assert_eq!(shell.lanes_of(&one), [lane, lane]);
+    assert_eq!(shell.lanes_of(&two), [second], "both pairs share the session");
+}
+
+#[test]
+fn a_second_domain_joins_the_session_that_its_own_records_lead_to() {
+    let mut shell = Shell::discovering();
+    shell.send(&route("a1.test", "x.test"));
+    let (peer, _) = shell.find();
+    shell.found(peer, leads_to("x.test", HERE));
+    let (session, lane, _) = shell.dial();
+    shell.comes_up(session, &["x.test", "y.test", "z.test"], HERE, 1, &["y.test", "z.test"]);
+    shell.established(lane);
+    shell.send(&route("a1.test", "y.test"));
+    let (peer, _) = shell.find();
+    shell.found(peer, leads_to("y.test", HERE));
+    assert_eq!(shell.lane().0, session);
+}
+
+#[test]
+fn a_certificate_for_a_domain_does_not_attract_it_against_its_records() {
+    let mut shell = Shell::discovering();
+    let thief = shell.router.fresh_session();
+    shell.comes_up(thief, &["thief.test", "x.test"], ELSEWHERE, 0, &["x.test"]);
+    shell.peer_opened(thief, &route("a1.test", "x.test"));
+    let wanted = route("a1.test", "x.test");
+    shell.send(&wanted);
+    let (peer, _) = shell.find();
+    assert!(shell.lanes_of(&wanted).is_empty(), "nothing leaves before it is known where the domain is");
+    shell.found(peer, leads_to("x.test", HERE));
+    let (session, ..) = shell.dial();
+    assert_ne!(session, thief);
+    assert!(shell.lanes_of(&wanted).is_empty());
+}
+
+#[test]
+fn a_session_that_the_peer_dialled_from_its_listening_socket_is_used() {
+    let mut shell = Shell::discovering();
+    let theirs = shell.router.fresh_session();
+    let wanted = route("a1.test", "x.test");
+    shell.comes_up(theirs, &["x.test"], HERE, 0, &[]);
+    let lane = shell.peer_opened(theirs, &wanted);
+    shell.send(&wanted);
+    let (peer, _) = shell.find();
+    shell.found(peer, leads_to("x.test", HERE));
+    shell.flush_all();
+    assert_eq!(shell.lanes_of(&wanted), [lane]);
+}
+
+#[test]
+fn a_domain_without_records_goes_only_where_a_session_with_its_certificate_lists_it() {
+    let mut shell = Shell::discovering();
+    shell.send(&route("a1.test", "x.test"));
+    let (peer, _) = shell.find();
+    shell.found(peer, leads_to("x.test", HERE));
+    let (session, lane, _) = shell.dial();
+    shell.comes_up(session, &["x.test", "rooms.x.test", "other.x.test"], HERE, 1, &["rooms.x.test"]);
+    shell.established(lane);
+    for (name, joins) in [("rooms.x.test", true), ("other.x.test", false)] {
+        let wanted = route("a1.test", name);
+        shell.send(&wanted);
+        let (peer, _) = shell.find();
+        shell.found(peer, nothing());
+        if joins {
+            assert_eq!(shell.lane().0, session);
+        } else {
+            assert_eq!(shell.bounces(&wanted), [Reason::NoRecords]);
+        }
+    }
+}
+
+#[test]
+fn a_lookup_that_fails_is_tried_again_with_back_off_and_says_why_it_bounced() {
+    let mut shell = Shell::discovering();
+    let wanted = route("a1.test", "x.test");
+    shell.send(&wanted);
+    let mut asked = Vec::new();
+    while shell.now < shell.began + seconds(120) {
+        if matches!(shell.told.front(), Some(Action::Find { .. })) {
+            let (peer, _) = shell.find();
+            asked.push(shell.now - shell.began);
+            shell.found(peer, Found::failed(Reason::DnsTimeout));
+        }
+        shell.pass(Duration::from_millis(100));
+    }
+    assert_eq!(shell.bounces(&wanted), [Reason::DnsTimeout]);
+    let waits: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!((2..12).contains(&asked.len()), "{asked:?}");
+    assert!(waits.iter().all(|wait| *wait >= shell.limits.retry_min / 2), "{waits:?}");
+}
+
+#[test]
+fn a_lookup_that_is_refused_for_good_bounces_at_once_and_is_remembered() {
+    let mut shell = Shell::discovering();
+    let wanted = route("a1.test", "localhost");
+    shell.send(&wanted);
+    let (peer, _) = shell.find();
+    shell.found(peer, Found::failed(Reason::DomainNotPublic));
+    assert_eq!(shell.bounces(&wanted), [Reason::DomainNotPublic]);
+    shell.send(&wanted);
+    assert_eq!(shell.bounces(&wanted).len(), 2);
+    assert!(shell.told.is_empty(), "nothing is looked up again: {:?}", shell.told);
+}
+
+#[test]
+fn when_the_records_lead_elsewhere_the_sessions_lanes_for_that_domain_finish_and_others_stay() {
+    let mut shell = Shell::discovering();
+    let (stays, moves) = (route("a1.test", "x.test"), route("a1.test", "y.test"));
+    shell.send(&stays);
+    let (x, _) = shell.find();
+    shell.found(x, leads_to("x.test", HERE));
+    let (session, first, _) = shell.dial();
+    shell.comes_up(session, &["x.test", "y.test"], HERE, 1, &[]);
+    shell.established(first);
+    shell.send(&moves);
+    let (y, _) = shell.find();
+    shell.found(y, leads_to("y.test", HERE));
+    let (_, second, _) = shell.lane();
+    shell.established(second);
+    shell.pass(seconds(301));
+    let asked: BTreeSet<_> = [shell.find(), shell.find()].into_iter().map(|(_, name)| name).collect();
+    assert_eq!(asked, [domain("x.test"), domain("y.test")].into());
+    shell.found(x, leads_to("x.test", HERE));
+    shell.found(y, leads_to("y.test", ELSEWHERE));
+    assert_eq!(shell.next_told(), Action::CloseLane { lane: second, reason: Reason::PeerMoved });
+    shell.lane_down(second);
+    shell.send(&moves);
+    let Action::Dial { found: Some(found), .. } = shell.next_told() else { panic!() };
+    assert_eq!(found.ways()[0].addresses, [ELSEWHERE.parse().unwrap()]);
+    shell.send(&stays);
+    shell.flush_all();
+    assert_eq!(shell.lanes_of(&stays).last(), Some(&first));
+}
+
+#[test]
+fn while_the_resolver_is_away_what_was_known_stays_good_for_a_day() {
+    let mut shell = Shell::discovering();
+    let wanted = route("a1.test", "x.test");
+    shell.send(&wanted);
+    let (peer, _) = shell.find();
+    shell.found(peer, leads_to("x.test", HERE));
+    let (session, lane, _) = shell.dial();
+    shell.comes_up(session, &["x.test"], HERE, 1, &[]);
+    shell.established(lane);
+    shell.pass(seconds(301));
+    shell.find();
+    shell.found(peer, Found::failed(Reason::DnsFailed));
+    let other = route("a2.test", "x.test");
+    shell.send(&other);
+    assert_eq!(shell.lane().0, session, "a second pair joins while the resolver is away");
+    assert!(shell.bounced.is_empty());
+}
+
+#[test]
+fn found_peers_are_bounded_and_those_of_no_more_use_make_room() {
+    let mut shell = Shell::new(Limits { pairs: 10, ..Limits::default() });
+    shell.router.discover();
+    for n in 0..50 {
+        let wanted = route("a1.test", &format!("x{n}.example"));
+        shell.send(&wanted);
+        let (peer, _) = shell.find();
+        shell.found(peer, nothing());
+        assert_eq!(shell.bounces(&wanted), [Reason::NoRecords]);
+        assert!(shell.router.found.len() <= 10 && shell.router.peers.len() <= 12);
+    }
+}
