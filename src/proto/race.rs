@@ -205,3 +205,6 @@ fn telling(reason: Reason) -> u8 {
         _ => 4,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ pub mod plan;
 pub mod refusal;
 mod weigh;
 
+#[cfg(test)]
+mod tests;
+
 use crate::reason::Reason;
 
 /// The port of XMPP between servers where no SRV record names one (RFC 6120 section 14.7).

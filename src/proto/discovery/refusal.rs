@@ -139,3 +139,124 @@ fn scope_v6(segments: [u16; 8]) -> Scope {
         _ => Scope::Private, // unique-local, link-local, site-local, discard, local NAT64, not given out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_public_dns_knows_are_refused() {
+        let refused = |text: &str, allow| refuse_domain(&Domain::parse(text).unwrap(), allow).is_err();
+        for name in [
+            "localhost",
+            "a.localhost",
+            "intranet",
+            "nas.local",
+            "b1.test",
+            "hidden.onion",
+            "x.example",
+            "b.example.org",
+            "xmpp.internal",
+            "1.0.0.10.in-addr.arpa",
+            "x.home.arpa",
+        ] {
+            assert!(refused(name, false), "{name}");
+            assert!(!refused(name, true), "{name}");
+        }
+        for name in ["127.1", "a.0x7f", "10.0.0.1.2"] {
+            assert!(refused(name, true), "{name} is an address, not a domain");
+        }
+        for name in ["jabber.org", "contest.com", "b.test.com", "mylocal.de", "3.de", "bücher.de"] {
+            assert!(!refused(name, false), "{name}");
+        }
+    }
+
+    fn refused(address: &str, allow_private: bool, own: &[&str]) -> Option<Reason> {
+        let own: Vec<SocketAddr> = own.iter().map(|text| text.parse().unwrap()).collect();
+        let ip = address.parse().unwrap();
+        refuse_address(SocketAddr::new(ip, 5269), allow_private, &own).err()
+    }
+
+    #[test]
+    fn addresses_that_point_inside_are_refused_in_every_spelling() {
+        let inside = [
+            "127.0.0.1",
+            "127.255.255.254",
+            "0.1.2.3",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "100.127.255.255",
+            "192.0.2.1",
+            "198.51.100.7",
+            "203.0.113.9",
+            "198.19.0.1",
+            "240.0.0.1",
+            "::1",
+            "fe80::1",
+            "fec0::1",
+            "fd00::1",
+            "fc00::1",
+            "2001:db8::1",
+            "100::1",
+            "64:ff9b:1::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::1",
+            "2002:c0a8:1::",
+            "2001::1",
+        ];
+        for address in inside {
+            assert_eq!(refused(address, false, &[]), Some(Reason::AddressNotPublic), "{address}");
+            assert_eq!(refused(address, true, &[]), None, "{address} in a closed network");
+        }
+        for address in
+            ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "::ffff:0.0.0.0", "64:ff9b::e000:1"]
+        {
+            assert_eq!(refused(address, true, &[]), Some(Reason::AddressNotPublic), "{address} is no host");
+        }
+        for address in [
+            "9.9.9.9",
+            "100.63.0.1",
+            "100.128.0.1",
+            "172.32.0.1",
+            "172.15.0.1",
+            "192.0.1.1",
+            "198.20.0.1",
+            "2600::1",
+            "2a01:4f8::1",
+            "::ffff:9.9.9.9",
+            "64:ff9b::9.9.9.9",
+            "2002:909:909::1",
+        ] {
+            assert_eq!(refused(address, false, &[]), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn own_listeners_are_refused_even_in_a_closed_network() {
+        let own = Some(Reason::AddressOwn);
+        assert_eq!(refused("127.0.0.9", true, &["127.0.0.9:5269"]), own);
+        assert_eq!(refused("::ffff:127.0.0.9", true, &["127.0.0.9:5269"]), own);
+        assert_eq!(refused("9.9.9.9", false, &["9.9.9.9:5269"]), own);
+        assert_eq!(refused("127.0.0.9", true, &["127.0.0.9:5270", "127.0.0.8:5269"]), None);
+        for everywhere in ["[::]:5269", "0.0.0.0:5269"] {
+            assert_eq!(refused("127.0.0.9", true, &[everywhere]), own);
+            assert_eq!(refused("::1", true, &[everywhere]), own);
+            assert_eq!(refused("0.0.0.0", true, &[everywhere]), own);
+            assert_eq!(refused("9.9.9.9", false, &[everywhere]), None);
+        }
+    }
+
+    #[test]
+    fn port_0_is_no_port() {
+        let address = SocketAddr::new("9.9.9.9".parse().unwrap(), 0);
+        assert!(refuse_address(address, true, &[]).is_err());
+    }
+}
