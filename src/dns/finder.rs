@@ -263,3 +263,6 @@ fn srv_record(data: &RData) -> Option<SrvRecord> {
     let target = target.strip_suffix('.').unwrap_or(&target).to_owned();
     Some(SrvRecord { priority: srv.priority, weight: srv.weight, port: srv.port, target })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,9 @@ mod question;
 pub mod responder;
 mod upstream;
 
+#[cfg(test)]
+mod test_server;
+
 pub use finder::{Finder, FinderSettings};
 pub use responder::{Responder, ResponderSettings};
 pub use upstream::DnsError;

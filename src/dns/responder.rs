@@ -86,6 +86,19 @@ impl Responder {
     /// # Errors
     /// [`DnsError`] if a listener can't be bound, no upstream server is known, or one of them is the responder itself.
     pub async fn start(settings: &ResponderSettings) -> Result<Self, DnsError> {
+        let loopback = [
+            Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).into(),
+            Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
+        ];
+        Self::start_for(settings, settings.clients.iter().copied().chain(loopback)).await
+    }
+
+    async fn start_for(
+        settings: &ResponderSettings,
+        clients: impl Iterator<Item = IpNet>,
+    ) -> Result<Self, DnsError> {
+        // Without a single client the library would answer everybody.
+        let clients: Vec<IpNet> = clients.map(|network| network.trunc()).collect();
         let upstream = Upstream::new(&settings.servers, UPSTREAM_PATIENCE)?;
         let mut bound = Vec::with_capacity(settings.listen.len());
         for address in &settings.listen {
@@ -101,10 +114,7 @@ impl Responder {
         }
         let forwarded = Semaphore::new(FORWARDED_MAX);
         let answering = Answering { relay: Relay::new(settings.relay), upstream, forwarded };
-        let mut clients = settings.clients.clone();
-        clients.push(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).into());
-        clients.push(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into());
-        let mut server = Server::with_access(answering, [], clients.iter().map(IpNet::trunc));
+        let mut server = Server::with_access(answering, [], clients);
         for (udp, tcp, _) in bound {
             server.register_socket(udp);
             server.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
@@ -299,3 +309,6 @@ impl RequestHandler for Answering {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hickory_server::proto::op::ResponseCode;
+use hickory_server::proto::rr::RecordType;
+
+use super::{ADDRESS_GRACE, Finder, FinderSettings, SRV_GRACE};
+use crate::dns::test_server::{Misbehaviour, TestServer, Zone, record};
+use crate::proto::discovery::found::{Answer, Found, VALID_MIN};
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+
+const BOUND: Duration = Duration::from_secs(4);
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_secs(1);
+
+fn settings(server: &TestServer) -> FinderSettings {
+    FinderSettings {
+        servers: vec![server.address],
+        allow_private: true,
+        quic_443: false,
+        own: Vec::new(),
+        bound: BOUND,
+    }
+}
+
+fn finder(server: &TestServer) -> Finder {
+    Finder::new(settings(server)).unwrap()
+}
+
+async fn find(finder: &Finder, domain: &str) -> Found {
+    Found::clone(&*finder.find(&Domain::parse(domain).unwrap(), 1).await)
+}
+
+/// `"quic 127.0.0.3:443"` for each address that would be dialled.
+fn dialled(found: &Found) -> Vec<String> {
+    match &found.answer {
+        Answer::Ways(ways) => ways
+            .attempts(1)
+            .iter()
+            .map(|attempt| format!("{} {}", attempt.transport, attempt.address))
+            .collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn all_four_names_lead_to_ways_in_their_order() {
+    let server = Zone::new(&[
+        "_xmpp-server._quic.b1.test SRV 5 0 443 q.test",
+        "_xmppq-server._udp.b1.test SRV 9 0 8443 q.test",
+        "_xmpps-server._tcp.b1.test SRV 5 0 5270 t.test",
+        "_xmpp-server._tcp.b1.test SRV 1 0 5269 t.test",
+        "q.test A 127.0.0.3",
+        "q.test AAAA fd00::3",
+        "t.test CNAME alias.test",
+        "alias.test A 127.0.0.4",
+    ])
+    .serve()
+    .await;
+    let found = find(&finder(&server), "b1.test").await;
+    let expected = [
+        "starttls 127.0.0.4:5269",
+        "quic [fd00::3]:443",
+        "quic 127.0.0.3:443",
+        "direct-tls 127.0.0.4:5270",
+        "quic [fd00::3]:8443",
+        "quic 127.0.0.3:8443",
+    ];
+    assert_eq!(dialled(&found), expected);
+    // The alias has no AAAA record, and the zone says for 90 s that it doesn't.
+    assert_eq!((found.incomplete, found.valid), (None, Duration::from_secs(90)));
+}
+
+#[tokio::test]
+async fn a_domain_without_records_has_nothing_and_is_not_asked_for_again() {
+    let server = Zone::new(&["other.test A 127.0.0.1"]).serve().await;
+    let finder = finder(&server);
+    let found = find(&finder, "b1.test").await;
+    assert_eq!(found.answer, Answer::Nothing);
+    assert!(found.valid >= VALID_MIN);
+    let asked = server.asked();
+    let expected = [
+        "A b1.test.",
+        "AAAA b1.test.",
+        "SRV _xmpp-server._quic.b1.test.",
+        "SRV _xmpp-server._tcp.b1.test.",
+        "SRV _xmppq-server._udp.b1.test.",
+        "SRV _xmpps-server._tcp.b1.test.",
+    ];
+    assert_eq!(asked, expected);
+    find(&finder, "b1.test").await;
+    assert_eq!(server.asked(), asked);
+}
+
+#[tokio::test]
+async fn a_crowd_that_asks_for_one_domain_shares_one_round_of_look_ups() {
+    let server = Zone::new(&["b1.test A 127.0.0.1"])
+        .misbehave(
+            "_xmpp-server._tcp.b1.test",
+            RecordType::SRV,
+            Misbehaviour::Slow(Duration::from_millis(100)),
+        )
+        .serve()
+        .await;
+    let finder = std::sync::Arc::new(finder(&server));
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let finder = std::sync::Arc::clone(&finder);
+        crowd.spawn(async move { find(&finder, "b1.test").await });
+    }
+    for found in crowd.join_all().await {
+        assert_eq!(dialled(&found), ["starttls 127.0.0.1:5269"]);
+    }
+    assert_eq!(server.asked().len(), 6, "{:?}", server.asked());
+}
+
+#[tokio::test]
+async fn servfail_is_not_none() {
+    for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NotImp] {
+        let server = Zone::new(&["b1.test A 127.0.0.1"])
+            .misbehave("_xmpps-server._tcp.b1.test", RecordType::SRV, Misbehaviour::Code(code))
+            .serve()
+            .await;
+        let finder = finder(&server);
+        let found = find(&finder, "b1.test").await;
+        assert_eq!(found.answer, Answer::Failed(Reason::DnsFailed), "{code}");
+        let asked = server.asked();
+        assert!(!asked.iter().any(|question| question.starts_with("A ")), "{asked:?}");
+        find(&finder, "b1.test").await;
+        assert_eq!(server.asked(), asked, "the failure stands for a moment");
+    }
+}
+
+#[tokio::test]
+async fn a_referral_instead_of_an_answer_is_not_none() {
+    let server = Zone::new(&["b1.test A 127.0.0.1"])
+        .misbehave("_xmpp-server._tcp.b1.test", RecordType::SRV, Misbehaviour::Referral)
+        .serve()
+        .await;
+    assert_eq!(find(&finder(&server), "b1.test").await.answer, Answer::Failed(Reason::DnsFailed));
+}
+
+#[tokio::test]
+async fn a_name_that_swallows_questions_delays_the_others_by_a_moment_only() {
+    let zone = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 5269 t.test", "t.test A 127.0.0.4"]);
+    let server = zone
+        .misbehave("_xmpp-server._quic.b1.test", RecordType::SRV, Misbehaviour::Silent)
+        .misbehave("t.test", RecordType::AAAA, Misbehaviour::Silent)
+        .serve()
+        .await;
+    let start = Instant::now();
+    let found = find(&finder(&server), "b1.test").await;
+    assert!(start.elapsed() < SRV_GRACE + ADDRESS_GRACE + SLACK, "{:?}", start.elapsed());
+    assert_eq!(dialled(&found), ["starttls 127.0.0.4:5269"]);
+    assert_eq!((found.incomplete, found.valid), (Some(Reason::DnsTimeout), VALID_MIN));
+}
+
+#[tokio::test]
+async fn slow_answers_are_waited_for_within_the_bound() {
+    let zone = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 5269 t.test", "t.test A 127.0.0.4"]);
+    let slow = || Misbehaviour::Slow(Duration::from_millis(600));
+    let server = zone
+        .misbehave("_xmpp-server._tcp.b1.test", RecordType::SRV, slow())
+        .misbehave("t.test", RecordType::A, slow())
+        .serve()
+        .await;
+    assert_eq!(dialled(&find(&finder(&server), "b1.test").await), ["starttls 127.0.0.4:5269"]);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_costs_the_bound_and_not_more() {
+    let mut zone = Zone::new(&[]);
+    for labels in ["_xmpp-server._quic", "_xmppq-server._udp", "_xmpps-server._tcp", "_xmpp-server._tcp"] {
+        zone = zone.misbehave(&format!("{labels}.b1.test"), RecordType::SRV, Misbehaviour::Silent);
+    }
+    let server = zone.serve().await;
+    let start = Instant::now();
+    let found = find(&finder(&server), "b1.test").await;
+    assert_eq!(found.answer, Answer::Failed(Reason::DnsTimeout));
+    assert!(start.elapsed() < BOUND + SLACK, "{:?}", start.elapsed());
+    assert!(server.asked().len() <= 4 * 6, "no storm: {}", server.asked().len());
+}
+
+#[tokio::test]
+async fn without_a_server_there_is_a_reason_within_the_bound() {
+    let gone = Zone::new(&[]).serve().await;
+    let settings = settings(&gone);
+    drop(gone);
+    let start = Instant::now();
+    let found = find(&Finder::new(settings).unwrap(), "b1.test").await;
+    assert!(
+        matches!(found.answer, Answer::Failed(Reason::DnsFailed | Reason::DnsTimeout)),
+        "{:?}",
+        found.answer
+    );
+    assert!(start.elapsed() < BOUND + SLACK);
+}
+
+#[tokio::test]
+async fn an_aliased_srv_name_is_followed() {
+    let server = Zone::new(&[
+        "_xmpp-server._tcp.b1.test CNAME _xmpp-server._tcp.hoster.test",
+        "_xmpp-server._tcp.hoster.test SRV 0 0 5269 t.test",
+        "t.test A 127.0.0.4",
+    ])
+    .serve()
+    .await;
+    assert_eq!(dialled(&find(&finder(&server), "b1.test").await), ["starttls 127.0.0.4:5269"]);
+}
+
+#[tokio::test]
+async fn aliases_that_go_round_end_as_a_failure() {
+    let lie = |texts: &[&str]| Misbehaviour::Lie(texts.iter().map(|text| record(text)).collect());
+    let loops = [
+        // In one answer, and over several.
+        (lie(&["x.test CNAME y.test", "y.test CNAME x.test"]), lie(&[])),
+        (lie(&["x.test CNAME x.test"]), lie(&[])),
+        (lie(&["x.test CNAME y.test"]), lie(&["y.test CNAME x.test"])),
+    ];
+    for (x, y) in loops {
+        let server = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 5269 x.test"])
+            .misbehave("x.test", RecordType::A, x)
+            .misbehave("y.test", RecordType::A, y)
+            .serve()
+            .await;
+        let start = Instant::now();
+        let found = find(&finder(&server), "b1.test").await;
+        assert_eq!(found.answer, Answer::Failed(Reason::DnsFailed));
+        assert!(start.elapsed() < BOUND);
+        assert!(server.asked().len() < 12, "{:?}", server.asked());
+    }
+}
+
+#[tokio::test]
+async fn records_of_another_name_than_was_asked_for_do_not_count() {
+    let lie = Misbehaviour::Lie(vec![record("_xmpp-server._tcp.other.test SRV 0 0 5269 evil.test")]);
+    let server = Zone::new(&["evil.test A 127.0.0.6", "b1.test A 127.0.0.1"])
+        .misbehave("_xmpp-server._tcp.b1.test", RecordType::SRV, lie)
+        .serve()
+        .await;
+    assert_eq!(dialled(&find(&finder(&server), "b1.test").await), ["starttls 127.0.0.1:5269"]);
+}
+
+#[tokio::test]
+async fn a_target_of_one_dot_means_that_there_is_no_service() {
+    let server = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 0 .", "b1.test A 127.0.0.1"]).serve().await;
+    let found = find(&finder(&server), "b1.test").await;
+    assert_eq!(found.answer, Answer::Failed(Reason::ServiceNotOffered));
+}
+
+#[tokio::test]
+async fn thirty_targets_are_read_over_tcp_and_looked_up_within_the_bounds() {
+    let long = "a-name-that-makes-the-answer-longer-than-one-datagram-can-carry";
+    let texts: Vec<String> = (0..30)
+        .flat_map(|n| {
+            let target = format!("t{n}.{long}.test");
+            [format!("_xmpp-server._tcp.b1.test SRV {n} 0 5269 {target}"), format!("{target} A 127.0.1.{n}")]
+        })
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let server = Zone::new(&texts).serve().await;
+    let found = find(&finder(&server), "b1.test").await;
+    let expected: Vec<String> = (0..8).map(|n| format!("starttls 127.0.1.{n}:5269")).collect();
+    assert_eq!(dialled(&found), expected);
+    let addresses = server.asked().iter().filter(|question| question.starts_with('A')).count();
+    assert_eq!(addresses, 16);
+}
+
+#[tokio::test]
+async fn addresses_that_point_inside_are_refused_and_special_names_not_even_asked_for() {
+    let server = Zone::new(&[
+        "_xmpp-server._tcp.evil.com SRV 0 0 5269 in.evil.com",
+        "_xmpp-server._tcp.evil.com SRV 1 0 80 169.254.169.254",
+        "in.evil.com A 127.0.0.1",
+        "in.evil.com AAAA ::ffff:10.0.0.1",
+    ])
+    .serve()
+    .await;
+    let finder = Finder::new(FinderSettings { allow_private: false, ..settings(&server) }).unwrap();
+    let found = find(&finder, "evil.com").await;
+    assert_eq!(found.answer, Answer::Failed(Reason::AddressNotPublic));
+    let mut refused: Vec<String> = found.refused.iter().map(|r| r.address.to_string()).collect();
+    refused.sort();
+    assert_eq!(refused, ["10.0.0.1:5269", "127.0.0.1:5269", "169.254.169.254:80"]);
+
+    let before = server.asked().len();
+    for domain in ["b1.test", "intranet", "printer.local"] {
+        assert_eq!(find(&finder, domain).await.answer, Answer::Failed(Reason::DomainNotPublic), "{domain}");
+    }
+    assert_eq!(server.asked().len(), before);
+}
+
+#[tokio::test]
+async fn the_relay_never_finds_itself() {
+    let server = Zone::new(&["b1.test A 127.0.0.1"]).serve().await;
+    let own: Vec<SocketAddr> = vec!["0.0.0.0:5269".parse().unwrap()];
+    let finder = Finder::new(FinderSettings { own, ..settings(&server) }).unwrap();
+    assert_eq!(find(&finder, "b1.test").await.answer, Answer::Failed(Reason::AddressOwn));
+}
