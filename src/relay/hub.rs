@@ -15,6 +15,7 @@ use tracing::{debug, info};
 
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Outlet, Pushed, TotalQueued};
+use super::proofs;
 use super::settings::Settings;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
@@ -218,12 +219,19 @@ impl Hub {
                     mailbox.close(Close::AfterQueue, reason);
                 }
             }
-            Action::MakeSecret { .. }
-            | Action::Post { .. }
-            | Action::Granted { .. }
-            | Action::ProofRefused { .. } => {
-                self.carry_out_proof(control, action, now);
+            Action::MakeSecret { first, host } => control.make_secret(first, &host, now),
+            Action::Post { lane, octets } => {
+                if let Some(mailbox) = control.lanes.get(&lane) {
+                    mailbox.post(&octets);
+                }
             }
+            Action::Granted { session, host, until, ours } => {
+                self.proof_granted(control, session, &host, until, ours);
+            }
+            Action::ProofRefused { session, host, reason } => {
+                self.proof_refused(control, session, host.as_ref(), reason);
+            }
+            Action::ClockStepped { seconds } => proofs::clock_stepped(seconds),
             Action::CloseSession { session, reason } => {
                 if let Some((commands, _)) = control.sessions.get(&session) {
                     let _ended = commands.send(Command::Close(reason));

@@ -155,10 +155,17 @@ pub enum Action {
     },
     /// A proof came to nothing. Nothing else is changed by that.
     ProofRefused {
+        /// The session that the host was to join, where it is known.
+        session: Option<SessionId>,
         /// The host.
         host: Option<Domain>,
         /// Why.
         reason: Reason,
+    },
+    /// The wall clock of this relay was set while a secret was out, by so many seconds; forwards is positive.
+    ClockStepped {
+        /// By how much.
+        seconds: i64,
     },
     /// Close a session that has no lane.
     CloseSession {
@@ -461,6 +468,13 @@ impl Router {
             })
             .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
             .map(|(_, index)| PeerId(index))
+    }
+
+    /// The pair that a session was made for.
+    #[must_use]
+    pub fn anchor(&self, session: SessionId) -> Option<Route> {
+        let anchor = self.sessions.get(&session)?.anchor.as_ref()?;
+        Some(Route::new(anchor.ours.clone(), anchor.theirs.clone()))
     }
 
     /// How many routes are placed or waiting.

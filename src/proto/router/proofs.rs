@@ -20,7 +20,7 @@ use super::{Action, LaneId, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::mux::authorize;
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::secret::{Binding, Dialled, NONCE_BYTES};
-use crate::proto::mux::verifier::{ANSWER_WAIT, Clocks, Offer};
+use crate::proto::mux::verifier::{ANSWER_WAIT, Clocks, Granted, Offer, Refusal};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -233,7 +233,7 @@ impl Router {
         };
         let (false, Some(first), Some(_)) = (refused, first, known) else {
             self.actions.push(Action::Post { lane, octets: authorize::REFUSED.to_owned() });
-            self.actions.push(Action::ProofRefused { host: Some(host), reason: Reason::MuxNoRequest });
+            self.refused(first, Some(host), Reason::MuxNoRequest);
             return;
         };
         let (until, other) = (now + ANSWER_WAIT, own.map(|(second, ..)| second));
@@ -264,35 +264,40 @@ impl Router {
     fn judge(&mut self, first: SessionId, offer: Offer<'_>, clocks: Clocks) -> Result<Domain, Reason> {
         let keys = std::sync::Arc::clone(&self.keys);
         let entry = self.sessions.get_mut(&first).ok_or(Reason::MuxNoRequest)?;
-        let judged = entry.verifier.judge(&keys, offer, clocks).and_then(|granted| {
-            let proof = self.proofs.get(&(first, granted.host.clone())).ok_or(Reason::MuxNoRequest)?;
-            let until = proof.not_after.ok_or(Reason::MuxNoRequest)?;
-            let session = entry.session.as_mut().ok_or(Reason::MuxNoRequest)?;
-            session.grant_theirs(granted.host.clone(), until)?;
-            Ok((granted.host, until))
+        let judged = entry.verifier.judge(&keys, offer, clocks).and_then(|Granted { host, .. }| {
+            let mut granted = || {
+                let proof = self.proofs.get(&(first, host.clone())).ok_or(Reason::MuxNoRequest)?;
+                let until = proof.not_after.ok_or(Reason::MuxNoRequest)?;
+                let session = entry.session.as_mut().ok_or(Reason::MuxNoRequest)?;
+                session.grant_theirs(host.clone(), until).map(|()| until)
+            };
+            match granted() {
+                Ok(until) => Ok((host, until)),
+                Err(reason) => Err(Refusal { host: Some(host), ..reason.into() }),
+            }
         });
         match judged {
             Ok((host, until)) => {
                 self.actions.push(Action::Granted { session: first, host: host.clone(), until, ours: false });
                 Ok(host)
             }
-            Err(reason) => {
-                match self.used_up(first) {
+            Err(Refusal { reason, host, clock_step }) => {
+                if let Some(seconds) = clock_step {
+                    self.actions.push(Action::ClockStepped { seconds });
+                }
+                let key = host.map(|host| (first, host)).filter(|key| self.proofs.contains_key(key));
+                match key {
                     Some(key) => self.proof_failed(&key, reason, clocks.now),
-                    None => self.actions.push(Action::ProofRefused { host: None, reason }),
+                    None => self.refused(Some(first), None, reason),
                 }
                 Err(reason)
             }
         }
     }
 
-    /// A proof whose secret was handed out and has come back, so that nothing can come of it any more.
-    fn used_up(&self, first: SessionId) -> Option<(SessionId, Domain)> {
-        let verifier = &self.sessions.get(&first)?.verifier;
-        let handed_out = |proof: &Proof| proof.not_after.is_some();
-        let mut ours = self.proofs.iter().filter(|((session, _), _)| *session == first);
-        ours.find(|((_, host), proof)| handed_out(proof) && !verifier.has_open(host))
-            .map(|(key, _)| key.clone())
+    /// Say that a proof came to nothing.
+    pub(super) fn refused(&mut self, session: Option<SessionId>, host: Option<Domain>, reason: Reason) {
+        self.actions.push(Action::ProofRefused { session, host, reason });
     }
 
     /// What was granted to `session` until `until` or before has ended: the lanes of the pairs concerned finish, and
@@ -357,7 +362,7 @@ impl Router {
         for peer in &pinned {
             self.unproven.insert((*peer, key.1.clone()), now + remembered);
         }
-        self.actions.push(Action::ProofRefused { host: Some(key.1.clone()), reason });
+        self.refused(Some(key.0), Some(key.1.clone()), reason);
         for peer in pinned {
             self.place_waiting(peer, now);
         }

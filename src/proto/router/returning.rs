@@ -62,12 +62,10 @@ impl Router {
         firsts.sort_unstable_by_key(|(exporter, ..)| std::cmp::Reverse(*exporter));
         let mut others: Vec<_> = firsts.into_iter().map(|(_, first, lane)| (first, lane)).collect();
         if self.returned.len() >= RETURNED_MAX {
-            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxBusy });
-            return;
+            return self.refused(None, Some(host.clone()), Reason::MuxBusy);
         }
         let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
-            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
-            return;
+            return self.refused(None, Some(host.clone()), Reason::MuxAddress);
         };
         let until = now + ANSWER_WAIT;
         let (host, verifier, prover) = (host.clone(), verifier.clone(), prover.clone());

@@ -5,6 +5,7 @@ mod invariants;
 mod lanes;
 mod local;
 mod proofs;
+mod secrets;
 mod two_relays;
 mod waiting;
 

@@ -86,6 +86,7 @@ impl World {
             Action::Post { lane, octets } => self.post(relay, lane, octets),
             Action::Granted { session, host, until, ours } => self.granted(relay, session, host, until, ours),
             Action::ProofRefused { .. } => self.truth.refusals += 1,
+            Action::ClockStepped { .. } => {}
             Action::CloseSession { session, .. } => {
                 let Some((conn, end)) = me.sessions.get(&session).map(|held| (held.conn, held.end)) else {
                     return;
