@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use super::admission::{Direction, Proven, Scope, Side, admit};
 use super::hosts::Hosts;
+use super::limits::Limits;
 use super::proof::CertifiedNames;
 use super::stream::Learned;
 use super::stream::initiating::Wants;
@@ -50,9 +51,6 @@ pub struct Facts {
     pub second: bool,
 }
 
-/// Hosts that may be granted to one session, each way.
-pub const GRANTS_MAX: usize = 4096;
-
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -62,13 +60,22 @@ pub struct Session {
     granted_theirs: Arc<BTreeMap<Domain, SystemTime>>,
     /// Hosts of ours whose secret the peer took, and until when.
     granted_ours: Arc<BTreeMap<Domain, SystemTime>>,
+    grants_max: usize,
 }
 
 impl Session {
     /// A session on a connection whose certificates were verified; nothing is granted yet.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
-        Self { facts, learned: None, granted_theirs: Arc::default(), granted_ours: Arc::default() }
+        let grants_max = Limits::default().grants;
+        let (granted_theirs, granted_ours) = (Arc::default(), Arc::default());
+        Self { facts, learned: None, granted_theirs, granted_ours, grants_max }
+    }
+
+    /// With another bound for the hosts that may be granted to it, each way (`limits.grants`).
+    #[must_use]
+    pub fn with_grants_max(self, grants_max: usize) -> Self {
+        Self { grants_max, ..self }
     }
 
     /// What is fixed.
@@ -103,23 +110,23 @@ impl Session {
     /// The peer proved `host` by a mux secret, until `until`.
     ///
     /// # Errors
-    /// [`Reason::InvalidFrom`] for a host of ours, [`Reason::TooMany`] beyond [`GRANTS_MAX`].
+    /// [`Reason::InvalidFrom`] for a host of ours, [`Reason::TooMany`] beyond `limits.grants`.
     pub fn grant_theirs(&mut self, host: Domain, until: SystemTime) -> Result<(), Reason> {
         if self.facts.hosts.serves(&host) {
             return Err(Reason::InvalidFrom);
         }
-        grant(&mut self.granted_theirs, host, until)
+        grant(&mut self.granted_theirs, self.grants_max, host, until)
     }
 
     /// The peer took the secret of `host`, a host of ours, until `until`.
     ///
     /// # Errors
-    /// [`Reason::HostUnknown`] if we don't serve it, [`Reason::TooMany`] beyond [`GRANTS_MAX`].
+    /// [`Reason::HostUnknown`] if we don't serve it, [`Reason::TooMany`] beyond `limits.grants`.
     pub fn grant_ours(&mut self, host: Domain, until: SystemTime) -> Result<(), Reason> {
         if !self.facts.hosts.serves(&host) {
             return Err(Reason::HostUnknown);
         }
-        grant(&mut self.granted_ours, host, until)
+        grant(&mut self.granted_ours, self.grants_max, host, until)
     }
 
     /// Take back what has ended by `now`: the hosts concerned.
@@ -263,10 +270,11 @@ impl Session {
 
 fn grant(
     grants: &mut Arc<BTreeMap<Domain, SystemTime>>,
+    max: usize,
     host: Domain,
     until: SystemTime,
 ) -> Result<(), Reason> {
-    if grants.len() >= GRANTS_MAX && !grants.contains_key(&host) {
+    if grants.len() >= max && !grants.contains_key(&host) {
         return Err(Reason::TooMany);
     }
     Arc::make_mut(grants).insert(host, until);

@@ -1,7 +1,7 @@
 //! What the router wants done for proofs of further hosts (XEP-0451 section 3.2): it has neither clock nor randomness, and
 //! a session's machine has another holder beside it.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
@@ -11,6 +11,7 @@ use crate::proto::admission::Side;
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::proof::DomainProof;
 use crate::proto::router::SessionId;
+use crate::proto::router::proofs::Role;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -21,11 +22,14 @@ impl Hub {
         control: &Control,
         session: SessionId,
         host: &Domain,
-        until: SystemTime,
         ours: bool,
+        took: Option<Duration>,
     ) {
-        control.grant(session, host, until, ours);
         self.metrics.proof(DomainProof::MuxSecret, Ok(()));
+        let role = if ours { Role::Prover } else { Role::Verifier };
+        if let Some(took) = took {
+            self.metrics.proof_took(role.as_str(), took);
+        }
         let pair = control.router.anchor(session).map(tracing::field::display);
         info!(session = session.0, %host, ours, pair, "host joined the session");
     }
@@ -55,7 +59,7 @@ impl Control {
     }
 
     /// The router's own copy of the session has it already.
-    fn grant(&self, session: SessionId, host: &Domain, until: SystemTime, ours: bool) {
+    pub(super) fn grant(&self, session: SessionId, host: &Domain, until: SystemTime, ours: bool) {
         let Some((_, shared)) = self.sessions.get(&session) else { return };
         let mut machine = lock(&shared.machine);
         let granted = if ours {

@@ -21,7 +21,7 @@ use crate::xmpp::domain::Domain;
 
 /// How long an answer is waited for.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// How many requests a session may have.
+/// How many requests a session may have: `limits.proofs_open`, `proofs_burst` and `proofs_every`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     /// Open at once.
@@ -33,9 +33,9 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// For a peer that nobody named.
+    /// For a peer that nobody named: the defaults of `[limits]`.
     pub const STRANGER: Self = Self { open: 8, burst: 32, every: Duration::from_secs(1) };
-    /// For a `[[peer]]`: the operator links hundreds of hosts with it.
+    /// For a `[[peer]]`, if it says nothing else: the operator links hundreds of hosts with it.
     pub const PEER: Self = Self { open: 64, burst: 4096, every: Duration::from_millis(100) };
 }
 
@@ -105,6 +105,15 @@ pub struct Offer<'a> {
     pub secret: &'a str,
 }
 
+/// Why no request was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub reason: Reason,
+    /// The limit that was hit, as it is called in `[limits]`.
+    pub limit: Option<&'static str>,
+}
+
 /// The verifier of one session.
 #[derive(Debug)]
 pub struct Verifier {
@@ -136,19 +145,32 @@ impl Verifier {
         binding: Binding,
         nonce: [u8; NONCE_BYTES],
         clocks: Clocks,
-    ) -> Result<String, Reason> {
+    ) -> Result<String, Denied> {
         self.expire(clocks.now);
         let Allowance { open, burst, every } = self.allowance;
         let whole_at = self.whole_at.map_or(clocks.now, |at| at.max(clocks.now)) + every;
-        let too_fast = whole_at > clocks.now + every * burst;
-        if too_fast || self.open.len() >= open || self.has_open(&binding.host) {
-            return Err(Reason::MuxBusy);
+        let busy = |limit| Err(Denied { reason: Reason::MuxBusy, limit });
+        if self.has_open(&binding.host) {
+            return busy(None);
         }
-        let secret =
-            keys.make(&binding, clocks.unix + LIFETIME_SECONDS, &nonce).ok_or(Reason::InternalServerError)?;
+        if self.open.len() >= open {
+            return busy(Some("proofs_open"));
+        }
+        if whole_at > clocks.now + every.saturating_mul(burst) {
+            return busy(Some("proofs_burst"));
+        }
+        let secret = keys
+            .make(&binding, clocks.unix + LIFETIME_SECONDS, &nonce)
+            .ok_or(Denied { reason: Reason::InternalServerError, limit: None })?;
         self.whole_at = Some(whole_at);
         self.open.push(OpenRequest { nonce, binding, asked: clocks, until: clocks.now + ANSWER_WAIT });
         Ok(secret)
+    }
+
+    /// How many requests are open.
+    #[must_use]
+    pub fn open_count(&self, now: Instant) -> usize {
+        self.open.iter().filter(|request| request.until > now).count()
     }
 
     /// Whether a request for `host` is open.
@@ -315,7 +337,9 @@ mod tests {
         for n in 0..Allowance::STRANGER.open {
             assert_eq!(ask(&mut verifier, &format!("n{n}.test"), clocks), Ok(()));
         }
-        assert_eq!(ask(&mut verifier, "more.test", clocks), Err(Reason::MuxBusy));
+        let busy = |limit| Err(Denied { reason: Reason::MuxBusy, limit });
+        assert_eq!(ask(&mut verifier, "more.test", clocks), busy(Some("proofs_open")));
+        assert_eq!(ask(&mut verifier, "n0.test", clocks), busy(None), "one at a time for a host");
         let mut made = Allowance::STRANGER.open;
         for round in 0..100 {
             clocks.now += ANSWER_WAIT / 50;
@@ -326,7 +350,10 @@ mod tests {
         assert_eq!(ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }), Ok(()));
         assert_eq!(
             ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }),
-            Err(Reason::MuxBusy)
+            busy(None)
         );
+        verifier.open.clear();
+        verifier.allow(Allowance { burst: 0, ..Allowance::STRANGER });
+        assert_eq!(ask(&mut verifier, "n.test", clocks), busy(Some("proofs_burst")));
     }
 }

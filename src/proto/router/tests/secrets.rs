@@ -1,7 +1,7 @@
 //! One proof between two routers, step by step, each with a wall clock of its own (XEP-0451 section 3.2).
 
 use super::*;
-use crate::proto::mux::authorize::Authorization;
+use crate::proto::mux::authorize::{Authorization, Refused};
 use crate::proto::mux::iq::MuxIq;
 use crate::proto::mux::secret::NONCE_BYTES;
 use crate::proto::mux::verifier::Clocks;
@@ -224,4 +224,116 @@ fn a_verifier_whose_clock_is_set_while_a_secret_is_out_refuses_it_and_says_by_ho
             "{refusals:?}"
         );
     }
+}
+
+impl Two {
+    /// V's refusal comes to P.
+    fn refuse(&mut self, said: &Element) {
+        let Ok(Some(Authorization::Refused(refused))) = Authorization::parse(said) else {
+            panic!("{said:?} is no refusal");
+        };
+        let second = self.p.second.0;
+        self.p.shell.tell(|router, now| router.secret_refused(second, refused, now));
+    }
+
+    /// What V may hand out for its session with P.
+    fn allow(&mut self, allowance: Allowance) {
+        let first = self.v.first.0;
+        self.v.shell.router.sessions.get_mut(&first).unwrap().verifier.allow(allowance);
+    }
+}
+
+/// Whether the relay was told to dial or to write anything.
+fn wants_something(end: &End) -> bool {
+    end.shell.told.iter().any(|action| matches!(action, Action::Dial { .. } | Action::Post { .. }))
+}
+
+#[test]
+fn a_prover_that_met_a_limit_asks_again_on_the_same_connection_a_little_later_each_time() {
+    let mut two = Two::new();
+    two.allow(Allowance { burst: 0, ..Allowance::PEER });
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let said = two.ask();
+        assert!(matches!(two.v.said()[..], [Action::ProofRefused { reason: Reason::MuxBusy, .. }]));
+        two.refuse(&said);
+        let refusals = two.p.said();
+        assert!(
+            matches!(refusals[..], [Action::ProofRefused { reason: Reason::MuxBusy, .. }]),
+            "{refusals:?}"
+        );
+        let began = two.p.shell.now;
+        while !wants_something(&two.p) {
+            two.pass(Duration::from_millis(100));
+        }
+        assert!(matches!(two.p.shell.told[0], Action::Post { .. }), "{:?}", two.p.shell.told);
+        waits.push(two.p.shell.now - began);
+    }
+    assert!(waits[0] <= seconds(1) && waits[4] > seconds(7) && waits[4] <= seconds(17), "{waits:?}");
+    two.allow(Allowance::PEER);
+    two.prove(|_| {});
+    two.is_granted();
+}
+
+#[test]
+fn a_prover_that_met_a_rule_does_not_ask_again_for_an_hour() {
+    for refused in [Refused::NoSession, Refused::NotProven, Refused::Other] {
+        let mut two = Two::new();
+        two.p.posted(two.p.second.1);
+        let second = two.p.second.0;
+        two.p.shell.tell(|router, now| router.secret_refused(second, refused, now));
+        two.p.said();
+        two.p.shell.lane_down(two.p.second.1);
+        two.p.shell.tell(|router, now| router.session_down(second, Reason::Idle, now));
+        two.p.shell.pass(seconds(3500));
+        two.p.shell.send(&route("n.test", "v.test"));
+        assert!(
+            matches!(two.p.shell.next_told(), Action::Dial { second: false, .. }),
+            "a connection of its own, and no proof"
+        );
+    }
+}
+
+#[test]
+fn a_limit_that_stopped_a_proof_is_named() {
+    let hits = |two: &Two| {
+        let hit = |action: &Action| match action {
+            Action::LimitHit { limit } => Some(*limit),
+            _ => None,
+        };
+        [&two.v, &two.p].map(|end| end.shell.told.iter().filter_map(hit).collect::<Vec<_>>())
+    };
+    let first_hit = |prepare: &dyn Fn(&mut Two)| {
+        let mut two = Two::new();
+        prepare(&mut two);
+        let asked = two.p.shell.told.clone();
+        let lane = two.v.second.1;
+        let pair = route("n.test", "v.test");
+        let second = two.v.second.0;
+        two.v.shell.tell(|router, now| {
+            router.secret_requested(second, lane, &pair, &domain("p.test"), "s1", now);
+        });
+        let (first, clocks, host) = (two.v.first.0, two.v.clocks(), domain("n.test"));
+        two.v.shell.tell(|router, _| router.make_secret(first, &host, [9; NONCE_BYTES], clocks));
+        two.p.shell.told = asked;
+        hits(&two)[0].clone()
+    };
+    assert_eq!(first_hit(&|_| {}), [""; 0]);
+    assert_eq!(first_hit(&|two| two.allow(Allowance { open: 0, ..Allowance::PEER })), ["proofs_open"]);
+    assert_eq!(first_hit(&|two| two.allow(Allowance { burst: 0, ..Allowance::PEER })), ["proofs_burst"]);
+    let mut two = Two::new();
+    two.p.shell.router.limits.secrets_returned = 0;
+    let said = two.ask();
+    let Ok(Some(Authorization::Secret { prover, secret })) = Authorization::parse(&said) else { panic!() };
+    let (second, pair) = (two.p.second.0, route("n.test", "v.test"));
+    two.p.shell.tell(|router, now| {
+        router.secret_received(second, &pair, &prover, &secret, "fedmux-mux-1".to_owned(), now);
+    });
+    assert_eq!(hits(&two)[1], ["secrets_returned"]);
+    let mut two = Two::new();
+    two.p.shell.router.limits.proofs_under_way = 0;
+    let first = two.p.first.0;
+    assert!(!two.p.shell.router.may_begin(first));
+    two.p.shell.tell(|_, _| ());
+    assert_eq!(hits(&two)[1], ["proofs_under_way"]);
 }
