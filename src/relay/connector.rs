@@ -7,14 +7,14 @@ use std::sync::atomic::AtomicBool;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use super::hub::Hub;
 use super::io::resolve;
 use super::session::Opening;
 use super::settings::{Endpoint, Peer, Placement};
-use super::shared::SessionShared;
+use super::shared::{GrantChanges, SessionShared};
 use crate::identity::certificate::Role;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
@@ -163,7 +163,7 @@ fn session(
         machine: Mutex::new(Session::new(facts).with_grants_max(hub.limits.grants)),
         up: AtomicBool::new(false),
         pinned,
-        granted: Notify::new(),
+        grants: GrantChanges::default(),
         exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         mux_exporter: quic::exporter(&connection, MUX_EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         peer: quic::canonical(connection.remote_address()).to_string(),

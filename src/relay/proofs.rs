@@ -70,7 +70,7 @@ impl Control {
         if let Err(reason) = granted {
             warn!(session = session.0, %host, %reason, "the two copies of a session disagree about a grant");
         }
-        shared.granted.notify_one();
+        shared.grants.tell();
     }
 }
 

@@ -41,7 +41,7 @@ use super::hosts::Hosts;
 use super::limits::Limits;
 use super::mux::secret::SecretKeys;
 use super::mux::verifier::{Allowance, Verifier};
-use super::session::Session;
+use super::session::{Lanes, Session};
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
@@ -237,6 +237,15 @@ impl SessionEntry {
             taken: 0,
             laneless_since: None,
         }
+    }
+}
+
+impl SessionEntry {
+    /// Whether one lane carries every pair: without mux a stream proves its own pair alone, however the two ends meant to
+    /// place pairs.
+    fn shares_lanes(&self) -> bool {
+        let shares = |session: &Session| session.facts().lanes == Lanes::Shared && session.is_multiplexed();
+        self.session.as_ref().is_some_and(shares)
     }
 }
 

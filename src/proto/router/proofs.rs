@@ -16,7 +16,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Action, LaneId, PeerId, Router, SessionEntry, SessionId};
+use super::{Action, Again, LaneId, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::mux::authorize::{self, Refused};
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::secret::{Binding, Dialled, NONCE_BYTES};
@@ -365,21 +365,25 @@ impl Router {
         self.actions.push(Action::ProofRefused { session, host, reason });
     }
 
-    /// What was granted to `session` until `until` or before has ended: the lanes of the pairs concerned finish, and
-    /// their routes find another way.
+    /// What was granted to `session` until `until` or before has ended. The pairs concerned leave it at once and find
+    /// another way; lanes of their own finish, one that is shared with others goes on with those.
     pub fn grants_end(&mut self, session: SessionId, until: SystemTime, now: Instant) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         let ended = entry.session.as_mut().map(|session| session.end_grants(until)).unwrap_or_default();
+        let shared = entry.shares_lanes();
         let concerns = |route: &Route| ended.contains(&route.from) || ended.contains(&route.to);
-        let lanes = entry.lanes.iter().filter(|id| {
-            let lane = self.lanes.get(id).filter(|lane| !lane.closing);
-            lane.is_some_and(|lane| {
-                lane.opened_for.iter().chain(&lane.offers).chain(&lane.routes).any(concerns)
-            })
-        });
-        let actions: Vec<_> =
-            lanes.map(|lane| Action::CloseLane { lane: *lane, reason: Reason::CertificateExpired }).collect();
-        self.actions.extend(actions);
+        let mut leaving = Vec::new();
+        for id in &entry.lanes {
+            let Some(lane) = self.lanes.get_mut(id) else { continue };
+            let own = !shared && lane.opened_for.iter().chain(&lane.offers).any(concerns);
+            leaving.extend(lane.routes.iter().filter(|route| concerns(route)).cloned());
+            lane.routes.retain(|route| !concerns(route));
+            if own && !lane.closing {
+                let reason = Reason::CertificateExpired;
+                self.actions.push(Action::CloseLane { lane: *id, reason });
+            }
+        }
+        self.detach_all(leaving, Again::AtOnce, Reason::CertificateExpired, now);
         self.place_waiting_of(session, now);
     }
 

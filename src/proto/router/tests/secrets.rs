@@ -15,6 +15,7 @@ const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// One of the two relays: its router, its sessions and their lanes.
 struct End {
     shell: Shell,
+    lanes: Lanes,
     /// How far its wall clock is off, in seconds.
     offset: i64,
     first: (SessionId, LaneId),
@@ -34,7 +35,7 @@ impl End {
             theirs: names(&[theirs]),
             ours: names(&[ours]),
             dialled,
-            lanes: Lanes::PerPair,
+            lanes: self.lanes,
             announce_all: true,
             second: dialled && !mux,
         };
@@ -77,10 +78,14 @@ struct Two {
 
 impl Two {
     fn new() -> Self {
+        Self::placed(Lanes::PerPair)
+    }
+
+    fn placed(lanes: Lanes) -> Self {
         let end = |ours: &[&'static str], theirs: &[&'static str]| {
             let shell = Shell::between(ours, theirs, Limits::default(), 7);
             let nowhere = (SessionId(0), LaneId(0));
-            End { shell, offset: 0, first: nowhere, second: nowhere }
+            End { shell, lanes, offset: 0, first: nowhere, second: nowhere }
         };
         let (mut v, mut p) =
             (end(&["v.test"], &["p.test", "n.test"]), end(&["p.test", "n.test"], &["v.test"]));
@@ -336,4 +341,50 @@ fn a_limit_that_stopped_a_proof_is_named() {
     assert!(!two.p.shell.router.may_begin(first));
     two.p.shell.tell(|_, _| ());
     assert_eq!(hits(&two)[1], ["proofs_under_way"]);
+}
+
+#[test]
+fn a_shared_lane_whose_grant_ends_goes_on_with_all_other_pairs() {
+    let mut two = Two::placed(Lanes::Shared);
+    two.prove(|_| {});
+    two.is_granted();
+    let ((first, lane), p) = (two.p.first, &mut two.p);
+    let (own, joined) = (route("p.test", "v.test"), route("n.test", "v.test"));
+    p.shell.lane_down(p.second.1);
+    p.shell.send(&joined);
+    assert_eq!(p.shell.lanes_of(&joined).last(), Some(&lane), "it has joined");
+    p.shell.told.clear();
+    // The certificates of these tests end at the beginning of time.
+    p.shell.tell(|router, now| router.grants_end(first, SystemTime::UNIX_EPOCH, now));
+    assert!(p.shell.told.is_empty(), "the lane stays: {:?}", p.shell.told);
+    p.shell.send(&own);
+    assert_eq!(p.shell.lanes_of(&own), [lane, lane]);
+    p.shell.send(&joined);
+    assert!(p.shell.outlets[&joined].lane != Some(lane), "not there");
+    assert!(matches!(p.shell.next_told(), Action::Dial { .. }), "it finds another way");
+}
+
+#[test]
+fn a_pair_whose_grant_ends_leaves_its_lane_at_once_and_the_lane_finishes() {
+    let mut two = Two::new();
+    two.prove(|_| {});
+    two.is_granted();
+    let ((first, _), p) = (two.p.first, &mut two.p);
+    let joined = route("n.test", "v.test");
+    p.shell.lane_down(p.second.1);
+    p.shell.send(&joined);
+    let lane = loop {
+        if let Action::OpenLane { lane, .. } = p.shell.next_told() {
+            break lane;
+        }
+    };
+    p.shell.established(lane);
+    assert_eq!(p.shell.lanes_of(&joined).last(), Some(&lane));
+    p.shell.told.clear();
+    p.shell.tell(|router, now| router.grants_end(first, SystemTime::UNIX_EPOCH, now));
+    assert_eq!(p.shell.told, [Action::CloseLane { lane, reason: Reason::CertificateExpired }]);
+    assert!(
+        p.shell.outlets.get(&joined).is_none_or(|outlet| outlet.lane.is_none()),
+        "nothing more goes there"
+    );
 }
