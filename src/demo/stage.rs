@@ -15,6 +15,7 @@ use super::path::{Counts, Path};
 use crate::admin;
 use crate::metrics::Opened;
 use crate::proto::limits::Limits;
+use crate::proto::mux::verifier::Allowance;
 use crate::proto::proof::DomainProof;
 use crate::relay::settings::{
     Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
@@ -227,6 +228,7 @@ fn settings(
             // A host list is what lets further hosts be proven.
             announce_all: true,
             placement,
+            proofs: Allowance::PEER,
         }],
         policy: Policy::default(),
     }

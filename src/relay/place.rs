@@ -116,7 +116,7 @@ impl Place {
                 let id = format!("{ID_PREFIX}{bits}");
                 router.secret_received(session.id, route, prover, secret, id, now);
             }
-            Authorization::Refused => router.secret_refused(session.id, now),
+            Authorization::Refused(refused) => router.secret_refused(session.id, *refused, now),
         });
     }
 

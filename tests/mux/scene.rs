@@ -3,6 +3,7 @@
 
 use fedmux::proto::admission::Side;
 use fedmux::reason::Reason;
+use fedmux::relay::settings::Placement;
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::namespace as ns;
 
@@ -34,10 +35,14 @@ pub(crate) struct Second {
 
 impl Scene {
     pub(crate) async fn set() -> Self {
+        Self::placed(Placement::StreamPerPair).await
+    }
+
+    pub(crate) async fn placed(placement: Placement) -> Self {
         let authority = Authority::new();
         let prover = Peer::start(&authority.certify(&["p.test", "q.test"]));
         let plan = Plan::new(&authority, &["v.test", "w.test"]).await;
-        let mut relay = plan.peer(&["*"], prover.address).announcing().start().await;
+        let mut relay = plan.placed_peer(&["*"], prover.address, placement).announcing().start().await;
         let first = prover.dial(relay.quic, "v.test").await.unwrap();
         let lane = first.lane("p.test", "v.test").await;
         let v = relay.host("v.test");

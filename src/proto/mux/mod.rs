@@ -48,6 +48,10 @@
 //! - *Who dials S2?* The XEP knows one case: V does, because a stanza waits to go TO n. A provider with a certificate for
 //!   each customer has the other one: a stanza waits to come FROM n. Then P dials S2 with n's client certificate and asks
 //!   for the secret, in a namespace of our own: [`authorize`]. Nobody dials back.
+//! - *What does a refusal mean?* In the XEP's case there is none: V sends nothing, and n keeps a connection of its own. In
+//!   the other `<refused/>` gives a `reason`: `busy` is a limit, and P asks again on the same S2, after a second at
+//!   first and at most every few minutes; `no-session`, `not-proven`, anything else and nothing at all are rules, and
+//!   P doesn't ask again for an hour. A limit is no reason to send `not-acceptable`: that answers a secret.
 //! - *What makes anyone dial?* A stanza that waits, and nothing else.
 //! - *Lists.* S2's list must name p: that is n's own word that p may speak for it. S1's must name n, where P is S1's
 //!   receiving entity; an initiating entity has shown no list.

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::proofs::Purpose;
 use super::{Action, Again, LaneId, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
-use crate::proto::mux::verifier::Allowance;
 use crate::proto::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
@@ -30,9 +29,8 @@ impl Router {
         pins.extend(pinned);
         pins.sort_unstable();
         pins.dedup();
-        if !pins.is_empty() {
-            entry.verifier.allow(Allowance::PEER);
-        }
+        let named = pins.first().and_then(|peer| self.peers.get(peer.0)).map(|peer| peer.proofs);
+        entry.verifier.allow(named.unwrap_or(self.limits.proofs()));
         entry.pinned = pins;
         entry.news = true;
     }
@@ -89,10 +87,7 @@ impl Router {
             entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         if let Purpose::Proof { first, host, .. } = entry.purpose {
             self.detach_all(routes, Again::AtOnce, reason, now);
-            for peer in entry.pinned {
-                self.second_unreached(peer, &host, reason, now);
-            }
-            return self.second_down(id, &(first, host), reason, now);
+            return self.second_unreached(id, &entry.pinned, &(first, host), reason, now);
         }
         for peer in entry.pinned {
             let Some(state) = self.peers.get_mut(peer.0) else { continue };

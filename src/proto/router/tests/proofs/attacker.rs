@@ -2,7 +2,7 @@
 
 use super::world::What;
 use super::*;
-use crate::proto::mux::authorize::{self, Authorization};
+use crate::proto::mux::authorize::{self, Authorization, Refused};
 use crate::proto::mux::{iq, secret};
 use crate::proto::stream::Learned;
 use crate::xmpp::element::Element;
@@ -240,7 +240,8 @@ impl World {
                 let prover = if self.dice.percent(50) { prover } else { self.any_name() };
                 authorize::write_secret(&mut out, &prover, &secret);
             }
-            75..78 => out.push_str(authorize::REFUSED),
+            75 => authorize::write_refused(&mut out, Refused::Busy),
+            76..78 => authorize::write_refused(&mut out, Refused::NoSession),
             78..90 => {
                 let (from, to) = (self.some_name(), self.some_host().1);
                 out = format!("<message from='{from}' to='{to}'/>");

@@ -51,7 +51,7 @@ impl Relay {
         let hosts = Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], Vec::new()));
         let rule = |names: BTreeSet<Domain>| {
             let domains = names.iter().map(|name| DomainPattern::parse(name.as_str()).unwrap());
-            PeerRule { domains: domains.collect() }
+            PeerRule { domains: domains.collect(), proofs: Allowance::PEER }
         };
         let mut attackers = cast.names(ATTACKER);
         attackers.remove(&domain(SHARED));

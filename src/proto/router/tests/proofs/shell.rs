@@ -84,8 +84,11 @@ impl World {
                 }
             }
             Action::Post { lane, octets } => self.post(relay, lane, octets),
-            Action::Granted { session, host, until, ours } => self.granted(relay, session, host, until, ours),
+            Action::Granted { session, host, until, ours, .. } => {
+                self.granted(relay, session, host, until, ours)
+            }
             Action::ProofRefused { .. } => self.truth.refusals += 1,
+            Action::ProofStarted { .. } | Action::LimitHit { .. } | Action::ClockStepped { .. } => {}
             Action::CloseSession { session, .. } => {
                 let Some((conn, end)) = me.sessions.get(&session).map(|held| (held.conn, held.end)) else {
                     return;
@@ -415,8 +418,8 @@ impl World {
                 self.truth.asked_for(&iq, host);
                 self.tell(relay, |router, now| router.secret_received(id, pair, &prover, &secret, iq, now));
             }
-            Ok(Some(Authorization::Refused)) => {
-                self.tell(relay, |router, now| router.secret_refused(id, now))
+            Ok(Some(Authorization::Refused(refused))) => {
+                self.tell(relay, |router, now| router.secret_refused(id, refused, now))
             }
             Ok(None) | Err(_) => return false,
         }
