@@ -27,8 +27,6 @@ use crate::xmpp::route::Route;
 
 /// How long it is remembered that a host could not be proven.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Proofs under way at once for one first session, in either role.
-const UNDER_WAY_MAX: usize = 8;
 
 /// The pair that a first session was made for, and the id of its stream: what its secrets are bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,11 +66,11 @@ impl Router {
     /// Whether `route`, which no session carries, waits for proofs; those that are missing are begun.
     pub(super) fn waits_for_proof(&mut self, route: &Route, peer: PeerId, now: Instant) -> bool {
         let Some(first) = self.first_session(route, peer, now) else { return false };
-        let Some((missing, anchor)) = self.sessions.get(&first).and_then(|entry| {
-            let (session, anchor) = (entry.session.as_ref()?, entry.anchor.clone()?);
+        let Some(missing) = self.sessions.get(&first).and_then(|entry| {
+            let session = entry.session.as_ref()?;
             let to = (!session.theirs_proven(&route.to)).then(|| (route.to.clone(), Dialled::ByVerifier));
             let from = (!session.ours_proven(&route.from)).then(|| (route.from.clone(), Dialled::ByProver));
-            Some((to.into_iter().chain(from).collect::<Vec<_>>(), anchor))
+            Some(to.into_iter().chain(from).collect::<Vec<_>>())
         }) else {
             return false;
         };
@@ -81,10 +79,7 @@ impl Router {
             return false;
         }
         for (host, dialled) in missing {
-            let under_way = self.proofs.keys().filter(|(session, _)| *session == first).count();
-            if under_way < UNDER_WAY_MAX && !self.proofs.contains_key(&(first, host.clone())) {
-                self.begin(first, peer, host, dialled, &anchor, now);
-            }
+            self.want_proof(first, peer, host, dialled, now);
         }
         true
     }
@@ -110,18 +105,18 @@ impl Router {
         self.sessions.iter().filter_map(|(id, entry)| Some((may(entry)?, *id))).min().map(|(_, id)| id)
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         first: SessionId,
         peer: PeerId,
         host: Domain,
         dialled: Dialled,
-        anchor: &Anchor,
         now: Instant,
     ) {
+        let Some(anchor) = self.sessions.get(&first).and_then(|entry| entry.anchor.clone()) else { return };
         let route = match dialled {
-            Dialled::ByVerifier => Route::new(anchor.ours.clone(), host.clone()),
-            Dialled::ByProver => Route::new(host.clone(), anchor.theirs.clone()),
+            Dialled::ByVerifier => Route::new(anchor.ours, host.clone()),
+            Dialled::ByProver => Route::new(host.clone(), anchor.theirs),
         };
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
@@ -320,7 +315,11 @@ impl Router {
                 self.session_retires(second, now);
             }
         }
-        self.place_waiting_of(first, now);
+        let pinned = self.sessions.get(&first).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        for peer in pinned {
+            self.place_waiting_with(peer, host, now);
+        }
+        self.next_turn(first, now);
     }
 
     fn place_waiting_of(&mut self, session: SessionId, now: Instant) {
@@ -359,8 +358,9 @@ impl Router {
         }
         self.actions.push(Action::ProofRefused { host: Some(key.1.clone()), reason });
         for peer in pinned {
-            self.place_waiting(peer, now);
+            self.place_waiting_with(peer, &key.1, now);
         }
+        self.next_turn(key.0, now);
     }
 
     /// S2 did not come to be; its proof has failed, if it didn't go over to the peer's.
@@ -421,6 +421,7 @@ impl Router {
     /// A session is gone, and the proofs with it that were made for it.
     pub(super) fn forget_proofs(&mut self, session: SessionId) {
         self.proofs.retain(|(first, _), _| *first != session);
+        self.turns.remove(&session);
         self.returned.retain(|_, returned| returned.first != session);
     }
 
