@@ -105,21 +105,42 @@ impl Router {
         if !granted {
             return self.proof_failed(&key, Reason::MuxRefused, now);
         }
+        self.taken(returned, now);
+    }
+
+    /// The peer opens a stream to `host` in the session `first`. If its answer to our secret for that host is awaited,
+    /// this is one: the answer goes on another stream, and streams overtake each other.
+    pub fn host_called(&mut self, first: SessionId, host: &Domain, now: Instant) {
+        let mut awaited = self.returned.iter();
+        let awaited = awaited.find(|(_, returned)| returned.first == first && returned.host == *host);
+        let id = awaited.map(|(id, _)| id.clone());
+        if let Some(returned) = id.and_then(|id| self.returned.remove(&id)) {
+            self.taken(returned, now);
+        }
+    }
+
+    /// The peer took the secret: the session speaks for our host.
+    fn taken(&mut self, returned: Returned, now: Instant) {
+        let Returned { first, second, host, not_after, .. } = returned;
         let Some(session) = self.sessions.get_mut(&first).and_then(|entry| entry.session.as_mut()) else {
             return;
         };
-        if session.grant_ours(returned.host.clone(), returned.not_after).is_ok() {
-            let (host, until) = (returned.host.clone(), returned.not_after);
-            self.actions.push(Action::Granted { session: first, host, until, ours: true });
-            self.proofs.entry(key).or_insert(Proof {
-                second: returned.second,
+        if session.grant_ours(host.clone(), not_after).is_ok() {
+            self.actions.push(Action::Granted {
+                session: first,
+                host: host.clone(),
+                until: not_after,
+                ours: true,
+            });
+            self.proofs.entry((first, host.clone())).or_insert(Proof {
+                second,
                 other: None,
                 lane: LaneId(0),
                 dialled: Dialled::ByVerifier,
                 not_after: None,
                 until: now,
             });
-            self.joined(first, &returned.host, now);
+            self.joined(first, &host, now);
         }
     }
 }
