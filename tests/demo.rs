@@ -105,7 +105,7 @@ fn a_demo_that_is_kept_shows_its_metrics_until_it_is_told_to_end() {
 #[test]
 fn figures_that_make_no_sense_are_bad_usage() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in ["--hosts 31", "--stanzas 0", "--loss 11", "--loss nan", "--rtt 0", "--rtt 501"] {
+    for arguments in ["--hosts 101", "--stanzas 0", "--loss 11", "--loss nan", "--rtt 0", "--rtt 501"] {
         let output = command(&folder, arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments}");
         let told = String::from_utf8(output.stderr).unwrap();

@@ -135,7 +135,7 @@ impl Default for Limits {
             proofs_open: Allowance::STRANGER.open,
             proofs_burst: Allowance::STRANGER.burst,
             proofs_every: Allowance::STRANGER.every,
-            proofs_under_way: 8,
+            proofs_under_way: 32,
             secrets_returned: 1024,
             grants: 4096,
             drain: seconds(10),

@@ -167,13 +167,15 @@ impl Session {
     /// Whether the peer is proven for `domain`, by certificate or by secret.
     #[must_use]
     pub fn theirs_proven(&self, domain: &Domain) -> bool {
-        self.certificate_scope().theirs.covers(domain) && !self.facts.hosts.serves(domain)
+        !self.facts.hosts.serves(domain)
+            && (self.facts.theirs.covers(domain) || self.granted_theirs.covers(domain))
     }
 
     /// Whether we are proven for `domain` to the peer, by certificate or by secret.
     #[must_use]
     pub fn ours_proven(&self, domain: &Domain) -> bool {
-        self.certificate_scope().ours.covers(domain) && self.facts.hosts.serves(domain)
+        self.facts.hosts.serves(domain)
+            && (self.facts.ours.covers(domain) || self.granted_ours.covers(domain))
     }
 
     /// Whether the peer makes secrets for who asks.

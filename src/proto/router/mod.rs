@@ -13,7 +13,7 @@
 //! - `routes.rs`: routes, waiting and expiry
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers
-//! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it
+//! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped
 //! - `retry.rs`: when to try a failed next hop again
 
@@ -27,6 +27,7 @@ mod retry;
 mod returning;
 mod routes;
 mod sessions;
+mod turns;
 
 pub use action::Action;
 pub use lanes::LaneFailure;
@@ -39,7 +40,7 @@ use rustc_hash::FxHashMap;
 
 use super::hosts::Hosts;
 use super::limits::Limits;
-use super::mux::secret::SecretKeys;
+use super::mux::secret::{Dialled, SecretKeys};
 use super::mux::verifier::{Allowance, Verifier};
 use super::session::{Lanes, Session};
 use crate::reason::Reason;
@@ -274,6 +275,8 @@ pub struct Router {
     lanes: FxHashMap<LaneId, Lane>,
     sessions: BTreeMap<SessionId, SessionEntry>,
     peers: Vec<PeerState>,
+    /// The entries that name a domain itself.
+    peers_by_name: FxHashMap<Domain, PeerId>,
     /// Of each `[[host]]` entry whose server was ever needed.
     servers: BTreeMap<usize, Server>,
     /// Lanes of the local side by what they can carry for us.
@@ -282,6 +285,8 @@ pub struct Router {
     proofs: FxHashMap<(SessionId, Domain), Proof>,
     /// Proofs that a limit stopped, and that are tried again.
     again: FxHashMap<(SessionId, Domain), Rested>,
+    /// Proofs that wait for one of those to end, by the session.
+    turns: FxHashMap<SessionId, BTreeMap<Domain, (PeerId, Dialled)>>,
     /// Secrets that we returned, by the id of the IQ.
     returned: FxHashMap<String, Returned>,
     /// Hosts that could not be proven to or by a peer, and until when that is remembered.
@@ -302,6 +307,15 @@ impl Router {
         keys: Arc<SecretKeys>,
         seed: u64,
     ) -> Self {
+        let mut peers_by_name = FxHashMap::default();
+        for (index, rule) in peers.iter().enumerate() {
+            for domain in &rule.domains {
+                if let DomainPattern::Exact(domain) = domain {
+                    // Of two that name it the first counts.
+                    peers_by_name.entry(domain.clone()).or_insert(PeerId(index));
+                }
+            }
+        }
         let peers = peers
             .into_iter()
             .map(|rule| PeerState {
@@ -323,10 +337,12 @@ impl Router {
             lanes: FxHashMap::default(),
             sessions: BTreeMap::new(),
             peers,
+            peers_by_name,
             servers: BTreeMap::new(),
             local: FxHashMap::default(),
             proofs: FxHashMap::default(),
             again: FxHashMap::default(),
+            turns: FxHashMap::default(),
             returned: FxHashMap::default(),
             unproven: FxHashMap::default(),
             keys,
@@ -360,6 +376,9 @@ impl Router {
     /// The entry whose rule speaks most closely of `domain`.
     #[must_use]
     pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
+        if let Some(named) = self.peers_by_name.get(domain) {
+            return Some(*named);
+        }
         self.peers
             .iter()
             .enumerate()

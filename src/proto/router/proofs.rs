@@ -90,11 +90,11 @@ impl Router {
     /// Whether `route`, which no session carries, waits for proofs; those that are missing are begun.
     pub(super) fn waits_for_proof(&mut self, route: &Route, peer: PeerId, now: Instant) -> bool {
         let Some(first) = self.first_session(route, peer, now) else { return false };
-        let Some((missing, anchor)) = self.sessions.get(&first).and_then(|entry| {
-            let (session, anchor) = (entry.session.as_ref()?, entry.anchor.clone()?);
+        let Some(missing) = self.sessions.get(&first).and_then(|entry| {
+            let session = entry.session.as_ref()?;
             let to = (!session.theirs_proven(&route.to)).then(|| (route.to.clone(), Dialled::ByVerifier));
             let from = (!session.ours_proven(&route.from)).then(|| (route.from.clone(), Dialled::ByProver));
-            Some((to.into_iter().chain(from).collect::<Vec<_>>(), anchor))
+            Some(to.into_iter().chain(from).collect::<Vec<_>>())
         }) else {
             return false;
         };
@@ -103,21 +103,9 @@ impl Router {
             return false;
         }
         for (host, dialled) in missing {
-            if !self.proofs.contains_key(&(first, host.clone())) && self.may_begin(first) {
-                self.begin(first, peer, host, dialled, &anchor, now);
-            }
+            self.want_proof(first, peer, host, dialled, now);
         }
         true
-    }
-
-    /// Whether one more proof may go on for `first`.
-    pub(super) fn may_begin(&mut self, first: SessionId) -> bool {
-        let under_way = self.proofs.keys().filter(|(session, _)| *session == first).count();
-        let may = under_way < self.limits.proofs_under_way;
-        if !may {
-            self.actions.push(Action::LimitHit { limit: "proofs_under_way" });
-        }
-        may
     }
 
     /// The session that `route` could join if its hosts were proven: of several the one with the smallest exporter
@@ -144,18 +132,18 @@ impl Router {
         self.sessions.iter().filter_map(|(id, entry)| Some((may(*id, entry)?, *id))).min().map(|(_, id)| id)
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         first: SessionId,
         peer: PeerId,
         host: Domain,
         dialled: Dialled,
-        anchor: &Anchor,
         now: Instant,
     ) {
+        let Some(anchor) = self.sessions.get(&first).and_then(|entry| entry.anchor.clone()) else { return };
         let route = match dialled {
-            Dialled::ByVerifier => Route::new(anchor.ours.clone(), host.clone()),
-            Dialled::ByProver => Route::new(host.clone(), anchor.theirs.clone()),
+            Dialled::ByVerifier => Route::new(anchor.ours, host.clone()),
+            Dialled::ByProver => Route::new(host.clone(), anchor.theirs),
         };
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
@@ -394,7 +382,11 @@ impl Router {
                 self.session_retires(second, now);
             }
         }
-        self.place_waiting_of(first, now);
+        let pinned = self.sessions.get(&first).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        for peer in pinned {
+            self.place_waiting_with(peer, host, now);
+        }
+        self.next_turn(first, now);
     }
 
     fn place_waiting_of(&mut self, session: SessionId, now: Instant) {
@@ -457,8 +449,9 @@ impl Router {
         }
         self.refused(Some(key.0), Some(key.1.clone()), reason);
         for peer in pinned {
-            self.place_waiting(peer, now);
+            self.place_waiting_with(peer, &key.1, now);
         }
+        self.next_turn(key.0, now);
     }
 
     /// The peer refused to make a secret on S2.
@@ -485,6 +478,7 @@ impl Router {
     pub(super) fn forget_proofs(&mut self, session: SessionId) {
         self.proofs.retain(|(first, _), _| *first != session);
         self.again.retain(|(first, _), rested| *first != session && rested.second() != session);
+        self.turns.remove(&session);
         self.returned.retain(|_, returned| returned.first != session);
     }
 

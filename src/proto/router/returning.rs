@@ -108,15 +108,32 @@ impl Router {
         if !granted {
             return self.not_taken(&key, returned.own, Reason::MuxRefused, now);
         }
+        self.taken(returned, now);
+    }
+
+    /// The peer opens a stream to `host` in the session `first`. If its answer to our secret for that host is awaited,
+    /// this is one: the answer goes on another stream, and streams overtake each other.
+    pub fn host_called(&mut self, first: SessionId, host: &Domain, now: Instant) {
+        let mut awaited = self.returned.iter();
+        let awaited = awaited.find(|(_, returned)| returned.first == first && returned.host == *host);
+        let id = awaited.map(|(id, _)| id.clone());
+        if let Some(returned) = id.and_then(|id| self.returned.remove(&id)) {
+            self.taken(returned, now);
+        }
+    }
+
+    /// The peer took the secret: the session speaks for our host.
+    fn taken(&mut self, returned: Returned, now: Instant) {
+        let Returned { first, second, host, not_after, own, .. } = returned;
         let Some(session) = self.sessions.get_mut(&first).and_then(|entry| entry.session.as_mut()) else {
             return;
         };
-        if let Err(reason) = session.grant_ours(returned.host.clone(), returned.not_after) {
-            return self.not_taken(&key, returned.own, reason, now);
+        if let Err(reason) = session.grant_ours(host.clone(), not_after) {
+            return self.not_taken(&(first, host), own, reason, now);
         }
-        self.granted(first, &returned.host, returned.not_after, true, now);
-        self.proofs.entry(key).or_insert(Proof {
-            second: returned.second,
+        self.granted(first, &host, not_after, true, now);
+        self.proofs.entry((first, host.clone())).or_insert(Proof {
+            second,
             other: None,
             lane: LaneId(0),
             dialled: Dialled::ByVerifier,
@@ -125,7 +142,7 @@ impl Router {
             stopped: 0,
             until: now,
         });
-        self.joined(first, &returned.host, now);
+        self.joined(first, &host, now);
     }
 
     /// A secret that we returned led to nothing. Where the peer wished for the proof, there is no other trace of it.
