@@ -63,6 +63,8 @@ pub struct Offer<'a> {
     pub from: &'a str,
     /// Its `to`.
     pub to: &'a str,
+    /// The host that the prover takes it for, if it says so.
+    pub host: Option<&'a str>,
     /// The secret.
     pub secret: &'a str,
 }
@@ -134,7 +136,9 @@ impl Verifier {
         // The HMAC is right, so this is the answer, and the only one: whatever is wrong with it now stays wrong.
         let OpenRequest { binding, .. } = self.open.swap_remove(at);
         let is = |text: &str, domain: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *domain);
-        if !is(offer.from, &binding.prover) || !is(offer.to, &binding.verifier) {
+        // Somebody who shares our name may have had the prover return a secret that was made for another host.
+        let other = offer.host.is_some_and(|host| !is(host, &binding.host));
+        if other || !is(offer.from, &binding.prover) || !is(offer.to, &binding.verifier) {
             return Err(Reason::MuxAddress);
         }
         Ok(Granted { host: binding.host, dialled: binding.dialled })
@@ -186,7 +190,7 @@ mod tests {
     }
 
     fn offer(secret: &str) -> Offer<'_> {
-        Offer { from: "p.test", to: "v.test", secret }
+        Offer { from: "p.test", to: "v.test", host: None, secret }
     }
 
     #[test]
@@ -229,8 +233,18 @@ mod tests {
         {
             let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
             let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
-            let offer = Offer { from, to, secret: &secret };
+            let offer = Offer { from, to, host: None, secret: &secret };
             assert_eq!(verifier.judge(&keys(), offer, clocks), Err(Reason::MuxAddress), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_prover_that_takes_the_secret_for_another_hosts_is_refused() {
+        for (host, good) in [("n.test", true), ("other.test", false), ("n.test/r", false)] {
+            let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
+            let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
+            let offer = Offer { host: Some(host), ..offer(&secret) };
+            assert_eq!(verifier.judge(&keys(), offer, clocks).is_ok(), good, "{host}");
         }
     }
 
