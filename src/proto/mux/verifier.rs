@@ -101,6 +101,8 @@ pub struct Offer<'a> {
     pub from: &'a str,
     /// Its `to`.
     pub to: &'a str,
+    /// The host that the prover takes it for, if it says so.
+    pub host: Option<&'a str>,
     /// The secret.
     pub secret: &'a str,
 }
@@ -201,7 +203,9 @@ impl Verifier {
             return Err(Refusal { reason, host, clock_step: Some(asked.step_until(&clocks)) });
         }
         let is = |text: &str, domain: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *domain);
-        if !is(offer.from, &binding.prover) || !is(offer.to, &binding.verifier) {
+        // Somebody who shares our name may have had the prover return a secret that was made for another host.
+        let misled = offer.host.is_some_and(|host| !is(host, &binding.host));
+        if misled || !is(offer.from, &binding.prover) || !is(offer.to, &binding.verifier) {
             return Err(Refusal { host, ..Reason::MuxAddress.into() });
         }
         Ok(Granted { host: binding.host, dialled: binding.dialled })
@@ -254,7 +258,7 @@ mod tests {
     }
 
     fn offer(secret: &str) -> Offer<'_> {
-        Offer { from: "p.test", to: "v.test", secret }
+        Offer { from: "p.test", to: "v.test", host: None, secret }
     }
 
     #[test]
@@ -301,7 +305,7 @@ mod tests {
         {
             let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
             let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
-            let offer = Offer { from, to, secret: &secret };
+            let offer = Offer { from, to, host: None, secret: &secret };
             let refusal = Refusal { host: Some(domain("n.test")), ..Reason::MuxAddress.into() };
             assert_eq!(verifier.judge(&keys(), offer, clocks), Err(refusal), "{from} {to}");
         }
@@ -326,6 +330,16 @@ mod tests {
             assert_eq!(outcome(step), Ok(()), "{step}: what clocks are corrected by");
         }
         assert!(outcome(-8).is_err() && outcome(59).is_err());
+    }
+
+    #[test]
+    fn a_prover_that_takes_the_secret_for_another_hosts_is_refused() {
+        for (host, good) in [("n.test", true), ("other.test", false), ("n.test/r", false)] {
+            let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
+            let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
+            let offer = Offer { host: Some(host), ..offer(&secret) };
+            assert_eq!(verifier.judge(&keys(), offer, clocks).is_ok(), good, "{host}");
+        }
     }
 
     #[test]

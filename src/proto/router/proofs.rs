@@ -281,8 +281,8 @@ impl Router {
     /// An IQ of this protocol came on `lane` of the session `first`.
     pub fn mux_iq(&mut self, first: SessionId, lane: LaneId, iq: &MuxIq, clocks: Clocks) {
         match iq {
-            MuxIq::Offer { id, from, to, secret } => {
-                let judged = self.judge(first, Offer { from, to, secret }, clocks);
+            MuxIq::Offer { id, from, to, host, secret } => {
+                let judged = self.judge(first, Offer { from, to, host: host.as_deref(), secret }, clocks);
                 let mut octets = String::new();
                 iq::write_answer(&mut octets, id, from, to, judged.is_ok());
                 // The grant stands before the peer hears of it: what follows the answer is already admitted.

@@ -81,7 +81,8 @@ impl Router {
 
     fn return_secret(&mut self, id: String, lane: LaneId, returned: Returned) {
         let mut octets = String::new();
-        iq::write_offer(&mut octets, &id, &returned.prover, &returned.verifier, &returned.secret);
+        let Returned { prover, verifier, host, secret, .. } = &returned;
+        iq::write_offer(&mut octets, &id, prover, verifier, host, secret);
         self.returned.insert(id, returned);
         self.actions.push(Action::Post { lane, octets });
     }

@@ -338,8 +338,9 @@ fn a_limit_that_stopped_a_proof_is_named() {
     let mut two = Two::new();
     two.p.shell.router.limits.proofs_under_way = 0;
     let first = two.p.first.0;
-    assert!(!two.p.shell.router.may_begin(first));
-    two.p.shell.tell(|_, _| ());
+    two.p.shell.tell(|router, now| {
+        router.want_proof(first, PEER, domain("m.test"), Dialled::ByProver, now);
+    });
     assert_eq!(hits(&two)[1], ["proofs_under_way"]);
 }
 

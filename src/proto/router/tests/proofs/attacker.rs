@@ -37,7 +37,7 @@ impl Attacker {
             Ok(Some(Authorization::Request { stream_id, .. })) => self.streams.push(stream_id),
             _ => {}
         }
-        if let Some(MuxIq::Offer { id, from, to, secret }) = MuxIq::read(&element) {
+        if let Some(MuxIq::Offer { id, from, to, secret, .. }) = MuxIq::read(&element) {
             if let Ok(prover) = Domain::parse(&from) {
                 self.secrets.push((secret, prover));
             }
@@ -166,11 +166,6 @@ impl World {
         if let Some(iq) = element.as_ref().and_then(MuxIq::read) {
             self.truth.iq_sent(conn, ATTACKER, &iq);
         }
-        if let Some(Ok(Some(Authorization::Secret { secret, .. }))) =
-            element.as_ref().map(Authorization::parse)
-        {
-            self.truth.passed_on(secret, self.conns[conn].parties[1 - end]);
-        }
         let what = What::Text { strand, octets };
         if after.is_zero() {
             self.send(conn, end, what);
@@ -259,7 +254,6 @@ impl World {
     fn hand(&mut self, conn: usize, end: usize, strand: usize, prover: &Domain) {
         let (mut octets, secret) = (String::new(), self.some_secret().0);
         authorize::write_secret(&mut octets, prover, &secret);
-        self.truth.passed_on(secret, self.conns[conn].parties[1 - end]);
         self.send(conn, end, What::Text { strand, octets });
     }
 
@@ -315,7 +309,8 @@ impl World {
                     Some((id, ..)) if self.dice.percent(50) => id,
                     _ => "1".to_owned(),
                 };
-                iq::write_offer(&mut out, &id, &from, &to, &secret);
+                let host = self.any_name();
+                out = self.offer(&id, (&from, &to), &host, &secret);
             }
             40..55 => {
                 let Some((id, from, to)) = self.dice.pick(&self.attacker.offers).cloned() else { return out };
@@ -391,7 +386,10 @@ impl World {
             return;
         }
         match Authorization::parse(&element) {
-            Ok(Some(Authorization::Secret { prover, secret })) => self.return_everywhere(&prover, &secret),
+            Ok(Some(Authorization::Secret { prover, secret })) => {
+                let host = Self::called(&self.conns[conn].strands[strand], end).0;
+                self.return_everywhere(&prover, &host, &secret);
+            }
             Ok(Some(Authorization::Request { prover, .. })) if self.dice.percent(70) => {
                 self.hand(conn, end, strand, &prover);
             }
@@ -427,8 +425,15 @@ impl World {
         }
     }
 
+    /// It need not say for which host it takes the secret.
+    fn offer(&mut self, id: &str, (from, to): (&Domain, &Domain), host: &Domain, secret: &str) -> String {
+        let mut out = String::new();
+        iq::write_offer(&mut out, id, from, to, host, secret);
+        if self.dice.percent(60) { out.replacen(&format!(" host='{host}'"), "", 1) } else { out }
+    }
+
     /// On every session where it could be right, and on others.
-    fn return_everywhere(&mut self, prover: &Domain, secret: &str) {
+    fn return_everywhere(&mut self, prover: &Domain, host: &Domain, secret: &str) {
         for (conn, end) in self.own_ends() {
             let Some(first) = self.conns[conn].strands.first() else { continue };
             let (ours, mut to) = Self::called(first, end);
@@ -448,16 +453,14 @@ impl World {
                 6 => after = seconds(8 + self.dice.next() % 8),
                 _ => {}
             }
-            let mut out = String::new();
-            iq::write_offer(&mut out, "2", &from, &to, &secret);
+            let out = self.offer("2", (&from, &to), host, &secret);
             for again in 0..=self.dice.next() % 2 {
                 self.say(conn, end, out.clone(), after + seconds(again));
             }
             if self.dice.percent(30) {
                 // And then as it should be, if that still helps.
-                let mut out = String::new();
                 let (ours, to) = Self::called(&self.conns[conn].strands[0], end);
-                iq::write_offer(&mut out, "3", &ours, &to, &secret);
+                let out = self.offer("3", (&ours, &to), host, &secret);
                 self.say(conn, end, out, after + seconds(2));
             }
         }

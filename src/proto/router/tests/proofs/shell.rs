@@ -239,7 +239,8 @@ impl World {
         let (conn, end) = (held.conn, held.end);
         if ours {
             held.machine.grant_ours(host.clone(), until).unwrap();
-            self.truth.joined(conn, &host, until, self.now);
+            let verifier = self.conns[conn].parties[1 - end];
+            self.truth.joined((conn, verifier), &host, until, self.now);
         } else {
             held.machine.grant_theirs(host.clone(), until).unwrap();
             let Conn { parties, certificates, .. } = &self.conns[conn];

@@ -69,13 +69,9 @@ pub(super) struct Truth {
     granted: BTreeSet<(usize, usize, Domain)>,
     /// The connection of a grant whose `result` hasn't been sent yet.
     owed: Option<usize>,
-    /// Secrets that the attacker handed to others: the secret, and to whom.
-    passed_on: BTreeSet<(String, usize)>,
     /// How many grants there were, the attacker's own among them.
     pub(super) grants: usize,
     pub(super) grants_to_attacker: usize,
-    /// Hosts of the attacker's that an honest relay had granted to itself, unwittingly.
-    pub(super) deputised: usize,
     pub(super) refusals: usize,
     /// Stanzas of the tenant's that were refused as the relay's own.
     pub(super) not_allowed: usize,
@@ -126,11 +122,6 @@ impl Truth {
         }
     }
 
-    /// The attacker hands a secret to somebody.
-    pub(super) fn passed_on(&mut self, secret: String, to: usize) {
-        self.passed_on.insert((secret, to));
-    }
-
     /// A relay that is honest sends `iq` on a connection, as its router says.
     pub(super) fn relay_sends(
         &mut self,
@@ -140,7 +131,7 @@ impl Truth {
         conns: &[Conn],
         now: Instant,
     ) {
-        let MuxIq::Offer { id, from, to, secret } = iq else { return };
+        let MuxIq::Offer { id, from, to, secret, .. } = iq else { return };
         // Returned again on another session of the same two domains, its id is longer by a mark.
         let before = id.strip_suffix('-').unwrap_or(id);
         let Some(mut asked) = self.asked.remove(before) else {
@@ -179,7 +170,13 @@ impl Truth {
     }
 
     /// An honest relay lets a host of its own join a connection: did the other end say so?
-    pub(super) fn joined(&mut self, conn: usize, host: &Domain, until: SystemTime, now: Instant) {
+    pub(super) fn joined(
+        &mut self,
+        (conn, verifier): (usize, usize),
+        host: &Domain,
+        until: SystemTime,
+        now: Instant,
+    ) {
         let prefix = format!("{host} joined {conn}");
         let Some((on, MuxIq::Answer { id, from, to, granted })) = &self.judging else {
             panic!("{prefix} without a result")
@@ -188,13 +185,15 @@ impl Truth {
         let Some(asked) = self.asked.get_mut(id) else {
             panic!("{prefix} by a result for nothing that was asked")
         };
-        let Some((returned, prover, verifier)) = &asked.returned else { panic!("{prefix} unasked") };
+        let Some((returned, prover, asker)) = &asked.returned else { panic!("{prefix} unasked") };
         assert_eq!(*returned, conn, "{prefix}: the secret was returned on another session");
         assert!(self.answered.contains(&(conn, id.clone())), "{prefix}: nobody answered there");
-        assert!(from == verifier && to == prover, "{prefix}: {from} answered {to}");
+        assert!(from == asker && to == prover, "{prefix}: {from} answered {to}");
         assert!(!asked.used, "{prefix} by a result that was used before");
         assert!(now <= asked.at + ANSWER_WAIT, "{prefix} by a late result");
         assert!(asked.host == *host && asked.not_after == until, "{prefix} for too long");
+        let truly = verifier == ATTACKER || self.granted.contains(&(conn, verifier, host.clone()));
+        assert!(truly, "{prefix}, and relay {verifier} has granted something else");
         asked.used = true;
         self.accepted.insert((conn, host.clone()));
     }
@@ -218,12 +217,7 @@ impl Truth {
         assert!(*on == conn && made.first == conn, "{prefix} by another session's secret");
         assert!((made.verifier, made.life) == (verifier, life), "{prefix} by a secret of another life");
         assert_eq!(made.host, *host, "{prefix} by another host's secret");
-        // The attacker may have others return what it was handed for a host of its own: that is its word, too.
-        let passed_on = made.holder == ATTACKER && self.passed_on.contains(&(secret.to_owned(), holder));
-        assert!(
-            made.holder == holder || passed_on,
-            "{prefix}, whose holder did not hand the secret to this session"
-        );
+        assert_eq!(made.holder, holder, "{prefix}, whose holder did not hand the secret to this session");
         let handed = |sent: &Sent| {
             (sent.conn, sent.by, sent.secret.as_str(), &sent.from, &sent.to)
                 == (conn, holder, secret, from, to)
@@ -241,7 +235,6 @@ impl Truth {
         self.granted.insert((conn, verifier, host.clone()));
         self.owed = Some(conn);
         self.grants += 1;
-        self.deputised += usize::from(made.holder != holder);
         self.grants_to_attacker += usize::from(holder == ATTACKER);
     }
 

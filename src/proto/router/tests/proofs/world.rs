@@ -79,7 +79,7 @@ pub(super) struct World {
     pub(super) hostile: bool,
     /// The attacker sits at the honest relays' addresses too: pins tell nothing.
     pub(super) same_address: bool,
-    /// The attacker overhears some of what the honest say to each other.
+    /// The attacker overhears IQs of the honest: the ids, and the secrets that come back.
     pub(super) leaks: bool,
     /// A session came up or an offer was judged since the last check: nothing else changes what is believed.
     pub(super) touched: bool,
@@ -143,7 +143,8 @@ impl World {
             *last = at;
         }
         if let What::Text { octets, .. } = &what {
-            if self.leaks && self.dice.percent(40) {
+            // What is said on a second connection is for who holds it alone: there a secret is good for whoever has it.
+            if self.leaks && octets.starts_with("<iq") && self.dice.percent(40) {
                 self.attacker.hear(octets);
             }
             if self.hostile && self.dice.percent(2) {
