@@ -66,7 +66,8 @@ async fn a_lane_whose_grant_has_ended_carries_nothing_more_while_it_finishes() {
 
 #[tokio::test]
 async fn one_stream_carries_a_host_as_soon_as_it_joins_and_until_it_leaves() {
-    let (mut scene, log) = (Scene::placed(Placement::OneStream).await, Log::capture());
+    let (mut scene, log) =
+        (Scene::with(|settings| settings.peers[0].placement = Placement::OneStream).await, Log::capture());
     scene.lane.say(message("p.test", "v.test", "first")).await;
     assert_eq!(scene.v.receive().await.attribute("id"), Some("first"));
     scene.join_for(Duration::from_secs(2)).await;

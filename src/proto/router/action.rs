@@ -54,7 +54,7 @@ pub enum Action {
         /// The route.
         route: Route,
     },
-    /// Bounce what has waited for its full time in the queue of `route`, then [`Router::rearm`].
+    /// Bounce what has waited for its full time in the queue of `route`, then [`super::Router::rearm`].
     Expire {
         /// The route.
         route: Route,
@@ -75,7 +75,7 @@ pub enum Action {
         /// Why.
         reason: Reason,
     },
-    /// Give a fresh nonce and the time to [`Router::make_secret`].
+    /// Give a fresh nonce and the time to [`super::Router::make_secret`].
     MakeSecret {
         /// The session that the host is to join.
         first: SessionId,
