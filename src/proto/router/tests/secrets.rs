@@ -3,7 +3,7 @@
 use super::*;
 use crate::proto::mux::authorize::{Authorization, Refused};
 use crate::proto::mux::iq::MuxIq;
-use crate::proto::mux::secret::NONCE_BYTES;
+use crate::proto::mux::secret::{Dialled, NONCE_BYTES};
 use crate::proto::mux::verifier::Clocks;
 use crate::xmpp::element::Element;
 
