@@ -283,7 +283,11 @@ fn parts(
         host.domains.iter().map(move |domain| (domain.clone(), HostFacts { entry, announce: host.announce }))
     });
     let hosts = Arc::new(Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone()));
-    let rules = settings.peers.iter().map(|peer| PeerRule { domains: peer.domains.clone() }).collect();
+    let rules = settings
+        .peers
+        .iter()
+        .map(|peer| PeerRule { domains: peer.domains.clone(), proofs: peer.proofs })
+        .collect();
     let mut router = Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed());
     if settings.dns.is_some() {
         router.discover();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fedmux::proto::admission::Side;
 use fedmux::proto::limits::Limits;
+use fedmux::proto::mux::verifier::Allowance;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
     Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings, Transport, Trust,
@@ -112,6 +113,7 @@ impl Plan {
             trust: None,
             announce_all: false,
             placement,
+            proofs: Allowance::PEER,
         });
         self
     }

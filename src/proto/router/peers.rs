@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use super::retry::Retry;
 use super::{Action, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::discovery::found::{Answer, Found};
+use crate::proto::mux::verifier::Allowance;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
@@ -30,6 +31,21 @@ const STALE_MAX: Duration = Duration::from_secs(86_400);
 pub struct PeerRule {
     /// The domains that it carries.
     pub domains: Vec<DomainPattern>,
+    /// How many secrets are made for its sessions.
+    pub proofs: Allowance,
+}
+
+/// The entries that name a domain itself. Of two that name the same one the first counts.
+pub(super) fn by_name(rules: &[PeerRule]) -> FxHashMap<Domain, PeerId> {
+    let mut names = FxHashMap::default();
+    for (index, rule) in rules.iter().enumerate() {
+        for domain in &rule.domains {
+            if let DomainPattern::Exact(domain) = domain {
+                names.entry(domain.clone()).or_insert(PeerId(index));
+            }
+        }
+    }
+    names
 }
 
 /// What is known of a peer.
@@ -37,6 +53,8 @@ pub struct PeerRule {
 pub(super) struct PeerState {
     /// `[[peer]] domains`; none for a peer that was found.
     domains: Vec<DomainPattern>,
+    /// How many secrets are made for its sessions; `None` for a peer that was found: as for any stranger.
+    pub(super) proofs: Option<Allowance>,
     search: Option<Search>,
     pub(super) dialling: Option<SessionId>,
     pub(super) waiting: BTreeSet<Route>,
@@ -64,7 +82,7 @@ struct Answered {
 
 impl PeerState {
     pub(super) fn configured(rule: PeerRule) -> Self {
-        Self { domains: rule.domains, ..Self::default() }
+        Self { domains: rule.domains, proofs: Some(rule.proofs), ..Self::default() }
     }
 
     fn searched(domain: Domain) -> Self {
@@ -120,6 +138,9 @@ impl Router {
     /// The peer of `domain`: the `[[peer]]` entry whose rule speaks most closely of it, or else what was found.
     #[must_use]
     pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
+        if let Some(named) = self.peers_by_name.get(domain) {
+            return Some(*named);
+        }
         let closest =
             self.peers.iter().take_while(|(_, peer)| peer.search.is_none()).filter_map(|(id, peer)| {
                 let rules = peer.domains.iter().filter(|rule| rule.matches(domain));
@@ -248,6 +269,22 @@ impl Router {
                 entry.pinned.push(*peer);
             }
         }
+    }
+
+    /// Whether `to`, a domain of `peer`, could join the session `entry` by a mux secret: the session leads to it, or lists
+    /// it. In the second case its records lead elsewhere, and whoever answers there decides.
+    pub(super) fn may_join(&self, entry: &SessionEntry, peer: PeerId, to: &Domain) -> bool {
+        let searched = self.peers.get(&peer).is_some_and(|state| state.search.is_some());
+        let listed = entry.session.as_ref().is_some_and(|session| session.lists(to));
+        entry.pinned.contains(&peer) || (searched && listed)
+    }
+
+    /// The peers for which routes from or to `host` may wait, that has joined `session` or could not.
+    pub(super) fn peers_with(&self, session: SessionId, host: &Domain) -> Vec<PeerId> {
+        let mut peers = self.sessions.get(&session).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        let own = self.found.get(host).filter(|peer| !peers.contains(peer));
+        peers.extend(own);
+        peers
     }
 
     /// Finish the lanes of `session` that we opened for, or use for, a route that is concerned.

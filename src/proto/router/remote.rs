@@ -8,7 +8,6 @@ use rustc_hash::FxHashMap;
 use super::peers::PeerState;
 use super::proofs::Purpose;
 use super::{Action, Carrier, Hop, Lane, LaneId, PeerId, REFUSALS_MAX, Router, SessionEntry, SessionId};
-use crate::proto::session::{Lanes, Session};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -136,7 +135,9 @@ impl Router {
         let single = self.is_single_stream(peer, now);
         let may = |entry: &SessionEntry| {
             let session = entry.session.as_ref()?;
-            let carries = !entry.retiring && entry.pinned.contains(&peer) && session.may_carry(route).is_ok();
+            // Of a host proven by a secret its holder itself said that this session carries it.
+            let leads = entry.pinned.contains(&peer) || session.theirs_granted(&route.to);
+            let carries = !entry.retiring && leads && session.may_carry(route).is_ok();
             // A connection that was good for one stream isn't good for a second one when the first has gone.
             let room = !single && session.may_open();
             (carries && (room || self.lane_in(entry, route).is_some())).then_some(entry.exporter)
@@ -146,14 +147,12 @@ impl Router {
 
     /// A lane of `entry` that can take `route` as it is.
     fn lane_in(&self, entry: &SessionEntry, route: &Route) -> Option<LaneId> {
-        // Without mux a stream proves its own pair alone, however the two ends meant to place pairs.
-        let shares = |session: &Session| session.facts().lanes == Lanes::Shared && session.is_multiplexed();
         let usable = |lane: &LaneId| {
             self.lanes
                 .get(lane)
                 .is_some_and(|lane| !lane.closing && (lane.opened_for.is_some() || !lane.offers.is_empty()))
         };
-        if entry.session.as_ref().is_some_and(shares) {
+        if entry.shares_lanes() {
             entry.lanes.iter().copied().find(usable)
         } else {
             entry.by_route.get(route).copied().filter(usable)

@@ -1,7 +1,7 @@
 //! Peers that are found by their domains' records (section "Finding a peer" of `peers.rs`).
 
 use super::*;
-use crate::proto::discovery::found::{Answer, Rules, conclude};
+use crate::proto::discovery::found::{Answer, Found, Rules, conclude};
 use crate::proto::discovery::plan::plan;
 use crate::proto::discovery::{AddressAnswer, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
 

@@ -19,6 +19,7 @@
 mod attacker;
 mod relay;
 mod shell;
+mod tenant;
 mod truth;
 mod world;
 
@@ -86,7 +87,7 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
         Some(seed) => seed..seed + 1,
         None => 0..number("FEDMUX_SEEDS").unwrap_or(100),
     };
-    let (mut grants, mut to_attacker, mut refusals) = (0, 0, 0);
+    let (mut grants, mut to_attacker, mut refusals, mut not_allowed) = (0, 0, 0, 0);
     let many = seeds.end - seeds.start >= 100;
     for seed in seeds {
         match std::panic::catch_unwind(|| play(seed)) {
@@ -94,6 +95,7 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
                 grants += truth.grants;
                 to_attacker += truth.grants_to_attacker;
                 refusals += truth.refusals;
+                not_allowed += truth.not_allowed;
             }
             Err(panic) => {
                 eprintln!(
@@ -104,7 +106,7 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
         }
     }
     println!(
-        "{grants} grants, {to_attacker} of them to the attacker for hosts of its own, {refusals} refusals"
+        "{grants} grants, {to_attacker} of them to the attacker for hosts of its own, {refusals} refusals; {not_allowed} stanzas of the tenant's refused"
     );
     // A simulation in which nothing is ever granted would hold too.
     assert!(!many || (grants > 100 && to_attacker > 5 && refusals > 100));
@@ -117,7 +119,7 @@ fn among_honest_relays_every_host_is_proven() {
         world.talk_all(20);
         for relay in &world.relays {
             assert!(
-                relay.outlets.values().all(|outlet| outlet.waiting == 0),
+                relay.outlets.values().all(|outlet| outlet.waiting.is_empty()),
                 "seed {seed}: stanzas still wait"
             );
             let others = world.cast.names(1 - usize::from(relay.hosts.serves(&domain("p.test"))));
