@@ -5,7 +5,7 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
 use tokio::net::UdpSocket;
 
-use super::{ADDRESS_GRACE, Finder, FinderSettings, SRV_GRACE, Said, srv_answer};
+use super::{ADDRESS_GRACE, Finder, FinderSettings, KNOWN_MAX, SRV_GRACE, Said, srv_answer};
 use crate::dns::test_server::{Misbehaviour, TestServer, Zone, record};
 use crate::proto::discovery::SrvAnswer;
 use crate::proto::discovery::found::{Answer, Found, VALID_MIN};
@@ -348,4 +348,28 @@ async fn garbage_is_no_answer_and_harms_nobody() {
     assert!(matches!(reason, Reason::DnsFailed | Reason::DnsTimeout), "{reason}");
     assert!(start.elapsed() < Duration::from_millis(800) + SLACK, "{:?}", start.elapsed());
     assert!(!lying.is_finished(), "the liar could always answer");
+}
+
+#[tokio::test]
+async fn answers_of_many_domains_do_not_pile_up() {
+    let server = Zone::new(&[]).serve().await;
+    let finder = finder(&server);
+    let domain = |n: usize| Domain::parse(&format!("d{n}.test")).unwrap();
+    let busy = finder.slot(&domain(0));
+    *finder.slot(&domain(1)).lock().await =
+        Some((Found::failed(Reason::DnsFailed).into(), tokio::time::Instant::now() + BOUND));
+    for n in 2..KNOWN_MAX + 2 {
+        finder.slot(&domain(n));
+    }
+    let is_known = |n| finder.known.lock().unwrap().contains_key(&domain(n));
+    assert!(is_known(0), "somebody looks it up");
+    assert!(is_known(1), "its answer holds");
+    assert!(!is_known(2));
+    for n in KNOWN_MAX..3 * KNOWN_MAX {
+        let until = tokio::time::Instant::now() + BOUND * 60;
+        *finder.slot(&domain(n)).lock().await = Some((Found::failed(Reason::DnsFailed).into(), until));
+        assert!(finder.known.lock().unwrap().len() <= KNOWN_MAX);
+    }
+    assert!(is_known(0) && is_known(3 * KNOWN_MAX - 1));
+    drop(busy);
 }
