@@ -17,7 +17,7 @@ use crate::metrics::Opened;
 use crate::proto::limits::Limits;
 use crate::proto::proof::DomainProof;
 use crate::relay::settings::{
-    Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
+    Dns, Endpoint as Address, Host, LocalAuth, LocalDns, Peer, Placement, Policy, Settings, Transport,
 };
 use crate::relay::{Listeners, Relay};
 use crate::xmpp::domain::{Domain, DomainPattern};
@@ -212,6 +212,8 @@ fn settings(
         remote_quic: vec![any_port],
         local_s2s: vec![any_port],
         admin_listen: vec![any_port],
+        dns: Dns::default(),
+        local_dns: LocalDns::default(),
         limits: limits.clone(),
         hosts: vec![Host {
             domains: hosts.to_vec(),

@@ -38,6 +38,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// One attempt to connect.
     pub connect: Duration,
+    /// All DNS look-ups for one domain together.
+    pub look_up: Duration,
     /// First wait after a failed attempt; doubled, with jitter, up to `retry_max`.
     pub retry_min: Duration,
     /// Longest wait between attempts.
@@ -95,6 +97,7 @@ impl Default for Limits {
             hold: seconds(60),
             handshake: seconds(20),
             connect: seconds(10),
+            look_up: seconds(5),
             retry_min: seconds(1),
             retry_max: seconds(300),
             remote_connections: 4096,

@@ -18,8 +18,12 @@ pub struct Settings {
     pub remote_quic: Vec<SocketAddr>,
     /// `[local] s2s`: where our own servers reach us.
     pub local_s2s: Vec<SocketAddr>,
+    /// `[local] dns`: the DNS responder for our own servers.
+    pub local_dns: LocalDns,
     /// `[admin] listen`: /metrics, /live, /ready.
     pub admin_listen: Vec<SocketAddr>,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[limits]`
     pub limits: Limits,
     /// `[[host]]`, one for each entry.
@@ -133,6 +137,26 @@ pub enum Placement {
     StreamPerPair,
     /// `"one-stream"`: one XML stream carries every proven pair, as XEP-0451 is written.
     OneStream,
+}
+
+/// `[dns]`: how peers are found that no `[[peer]]` names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// Servers that are asked. Empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Whether private names may be looked up, and private addresses dialled.
+    pub allow_private: bool,
+    /// Whether QUIC is tried at UDP port 443 of a domain whose records don't speak of QUIC.
+    pub quic_443: bool,
+}
+
+/// `[local] dns`: by which our own servers find the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LocalDns {
+    /// Where it listens, over UDP and TCP. Empty: off.
+    pub listen: Vec<SocketAddr>,
+    /// `[local] dns_clients`: who may ask, besides this machine.
+    pub clients: Vec<IpNet>,
 }
 
 /// `[policy]`

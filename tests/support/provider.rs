@@ -7,7 +7,8 @@ use fedmux::proto::admission::Side;
 use fedmux::proto::limits::Limits;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
-    Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings, Transport, Trust,
+    Dns, Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy, Settings,
+    Transport, Trust,
 };
 use fedmux::relay::{DrainReport, Listeners, Relay};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
@@ -81,6 +82,8 @@ impl Plan {
             remote_quic: vec![any_port],
             local_s2s: vec![any_port],
             admin_listen: vec![any_port],
+            dns: Dns::default(),
+            local_dns: LocalDns::default(),
             limits: Limits::default(),
             hosts: vec![HostSettings {
                 domains: hosts.iter().map(|host| Domain::parse(host).unwrap()).collect(),
