@@ -9,8 +9,18 @@ use fedmux::config;
 use fedmux::proto::limits::Limits;
 
 /// Keys of the reference whose commented value is an example: left out, they are off or have no value.
-const EXAMPLES: [&str; 7] =
-    ["include", "mux_key_file", "quic", "s2s", "listen", "sources", "trust = \"b.pem\""];
+const EXAMPLES: [&str; 10] = [
+    "include",
+    "mux_key_file",
+    "quic = ",
+    "s2s",
+    "dns = ",
+    "dns_clients",
+    "listen",
+    "servers",
+    "sources",
+    "trust = \"b.pem\"",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
@@ -82,15 +92,19 @@ fn each_key_of_the_reference_can_be_uncommented_and_shows_the_default() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("hosts.d")).unwrap();
     let path = folder.path().join("fedmux.toml");
-    // `sources` only makes sense beside local_auth = "trusted".
-    let trusted = |text: String| text.replace("#local_auth = \"dialback\"", "local_auth = \"trusted\"");
+    // Keys that only make sense beside another one.
+    let beside = |key: &str, text: String| match key.split(' ').next() {
+        Some("sources") => text.replace("#local_auth = \"dialback\"", "local_auth = \"trusted\""),
+        Some("dns") => text.replace("#s2s", "s2s"),
+        Some("dns_clients") => text.replace("#s2s", "s2s").replace("#dns =", "dns ="),
+        _ => text,
+    };
     let text = reference();
     let defaults = format!("{:?}", config::parse(&path, &text).unwrap());
     let keys = commented(&text);
     assert!(keys.len() > 40, "the reference shows {} commented keys only", keys.len());
     for (number, line) in keys {
-        let uncommented = with_line(&text, number, &line);
-        let uncommented = if line.starts_with("sources") { trusted(uncommented) } else { uncommented };
+        let uncommented = beside(&line, with_line(&text, number, &line));
         let settings = config::parse(&path, &uncommented)
             .unwrap_or_else(|errors| panic!("config/fedmux.toml:{}: {line}\n{errors}", number + 1));
         if !EXAMPLES.iter().any(|example| line.starts_with(example)) {

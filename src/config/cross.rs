@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::dns::DnsEntry;
 use super::error::{Errors, Place};
 use super::host::HostEntry;
-use super::listeners::{refuse_doubles, refuse_public_local};
+use super::listeners::{Local, refuse_doubles, refuse_public_local};
 use super::peer::PeerEntry;
 use super::values::Located;
 use crate::relay::settings::Endpoint;
@@ -15,8 +16,9 @@ use crate::xmpp::domain::DomainPattern;
 pub(super) struct Everything<'a> {
     pub(super) file: Place,
     pub(super) remote_quic: &'a [Located<SocketAddr>],
-    pub(super) local_s2s: &'a [Located<SocketAddr>],
+    pub(super) local: &'a Local,
     pub(super) admin_listen: &'a [Located<SocketAddr>],
+    pub(super) dns: &'a DnsEntry,
     pub(super) hosts: &'a [HostEntry],
     pub(super) peers: &'a [PeerEntry],
 }
@@ -27,6 +29,7 @@ impl Everything<'_> {
         self.check_listeners(errors);
         self.check_names(errors);
         self.check_loops(errors);
+        self.check_dns(errors);
         // A table that could not be read would be missed here a second time.
         if errors.is_empty() {
             self.check_purpose(errors);
@@ -34,10 +37,13 @@ impl Everything<'_> {
     }
 
     fn check_listeners(&self, errors: &Errors) {
-        refuse_public_local(errors, self.local_s2s);
-        let quic: Vec<_> = self.remote_quic.iter().map(|address| ("remote.quic", address)).collect();
-        refuse_doubles(errors, &quic);
-        let local = self.local_s2s.iter().map(|address| ("local.s2s", address));
+        refuse_public_local(errors, "local.s2s", &self.local.s2s, "127.0.0.1:5266");
+        refuse_public_local(errors, "local.dns", &self.local.dns, "127.0.0.1:5353");
+        let dns = || self.local.dns.iter().map(|address| ("local.dns", address));
+        let quic = self.remote_quic.iter().map(|address| ("remote.quic", address));
+        let udp: Vec<_> = quic.chain(dns()).collect();
+        refuse_doubles(errors, &udp);
+        let local = self.local.s2s.iter().map(|address| ("local.s2s", address)).chain(dns());
         let tcp: Vec<_> =
             local.chain(self.admin_listen.iter().map(|address| ("admin.listen", address))).collect();
         refuse_doubles(errors, &tcp);
@@ -81,7 +87,7 @@ impl Everything<'_> {
             Endpoint::Name { .. } => false,
         };
         for endpoint in self.hosts.iter().flat_map(|host| &host.deliver) {
-            if own(&endpoint.value, self.local_s2s) {
+            if own(&endpoint.value, &self.local.s2s) {
                 let problem = format!("= \"{}\" is our own listener, local.s2s", endpoint.value);
                 errors.add(
                     &endpoint.place,
@@ -95,6 +101,27 @@ impl Everything<'_> {
             if own(&endpoint.value, self.remote_quic) {
                 let problem = format!("= \"{}\" is our own listener, remote.quic", endpoint.value);
                 errors.add(&endpoint.place, "peer.address", problem, "write where the peer listens");
+            }
+        }
+    }
+
+    /// The responder leads our servers to `local.s2s`, and asks others for all that it doesn't know.
+    fn check_dns(&self, errors: &Errors) {
+        let Some(first) = self.local.dns.first() else {
+            if let Some(clients) = self.local.dns_clients.first() {
+                let advice = "add dns = \"127.0.0.1:5353\" there, or remove it";
+                errors.add(&clients.place, "local.dns_clients", "has no effect without local.dns", advice);
+            }
+            return;
+        };
+        if self.local.s2s.is_empty() {
+            let advice = "add s2s = \"127.0.0.1:5266\" there, where local.dns leads our servers";
+            errors.add(&first.place, "local.s2s", "is missing", advice);
+        }
+        for server in &self.dns.servers {
+            if self.local.dns.iter().any(|listener| listener.value == server.value) {
+                let problem = format!("= \"{}\" is our own listener, local.dns", server.value);
+                errors.add(&server.place, "dns.servers", problem, "name the servers that it shall ask");
             }
         }
     }

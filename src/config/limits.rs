@@ -48,8 +48,8 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         hold: wait(ms(100), hours(1)),
         // Prosody gives up at 90 s: a longer wait holds resources for nobody.
         handshake: wait(seconds(1), seconds(90)),
-        lookup: wait(ms(100), seconds(60)),
         connect: wait(ms(100), seconds(90)),
+        look_up: wait(ms(100), seconds(60)),
         retry_min: wait(ms(10), hours(1)),
         retry_max: wait(ms(10), hours(24)),
         remote_connections: count(1, 1_000_000),

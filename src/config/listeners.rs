@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::error::Errors;
 use super::reader::Reader;
-use super::values::{Located, each, listener};
+use super::values::{Located, each, listener, network};
 
 /// A table of listeners whose only key, in this version, is `key`.
 pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located<SocketAddr>> {
@@ -14,14 +16,39 @@ pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located
     addresses
 }
 
+/// `[local]`
+#[derive(Default)]
+pub(super) struct Local {
+    pub(super) s2s: Vec<Located<SocketAddr>>,
+    pub(super) dns: Vec<Located<SocketAddr>>,
+    pub(super) dns_clients: Vec<Located<IpNet>>,
+}
+
+impl Local {
+    /// Read the table.
+    pub(super) fn read(reader: Option<Reader<'_>>) -> Self {
+        let Some(mut reader) = reader else { return Self::default() };
+        let expected = "an address and a port, like \"127.0.0.1:5266\"";
+        let local = Self {
+            s2s: each(reader.take("s2s"), expected, listener),
+            dns: each(reader.take("dns"), expected, listener),
+            dns_clients: each(reader.take("dns_clients"), "a network, like \"10.0.0.0/24\"", network),
+        };
+        reader.finish();
+        local
+    }
+}
+
 /// A `[local]` listener trusts what reaches it more than strangers deserve.
-pub(super) fn refuse_public_local(errors: &Errors, local: &[Located<SocketAddr>]) {
+pub(super) fn refuse_public_local(errors: &Errors, key: &str, local: &[Located<SocketAddr>], example: &str) {
     for address in local.iter().filter(|address| !is_private(address.value.ip())) {
         errors.add(
             &address.place,
-            "local.s2s",
+            key,
             format!("= \"{}\" can be reached from outside", address.value),
-            "write a loopback or private address, like \"127.0.0.1:5266\": only our own servers belong there",
+            format!(
+                "write a loopback or private address, like \"{example}\": only our own servers belong there"
+            ),
         );
     }
 }

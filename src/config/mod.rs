@@ -9,6 +9,7 @@
 //! one table asks of another.
 
 mod cross;
+mod dns;
 mod error;
 mod host;
 mod identity;
@@ -25,17 +26,18 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{ConfigError, ConfigErrors};
 
 use crate::proto::limits::Limits;
-use crate::relay::settings::{Dns, Identity, Policy, Settings};
+use crate::relay::settings::{Dns, Identity, LocalDns, Policy, Settings};
 use cross::Everything;
+use dns::DnsEntry;
 use error::Errors;
 use host::HostEntry;
+use listeners::Local;
 use peer::PeerEntry;
 use reader::{Reader, Source};
 use values::Located;
@@ -78,7 +80,8 @@ fn read_source(path: &Path, order: usize, errors: &Errors) -> Option<Source> {
 }
 
 /// What an included file may not hold.
-const MAIN_FILE_ONLY: [&str; 7] = ["include", "identity", "remote", "local", "admin", "limits", "policy"];
+const MAIN_FILE_ONLY: [&str; 8] =
+    ["include", "identity", "remote", "local", "admin", "dns", "limits", "policy"];
 
 /// What one file of hosts and peers may hold, the main file included.
 #[derive(Default)]
@@ -100,8 +103,9 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
     let include = top.take("include");
     let identity = read_identity(&mut top);
     let remote_quic = listeners::read(top.section("remote"), "quic");
-    let local_s2s = listeners::read(top.section("local"), "s2s");
+    let local = Local::read(top.section("local"));
     let admin_listen = listeners::read(top.section("admin"), "listen");
+    let dns = top.section("dns").map_or_else(DnsEntry::default, DnsEntry::read);
     let limits = top.section("limits").map_or_else(Limits::default, limits::read);
     let policy = top.section("policy").map_or_else(Policy::default, policy::read);
     let mut tenants = Tenants::default();
@@ -116,8 +120,9 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
     let everything = Everything {
         file: source.whole(),
         remote_quic: &remote_quic,
-        local_s2s: &local_s2s,
+        local: &local,
         admin_listen: &admin_listen,
+        dns: &dns,
         hosts: &tenants.hosts,
         peers: &tenants.peers,
     };
@@ -126,9 +131,14 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
     Some(Settings {
         identity: identity?,
         remote_quic: values(remote_quic),
-        local_s2s: values(local_s2s),
+        local_s2s: values(local.s2s),
+        local_dns: LocalDns { listen: values(local.dns), clients: values(local.dns_clients) },
         admin_listen: values(admin_listen),
-        dns: Some(Dns::default()),
+        dns: Some(Dns {
+            servers: values(dns.servers),
+            allow_private: dns.allow_private,
+            quic_443: dns.quic_443,
+        }),
         limits,
         hosts: tenants.hosts.into_iter().map(HostEntry::into_host).collect(),
         peers: tenants.peers.into_iter().filter_map(PeerEntry::into_peer).collect(),
@@ -165,6 +175,6 @@ fn read_included(path: &Path, order: usize, errors: &Errors, tenants: &mut Tenan
     top.finish();
 }
 
-fn values(located: Vec<Located<SocketAddr>>) -> Vec<SocketAddr> {
-    located.into_iter().map(|address| address.value).collect()
+fn values<T>(located: Vec<Located<T>>) -> Vec<T> {
+    located.into_iter().map(|each| each.value).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::proto::limits::Congestion;
-use crate::relay::settings::{LocalAuth, Placement, Trust};
+use crate::relay::settings::{Dns, LocalAuth, Placement, Trust};
 
 const GOOD: &str = r#"[identity]
 certificates = "certs"
@@ -49,6 +49,12 @@ fn every_key_reaches_the_settings() {
         quic = ["[::]:5269", "127.0.0.1:0"]
         [local]
         s2s = ["127.0.0.1:5266", "[::1]:5266"]
+        dns = "127.0.0.1:5353"
+        dns_clients = ["10.0.0.5"]
+        [dns]
+        servers = ["127.0.0.1", "[::1]:5301"]
+        allow_private = true
+        quic_443 = true
         [admin]
         listen = "127.0.0.1:9467"
         [limits]
@@ -77,6 +83,10 @@ fn every_key_reaches_the_settings() {
     "#;
     let settings = read(text).unwrap();
     assert_eq!(settings.identity.trust, Trust::File("etc/ca.pem".into()));
+    let servers = ["127.0.0.1:53", "[::1]:5301"].map(|text| text.parse().unwrap()).to_vec();
+    assert_eq!(settings.dns, Dns { servers, allow_private: true, quic_443: true });
+    assert_eq!(settings.local_dns.listen, ["127.0.0.1:5353".parse().unwrap()]);
+    assert_eq!(settings.local_dns.clients, ["10.0.0.5/32".parse().unwrap()]);
     assert_eq!(settings.identity.mux_key_file.as_deref(), Some(Path::new("etc/mux.key")));
     assert_eq!(
         (settings.remote_quic.len(), settings.local_s2s.len(), settings.admin_listen.len()),
@@ -148,8 +158,13 @@ const MISTAKES: &[(&str, &str)] = &[
         "peer is a table: etc/f.toml:10: write each as a table of its own, [[peer]]",
     ),
     (
-        "[dns]\nservers = []",
-        "dns is not available in this version: etc/f.toml:10: remove the table; name each peer in a [[peer]]",
+        "[dns]\nservers = [\"127.0.0.1\", \"ns.test\"]",
+        "dns.servers is \"ns.test\": etc/f.toml:11: write the address of a DNS server, like \
+            \"127.0.0.1:53\" or \"127.0.0.1\"",
+    ),
+    (
+        "[dns]\nallow_private = \"yes\"",
+        "dns.allow_private is a string: etc/f.toml:11: write true or false, without quotes",
     ),
     (
         "[host.limits]\nlanes = 1",
@@ -246,6 +261,45 @@ const MISTAKES: &[(&str, &str)] = &[
 fn a_mistake_names_the_file_the_line_the_key_and_what_to_do() {
     for (addition, expected) in MISTAKES {
         assert_eq!(error(addition), *expected);
+    }
+}
+
+#[test]
+fn a_responder_that_could_not_do_its_work_stops_the_start() {
+    let local = "[local]\ns2s = \"127.0.0.1:5266\"\n";
+    for (instead, addition, expected) in [
+        (
+            "[local]\ndns = \"127.0.0.1:5353\"\n",
+            "",
+            "local.s2s is missing: etc/f.toml:6: add s2s = \"127.0.0.1:5266\" there, where local.dns leads our servers",
+        ),
+        (
+            "[local]\ns2s = \"127.0.0.1:1\"\ndns_clients = \"10.0.0.5\"\n",
+            "",
+            "local.dns_clients has no effect without local.dns: etc/f.toml:7: add dns = \"127.0.0.1:5353\" there, or \
+             remove it",
+        ),
+        (
+            "[local]\ns2s = \"127.0.0.1:1\"\ndns = \"127.0.0.1:53\"\n",
+            "[dns]\nservers = \"127.0.0.1\"",
+            "dns.servers = \"127.0.0.1:53\" is our own listener, local.dns: etc/f.toml:12: name the servers that it \
+             shall ask",
+        ),
+        (
+            "[local]\ns2s = \"127.0.0.1:1\"\ndns = \"127.0.0.1:1\"\n",
+            "",
+            "local.dns = \"127.0.0.1:1\" is taken by local.s2s (etc/f.toml:6): etc/f.toml:7: give each its own address \
+             or port",
+        ),
+        (
+            "[local]\ns2s = \"127.0.0.1:1\"\ndns = \"0.0.0.0:53\"\n",
+            "",
+            "local.dns = \"0.0.0.0:53\" can be reached from outside: etc/f.toml:7: write a loopback or private address, \
+             like \"127.0.0.1:5353\": only our own servers belong there",
+        ),
+    ] {
+        let text = format!("{}{addition}", GOOD.replace(local, instead));
+        assert_eq!(read(&text).unwrap_err(), expected);
     }
 }
 

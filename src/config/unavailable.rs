@@ -9,7 +9,6 @@ const KEYS: &[(&str, &str)] = &[
         "remove it; let the component's own XMPP server hold it, and deliver to that server",
     ),
     ("admin.socket", "remove it; read /metrics at admin.listen"),
-    ("dns", "remove the table; name each peer in a [[peer]]"),
     ("component", "remove the table; let the component's own XMPP server hold it, as a [[host]]"),
     ("host.limits", "remove it; set the limits for all in [limits]"),
     ("peer.limits", "remove it; set the limits for all in [limits]"),

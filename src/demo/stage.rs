@@ -18,7 +18,7 @@ use crate::proto::limits::Limits;
 use crate::proto::mux::verifier::Allowance;
 use crate::proto::proof::DomainProof;
 use crate::relay::settings::{
-    Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
+    Endpoint as Address, Host, LocalAuth, LocalDns, Peer, Placement, Policy, Settings, Transport,
 };
 use crate::relay::{Listeners, Relay};
 use crate::xmpp::domain::{Domain, DomainPattern};
@@ -238,6 +238,7 @@ fn settings(
         local_s2s: vec![any_port],
         admin_listen: vec![any_port],
         dns: None,
+        local_dns: LocalDns::default(),
         limits: limits.clone(),
         hosts: vec![Host {
             domains: hosts.to_vec(),

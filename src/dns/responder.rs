@@ -19,14 +19,14 @@
 //! It is no open resolver: it answers loopback, and the clients that are named to it; all others are refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::{DnsError as NoAnswer, NetError};
-use hickory_server::proto::op::{
-    Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode,
-};
+use hickory_server::proto::op::{Edns, Header, HeaderCounts, Metadata, OpCode, Query, ResponseCode};
 use hickory_server::proto::rr::rdata::{A, AAAA, SOA, SRV};
 use hickory_server::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -34,7 +34,6 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
-use tracing::warn;
 
 use super::upstream::{DnsError, Upstream};
 
@@ -72,6 +71,7 @@ pub struct ResponderSettings {
 pub struct Responder {
     server: Server<Answering>,
     addresses: Vec<SocketAddr>,
+    overflowed: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Responder {
@@ -112,20 +112,31 @@ impl Responder {
             }
             addresses.push(address);
         }
-        let forwarded = Semaphore::new(FORWARDED_MAX);
-        let answering = Answering { relay: Relay::new(settings.relay), upstream, forwarded };
+        let overflowed = Arc::<AtomicU64>::default();
+        let answering = Answering {
+            relay: Relay::new(settings.relay),
+            upstream,
+            forwarded: Semaphore::new(FORWARDED_MAX),
+            overflowed: Arc::clone(&overflowed),
+        };
         let mut server = Server::with_access(answering, [], clients);
         for (udp, tcp, _) in bound {
             server.register_socket(udp);
             server.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
         }
-        Ok(Self { server, addresses })
+        Ok(Self { server, addresses, overflowed })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// How many questions were answered with SERVFAIL because too many were forwarded at once.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        self.overflowed.load(Ordering::Relaxed)
     }
 
     /// Wait until a listener fails. It never ends by itself.
@@ -232,12 +243,13 @@ struct Answering {
     relay: Relay,
     upstream: Upstream,
     forwarded: Semaphore,
+    overflowed: Arc<AtomicU64>,
 }
 
 impl Answering {
     async fn reply(&self, request: &Request) -> Reply {
         let Ok(info) = request.request_info() else { return Reply::of(ResponseCode::FormErr) };
-        if info.metadata.op_code != OpCode::Query || info.metadata.message_type != MessageType::Query {
+        if info.metadata.op_code != OpCode::Query {
             return Reply::of(ResponseCode::NotImp);
         }
         let query = info.query.original();
@@ -252,7 +264,7 @@ impl Answering {
 
     async fn forward(&self, request: &Request, query: &Query) -> Reply {
         let Ok(_place) = self.forwarded.try_acquire() else {
-            warn!(limit = FORWARDED_MAX, "too many DNS questions at once; some are answered with SERVFAIL");
+            self.overflowed.fetch_add(1, Ordering::Relaxed);
             return Reply::of(ResponseCode::ServFail);
         };
         let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);

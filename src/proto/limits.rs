@@ -38,10 +38,10 @@ pub struct Limits {
     pub hold: Duration,
     /// From connecting to an authenticated stream. ejabberd gives up at 30 s, Prosody at 90 s.
     pub handshake: Duration,
-    /// All look-ups for one domain together.
-    pub lookup: Duration,
     /// One attempt to connect.
     pub connect: Duration,
+    /// All DNS look-ups for one domain together.
+    pub look_up: Duration,
     /// First wait after a failed attempt; doubled, with jitter, up to `retry_max`.
     pub retry_min: Duration,
     /// Longest wait between attempts.
@@ -118,8 +118,8 @@ impl Default for Limits {
             hold_iq: seconds(20),
             hold: seconds(60),
             handshake: seconds(20),
-            lookup: seconds(5),
             connect: seconds(10),
+            look_up: seconds(5),
             retry_min: seconds(1),
             retry_max: seconds(300),
             remote_connections: 4096,

@@ -19,6 +19,8 @@ pub struct Settings {
     pub remote_quic: Vec<SocketAddr>,
     /// `[local] s2s`: where our own servers reach us.
     pub local_s2s: Vec<SocketAddr>,
+    /// `[local] dns`: the DNS responder for our own servers.
+    pub local_dns: LocalDns,
     /// `[admin] listen`: /metrics, /live, /ready.
     pub admin_listen: Vec<SocketAddr>,
     /// `[dns]`: how peers are found that no `[[peer]]` names. `None`: they are not.
@@ -31,17 +33,6 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// `[policy]`
     pub policy: Policy,
-}
-
-/// `[dns]`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dns {
-    /// The servers that are asked. Empty: the system's.
-    pub servers: Vec<SocketAddr>,
-    /// Peers may be at private addresses, and have special-use names: for closed networks.
-    pub allow_private: bool,
-    /// UDP port 443 is tried at domains whose records name no QUIC.
-    pub quic_443: bool,
 }
 
 /// `[identity]`
@@ -149,6 +140,26 @@ pub enum Placement {
     StreamPerPair,
     /// `"one-stream"`: one XML stream carries every proven pair, as XEP-0451 is written.
     OneStream,
+}
+
+/// `[dns]`: how peers are found that no `[[peer]]` names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// Servers that are asked. Empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Whether private names may be looked up, and private addresses dialled.
+    pub allow_private: bool,
+    /// Whether QUIC is tried at UDP port 443 of a domain whose records don't speak of QUIC.
+    pub quic_443: bool,
+}
+
+/// `[local] dns`: by which our own servers find the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LocalDns {
+    /// Where it listens, over UDP and TCP. Empty: off.
+    pub listen: Vec<SocketAddr>,
+    /// `[local] dns_clients`: who may ask, besides this machine.
+    pub clients: Vec<IpNet>,
 }
 
 /// `[policy]`

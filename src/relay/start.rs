@@ -316,7 +316,7 @@ fn finder_of(dns: &Dns, settings: &Settings, listeners: &Listeners) -> Result<Fi
         allow_private: dns.allow_private,
         quic_443: dns.quic_443,
         own,
-        bound: settings.limits.lookup,
+        bound: settings.limits.look_up,
     });
     finder.map_err(|error| StartError::new(format_args!("dns.servers: {error}")))
 }

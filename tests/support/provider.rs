@@ -8,7 +8,8 @@ use fedmux::proto::limits::Limits;
 use fedmux::proto::mux::verifier::Allowance;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
-    Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings, Transport, Trust,
+    Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy, Settings,
+    Transport, Trust,
 };
 use fedmux::relay::{DrainReport, Listeners, Relay};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
@@ -83,6 +84,7 @@ impl Plan {
             local_s2s: vec![any_port],
             admin_listen: vec![any_port],
             dns: None,
+            local_dns: LocalDns::default(),
             limits: Limits::default(),
             hosts: vec![HostSettings {
                 domains: hosts.iter().map(|host| Domain::parse(host).unwrap()).collect(),

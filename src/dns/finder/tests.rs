@@ -3,9 +3,11 @@ use std::time::{Duration, Instant};
 
 use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
+use tokio::net::UdpSocket;
 
-use super::{ADDRESS_GRACE, Finder, FinderSettings, SRV_GRACE};
+use super::{ADDRESS_GRACE, Finder, FinderSettings, KNOWN_MAX, SRV_GRACE, Said, srv_answer};
 use crate::dns::test_server::{Misbehaviour, TestServer, Zone, record};
+use crate::proto::discovery::SrvAnswer;
 use crate::proto::discovery::found::{Answer, Found, VALID_MIN};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -149,8 +151,10 @@ async fn a_name_that_swallows_questions_delays_the_others_by_a_moment_only() {
         .misbehave("t.test", RecordType::AAAA, Misbehaviour::Silent)
         .serve()
         .await;
+    // A server's silence alone would take far longer than the moment.
+    let patient = FinderSettings { bound: Duration::from_secs(30), ..settings(&server) };
     let start = Instant::now();
-    let found = find(&finder(&server), "b1.test").await;
+    let found = find(&Finder::new(patient).unwrap(), "b1.test").await;
     assert!(start.elapsed() < SRV_GRACE + ADDRESS_GRACE + SLACK, "{:?}", start.elapsed());
     assert_eq!(dialled(&found), ["starttls 127.0.0.4:5269"]);
     assert_eq!((found.incomplete, found.valid), (Some(Reason::DnsTimeout), VALID_MIN));
@@ -247,6 +251,13 @@ async fn a_target_of_one_dot_means_that_there_is_no_service() {
     let server = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 0 .", "b1.test A 127.0.0.1"]).serve().await;
     let found = find(&finder(&server), "b1.test").await;
     assert_eq!(found.answer, Answer::Failed(Reason::ServiceNotOffered));
+
+    let said = |texts: &[&str]| {
+        let data = texts.iter().map(|text| record(text).data).collect();
+        srv_answer(Said::Records(data, BOUND), &mut BOUND.clone())
+    };
+    assert_eq!(said(&["x.test SRV 0 0 0 ."]), SrvAnswer::NotOffered);
+    assert!(matches!(said(&["x.test SRV 0 0 0 .", "x.test SRV 0 0 1 t.test"]), SrvAnswer::Records(_)));
 }
 
 #[tokio::test]
@@ -297,4 +308,68 @@ async fn the_relay_never_finds_itself() {
     let own: Vec<SocketAddr> = vec!["0.0.0.0:5269".parse().unwrap()];
     let finder = Finder::new(FinderSettings { own, ..settings(&server) }).unwrap();
     assert_eq!(find(&finder, "b1.test").await.answer, Answer::Failed(Reason::AddressOwn));
+}
+
+#[tokio::test]
+async fn garbage_is_no_answer_and_harms_nobody() {
+    let liar = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let settings = FinderSettings {
+        servers: vec![liar.local_addr().unwrap()],
+        allow_private: true,
+        quic_443: false,
+        own: Vec::new(),
+        bound: Duration::from_millis(800),
+    };
+    let lying = tokio::spawn(async move {
+        let mut question = [0; 2048];
+        for n in 0_usize.. {
+            let (length, from) = liar.recv_from(&mut question).await.unwrap();
+            // The right question, cut off, or with counts, flags and compressed names that make no sense.
+            let mut answer = question[..length].to_vec();
+            answer[2] |= 0x80;
+            match n % 4 {
+                0 => answer.truncate(12 + n % 16),
+                1 => answer[6..8].copy_from_slice(&[0xff, 0xff]),
+                2 => {
+                    answer[7] = 1;
+                    answer.extend([0xc0, u8::try_from(length & 0xff).unwrap(), 0, 33, 0, 1]);
+                }
+                _ => answer[3] |= 0x0f,
+            }
+            liar.send_to(&answer, from).await.unwrap();
+        }
+    });
+    let start = Instant::now();
+    let found = find(&Finder::new(settings).unwrap(), "b1.test").await;
+    let reason = match found.answer {
+        Answer::Failed(reason) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(reason, Reason::DnsFailed | Reason::DnsTimeout), "{reason}");
+    assert!(start.elapsed() < Duration::from_millis(800) + SLACK, "{:?}", start.elapsed());
+    assert!(!lying.is_finished(), "the liar could always answer");
+}
+
+#[tokio::test]
+async fn answers_of_many_domains_do_not_pile_up() {
+    let server = Zone::new(&[]).serve().await;
+    let finder = finder(&server);
+    let domain = |n: usize| Domain::parse(&format!("d{n}.test")).unwrap();
+    let busy = finder.slot(&domain(0));
+    *finder.slot(&domain(1)).lock().await =
+        Some((Found::failed(Reason::DnsFailed).into(), tokio::time::Instant::now() + BOUND));
+    for n in 2..KNOWN_MAX + 2 {
+        finder.slot(&domain(n));
+    }
+    let is_known = |n| finder.known.lock().unwrap().contains_key(&domain(n));
+    assert!(is_known(0), "somebody looks it up");
+    assert!(is_known(1), "its answer holds");
+    assert!(!is_known(2));
+    for n in KNOWN_MAX..3 * KNOWN_MAX {
+        let until = tokio::time::Instant::now() + BOUND * 60;
+        *finder.slot(&domain(n)).lock().await = Some((Found::failed(Reason::DnsFailed).into(), until));
+        assert!(finder.known.lock().unwrap().len() <= KNOWN_MAX);
+    }
+    assert!(is_known(0) && is_known(3 * KNOWN_MAX - 1));
+    drop(busy);
 }

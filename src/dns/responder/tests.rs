@@ -4,12 +4,12 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as NoAnswer, NetError};
-use hickory_server::proto::op::ResponseCode;
+use hickory_server::proto::op::{Message, Query, ResponseCode};
 use hickory_server::proto::rr::RecordType;
 
 use super::{Responder, ResponderSettings};
 use crate::dns::DnsError;
-use crate::dns::test_server::{Misbehaviour, TestServer, Zone};
+use crate::dns::test_server::{Misbehaviour, TestServer, Zone, name};
 
 async fn responder(upstream: &TestServer, relay: &str) -> Responder {
     Responder::start(&settings(upstream, relay)).await.unwrap()
@@ -157,4 +157,33 @@ async fn it_does_not_forward_to_itself() {
         let error = Responder::start(&settings).await.unwrap_err();
         assert!(matches!(error, DnsError::Loop(address) if address == own), "{error}");
     }
+}
+
+#[tokio::test]
+async fn more_questions_than_are_forwarded_at_once_are_answered_with_servfail() {
+    let mut zone = Zone::new(&[]);
+    for n in 0..super::FORWARDED_MAX + 10 {
+        zone = zone.misbehave(&format!("n{n}.test"), RecordType::A, Misbehaviour::Silent);
+    }
+    let upstream = zone.serve().await;
+    let responder = responder(&upstream, "127.0.0.9:15269").await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(responder.addresses()[0]).await.unwrap();
+    for n in 0..super::FORWARDED_MAX + 10 {
+        let mut question = Message::query();
+        question.metadata.id = u16::try_from(n).unwrap();
+        question.add_query(Query::query(name(&format!("n{n}.test")), RecordType::A));
+        socket.send(&question.to_vec().unwrap()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    // The silent ones are still waited for when the first answer comes: it is to one that was too much.
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).await.unwrap();
+    let answer = Message::from_vec(&answer[..length]).unwrap();
+    assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+    assert!(usize::from(answer.metadata.id) >= super::FORWARDED_MAX, "{}", answer.metadata.id);
+    assert!(responder.overflowed() > 0);
+    let client = client(&responder);
+    let srv = ask(&client, RecordType::SRV, "_xmpp-server._tcp.b1.test.").await;
+    assert_eq!(srv.unwrap().len(), 1, "what is answered here needs no place");
 }
