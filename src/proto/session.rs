@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::admission::{Direction, Proven, Scope, Side, admit};
@@ -62,13 +63,48 @@ pub struct Session {
     granted_theirs: Arc<BTreeMap<Domain, SystemTime>>,
     /// Hosts of ours whose secret the peer took, and until when.
     granted_ours: Arc<BTreeMap<Domain, SystemTime>>,
+    /// The list that the peer was shown has changed: the next stream that it opens shows it again.
+    list_is_news: Arc<AtomicBool>,
 }
 
 impl Session {
     /// A session on a connection whose certificates were verified; nothing is granted yet.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
-        Self { facts, learned: None, granted_theirs: Arc::default(), granted_ours: Arc::default() }
+        Self {
+            facts,
+            learned: None,
+            granted_theirs: Arc::default(),
+            granted_ours: Arc::default(),
+            list_is_news: Arc::default(),
+        }
+    }
+
+    /// The hosts of this relay, or its policy, have changed: grants of hosts that it no longer serves end, and so do
+    /// those of hosts that are its own now.
+    pub fn set_hosts(&mut self, hosts: &Arc<Hosts>) {
+        if Arc::ptr_eq(&self.facts.hosts, hosts) {
+            return;
+        }
+        let shown = self.host_list();
+        self.facts.hosts = Arc::clone(hosts);
+        if self.granted_ours.keys().any(|host| !hosts.serves(host)) {
+            Arc::make_mut(&mut self.granted_ours).retain(|host, _| hosts.serves(host));
+        }
+        if self.granted_theirs.keys().any(|host| hosts.serves(host)) {
+            Arc::make_mut(&mut self.granted_theirs).retain(|host, _| !hosts.serves(host));
+        }
+        // An initiating entity shows no list.
+        if !self.facts.dialled && self.is_up() && self.host_list() != shown {
+            self.list_is_news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The peer said that it no longer serves `host`: what it proved by a secret for it is over.
+    pub fn revoke_theirs(&mut self, host: &Domain) {
+        if self.granted_theirs.contains_key(host) {
+            Arc::make_mut(&mut self.granted_theirs).remove(host);
+        }
     }
 
     /// What is fixed.
@@ -280,7 +316,8 @@ fn grant(
 pub struct StreamAuthority<'a> {
     /// The session.
     pub session: &'a Session,
-    /// Whether this is the first stream of the connection, the one with the host list.
+    /// Whether this is the first stream of the connection, the one with the host list; another shows it only if it has
+    /// changed since.
     pub first: bool,
 }
 
@@ -298,7 +335,8 @@ impl Authority for StreamAuthority<'_> {
     }
 
     fn host_list(&self) -> Vec<Domain> {
-        if self.first { self.session.host_list() } else { Vec::new() }
+        let news = self.session.list_is_news.swap(false, Ordering::Relaxed);
+        if self.first || news { self.session.host_list() } else { Vec::new() }
     }
 
     fn dialback(&self, _route: &Route) -> Result<DialbackOffer, Reason> {
@@ -404,6 +442,28 @@ mod tests {
         assert_eq!(session.grant_theirs(domain("x.test"), until), Err(Reason::InvalidFrom), "a host of ours");
         assert_eq!(session.end_grants(until), [domain("n.test"), domain("x.test")]);
         assert_eq!(session.may_carry(&route("a.test", "n.test")), Err(Reason::InvalidFrom));
+    }
+
+    #[test]
+    fn a_change_of_hosts_ends_their_grants_and_shows_the_list_once_more() {
+        let mut session = session(false);
+        session.learn(Learned { mux: true, ..Learned::default() });
+        let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10);
+        session.grant_ours(domain("x.test"), until).unwrap();
+        session.grant_theirs(domain("n.test"), until).unwrap();
+        session.grant_theirs(domain("m.test"), until).unwrap();
+        let facts = HostFacts { entry: 0, announce: true };
+        let hosts = [(domain("a.test"), facts), (domain("n.test"), facts)];
+        let hosts = Hosts::new(hosts, vec![DomainPattern::Any], Vec::new()).after(&session.facts.hosts);
+        session.set_hosts(&Arc::new(hosts));
+        assert_eq!(session.grants(), (1, 0), "m.test alone: n.test is ours now, and x.test isn't");
+        let later = StreamAuthority { session: &session, first: false };
+        assert_eq!(later.host_list(), [domain("a.test"), domain("n.test")]);
+        assert!(later.host_list().is_empty(), "once");
+        assert_eq!(later.offers(&route("b.test", "x.test")), Err(Reason::HostGone));
+        assert_eq!(later.offers(&route("b.test", "unserved.test")), Err(Reason::NotOurHost));
+        session.revoke_theirs(&domain("m.test"));
+        assert_eq!(session.grants(), (0, 0));
     }
 
     #[test]
