@@ -18,6 +18,7 @@ use super::proofs::unix_seconds;
 use super::shared::SessionShared;
 use crate::metrics::SideCounters;
 use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
+use crate::proto::hosts::Hosts;
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::queue::Mark;
@@ -36,6 +37,10 @@ const KNOWN_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Carry {
     hub: Arc<Hub>,
+    /// The hosts as they were at `generation`. A lane of a single pair keeps them to its end: when its host is taken away
+    /// it is closed in good order, and what the peer had sent by then still goes through.
+    hosts: Arc<Hosts>,
+    generation: u64,
     scope: Scope,
     origin: Option<Origin>,
     mux: memmem::Finder<'static>,
@@ -70,6 +75,9 @@ impl Carry {
         let counters = hub.metrics.data.side(scope.side).clone();
         Self {
             hub: Arc::clone(hub),
+            // In this order: what is newer than its number is only looked up once more.
+            generation: hub.generation(),
+            hosts: Arc::clone(&hub.live().hosts),
             scope,
             origin,
             mux: memmem::Finder::new(ns::MUX),
@@ -88,6 +96,16 @@ impl Carry {
         self.last = None;
     }
 
+    /// The configuration has changed.
+    fn reconsider(&mut self) {
+        self.generation = self.hub.generation();
+        if self.scope.pair.is_none() {
+            self.hosts = Arc::clone(&self.hub.live().hosts);
+            self.known.clear();
+            self.last = None;
+        }
+    }
+
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -101,6 +119,10 @@ impl Carry {
         kind: StanzaKind,
         head: Head,
     ) -> Result<(), Reason> {
+        if self.generation != self.hub.generation() {
+            self.flush(buffer, at).await;
+            self.reconsider();
+        }
         let stanza = &buffer[at..at + len];
         let mark = Mark { len, iq: kind == StanzaKind::Iq, ours: false };
         let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else {
@@ -151,7 +173,7 @@ impl Carry {
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let route = Route::new(domain(from)?, domain(to)?);
-        admit(&self.scope, &self.hub.hosts, Direction::Inbound, &route.from, &route.to)?;
+        admit(&self.scope, &self.hosts, Direction::Inbound, &route.from, &route.to)?;
         self.counters.accepted.inc();
         match (&self.origin, said) {
             (Some(Origin { session, lane, .. }), Some(said)) => {
@@ -175,9 +197,9 @@ impl Carry {
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let (from, to) = (domain(from)?, domain(to)?);
-        let mut admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
+        let mut admitted = admit(&self.scope, &self.hosts, Direction::Inbound, &from, &to);
         if admitted.is_err() && self.has_grown() {
-            admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
+            admitted = admit(&self.scope, &self.hosts, Direction::Inbound, &from, &to);
         }
         let route = Route::new(from, to);
         match admitted {
@@ -185,6 +207,10 @@ impl Carry {
             // Our own server may ask for what the operator doesn't want; that is an answer, not a violation.
             Err(Reason::PolicyDenied) if self.scope.side == Side::Local => {
                 return Ok(Judged::Bounce(route, Reason::PolicyDenied));
+            }
+            // Other pairs go on, on a stream that several share.
+            Err(Reason::HostGone) if self.scope.pair.is_none() => {
+                return Ok(Judged::Bounce(route, Reason::HostGone));
             }
             Err(reason) => return Err(reason),
         }

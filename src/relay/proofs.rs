@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::hub::{Control, Hub};
 use super::mailbox::lock;
+use super::shared::SessionShared;
 use crate::proto::admission::Side;
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::proof::DomainProof;
@@ -42,6 +43,12 @@ impl Hub {
             }
             _ => {}
         }
+    }
+
+    /// The peer of `session` says that it no longer serves `host`: a grant for it is over at this end too.
+    pub(super) fn host_is_gone(self: &Arc<Self>, session: &SessionShared, host: &Domain) {
+        lock(&session.machine).revoke_theirs(host);
+        self.control(|router, _| router.host_is_gone(session.id, host));
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Settings {
 }
 
 /// `[identity]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
@@ -75,7 +75,7 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// `[[host]]`: domains behind this relay.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The domains.
     pub domains: Vec<Domain>,
@@ -102,7 +102,7 @@ pub enum LocalAuth {
 }
 
 /// `[[peer]]`: remote domains reached without DNS, or with rules of their own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The domains.
     pub domains: Vec<DomainPattern>,
@@ -136,7 +136,7 @@ pub enum Placement {
 }
 
 /// `[policy]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Remote domains that we exchange stanzas with.
     pub allow: Vec<DomainPattern>,
