@@ -4,7 +4,7 @@
 //! - [`offers`]: secrets that come back otherwise than they were handed out; [`requests`]: who may ask for one
 //! - [`proving`]: a relay that proves, and a script that verifies
 //! - [`alone`]: peers that don't take part; [`stanzas`]: the protocol's stanzas on other ways
-//! - [`relays`]: two relays with a certificate for each host
+//! - [`relays`]: two relays with a certificate for each host; [`reloads`]: one of them goes by other settings meanwhile
 
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +17,7 @@ mod alone;
 mod offers;
 mod proving;
 mod relays;
+mod reloads;
 mod requests;
 mod scene;
 mod stanzas;
