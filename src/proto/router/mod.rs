@@ -15,6 +15,7 @@
 //! - `local.rs`: streams of and to our own servers
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped
+//! - `reload.rs`: another configuration
 //! - `retry.rs`: when to try a failed next hop again
 
 mod action;
@@ -22,6 +23,7 @@ mod again;
 mod lanes;
 mod local;
 pub mod proofs;
+mod reload;
 mod remote;
 mod retry;
 mod returning;
@@ -371,28 +373,6 @@ impl Router {
         let id = self.next_id;
         self.next_id += 1;
         id
-    }
-
-    /// The entry whose rule speaks most closely of `domain`.
-    #[must_use]
-    pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
-        if let Some(named) = self.peers_by_name.get(domain) {
-            return Some(*named);
-        }
-        self.peers
-            .iter()
-            .enumerate()
-            .filter_map(|(index, peer)| {
-                let closest = peer
-                    .domains
-                    .iter()
-                    .filter(|rule| rule.matches(domain))
-                    .map(DomainPattern::closeness)
-                    .max()?;
-                Some((closest, index))
-            })
-            .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
-            .map(|(_, index)| PeerId(index))
     }
 
     /// The pair that a session was made for.
