@@ -84,7 +84,7 @@ fn every_key_reaches_the_settings() {
     let settings = read(text).unwrap();
     assert_eq!(settings.identity.trust, Trust::File("etc/ca.pem".into()));
     let servers = ["127.0.0.1:53", "[::1]:5301"].map(|text| text.parse().unwrap()).to_vec();
-    assert_eq!(settings.dns, Dns { servers, allow_private: true, quic_443: true });
+    assert_eq!(settings.dns, Some(Dns { servers, allow_private: true, quic_443: true }));
     assert_eq!(settings.local_dns.listen, ["127.0.0.1:5353".parse().unwrap()]);
     assert_eq!(settings.local_dns.clients, ["10.0.0.5/32".parse().unwrap()]);
     assert_eq!(settings.identity.mux_key_file.as_deref(), Some(Path::new("etc/mux.key")));

@@ -1,15 +1,60 @@
 //! The look-up of a peer's records as a task (`proto::discovery`): its answer is always told to the router.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::hub::Hub;
+use super::settings::{Dns, Settings};
+use super::start::StartError;
+use crate::dns::{Finder, FinderSettings, Responder, ResponderSettings};
 use crate::proto::admission::Side;
 use crate::proto::discovery::found::{Answer, Found};
+use crate::proto::limits::Limits;
 use crate::proto::router::PeerId;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
+
+/// What finds peers by DNS, and never leads to ourselves: to `own`, where this relay listens.
+///
+/// # Errors
+/// [`StartError`] if no server is named and the system's are not known.
+pub(crate) fn start(dns: &Dns, own: Vec<SocketAddr>, limits: &Limits) -> Result<Finder, StartError> {
+    let finder = Finder::new(FinderSettings {
+        servers: dns.servers.clone(),
+        allow_private: dns.allow_private,
+        quic_443: dns.quic_443,
+        own,
+        bound: limits.look_up,
+    });
+    finder.map_err(|error| StartError::new(format_args!("dns.servers: {error}")))
+}
+
+/// Answer the look-ups of our own servers (`[local] dns`), which are to find the relay at `s2s`. `None`: not asked for.
+///
+/// # Errors
+/// [`StartError`] if an address can't be bound, or no server is known to forward to.
+pub(crate) async fn respond(
+    settings: &Settings,
+    s2s: &[SocketAddr],
+) -> Result<Option<Responder>, StartError> {
+    let (listen, Some(relay)) = (&settings.local_dns.listen, s2s.first()) else { return Ok(None) };
+    if listen.is_empty() {
+        return Ok(None);
+    }
+    let servers = settings.dns.as_ref().map(|dns| dns.servers.clone()).unwrap_or_default();
+    let clients = settings.local_dns.clients.clone();
+    let responder = ResponderSettings { listen: listen.clone(), relay: *relay, servers, clients };
+    let responder = Responder::start(&responder).await;
+    responder.map(Some).map_err(|error| StartError::new(format_args!("local.dns: {error}")))
+}
+
+/// Keep `responder` for as long as the relay lives.
+pub(crate) async fn watch(mut responder: Responder) {
+    let failure = responder.failed().await;
+    error!(?failure, "the DNS responder has ended: our own servers no longer find the relay by it");
+}
 
 /// Tells the router that nothing was found, if the task ends without an answer.
 struct FindGuard {

@@ -36,7 +36,7 @@ pub struct Settings {
 }
 
 /// `[identity]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
@@ -80,7 +80,7 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// `[[host]]`: domains behind this relay.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The domains.
     pub domains: Vec<Domain>,
@@ -107,7 +107,7 @@ pub enum LocalAuth {
 }
 
 /// `[[peer]]`: remote domains reached without DNS, or with rules of their own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The domains.
     pub domains: Vec<DomainPattern>,
@@ -163,7 +163,7 @@ pub struct LocalDns {
 }
 
 /// `[policy]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Remote domains that we exchange stanzas with.
     pub allow: Vec<DomainPattern>,

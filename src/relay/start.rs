@@ -9,27 +9,15 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::hub::{Hub, Order, Parts};
+use super::live::Live;
 use super::session::Opening;
-use super::settings::{Dns, Settings, Trust};
+use super::settings::Settings;
 use super::tasks::{Supervisor, Tasks};
 use super::{connector, finder, local, random};
-use crate::dns::{Finder, FinderSettings};
-use crate::identity::config::{Carrier, Tls};
-use crate::identity::key_ring::KeyRing;
-use crate::identity::store::CertificateStore;
-use crate::identity::trust::{Anchors, TrustStore};
 use crate::metrics::Metrics;
-use crate::proto::dialback::KeyMaker;
-use crate::proto::hosts::{HostFacts, Hosts};
-use crate::proto::mux::secret::SecretKeys;
 use crate::proto::router::{PeerRule, Router};
 use crate::reason::Reason;
 use crate::transport::quic;
-
-/// Label under which the dialback secret is derived from the master key; the mux secret has another one.
-const DIALBACK_KEY_LABEL: &str = "fedmux dialback 1";
-/// Label under which the keys of mux secrets are derived.
-const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 
 /// Why a relay did not start: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +25,7 @@ const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 pub struct StartError(String);
 
 impl StartError {
-    fn new(what: impl std::fmt::Display) -> Self {
+    pub(super) fn new(what: impl std::fmt::Display) -> Self {
         Self(what.to_string())
     }
 }
@@ -130,7 +118,7 @@ fn in_use(key: &str, address: SocketAddr, error: &std::io::Error) -> StartError 
 /// A running relay.
 #[derive(Debug)]
 pub struct Relay {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     supervisor: JoinHandle<()>,
     ended: Arc<Notify>,
     addresses: Addresses,
@@ -140,6 +128,7 @@ pub struct Relay {
 struct Addresses {
     quic: Vec<SocketAddr>,
     s2s: Vec<SocketAddr>,
+    dns: Vec<SocketAddr>,
 }
 
 impl Relay {
@@ -150,11 +139,17 @@ impl Relay {
     pub async fn start(settings: Settings, listeners: Listeners) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new().ok_or_else(|| StartError::new("metrics can't be registered"))?);
         let (tasks, supervisor) = Supervisor::new(Arc::clone(&metrics));
-        let addresses = Addresses { quic: listeners.remote_quic(), s2s: listeners.local_s2s() };
+        let mut addresses =
+            Addresses { quic: listeners.remote_quic(), s2s: listeners.local_s2s(), ..Addresses::default() };
         let (orders, ordered) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, orders, &listeners)?));
-        metrics.hosts.set(i64::try_from(hub.hosts.iter().count()).unwrap_or(i64::MAX));
+        hub.count_hosts();
+        let local_dns = finder::respond(&hub.live().settings, &addresses.s2s).await?;
         listen(&hub, listeners)?;
+        if let Some(responder) = local_dns {
+            addresses.dns = responder.addresses().to_vec();
+            hub.tasks.spawn(finder::watch(responder));
+        }
         hub.tasks.spawn(tick(Arc::clone(&hub)));
         hub.tasks.spawn(take_orders(Arc::clone(&hub), ordered));
         let ended = Arc::new(Notify::new());
@@ -163,7 +158,7 @@ impl Relay {
             supervisor.run().await;
             tell.notify_one();
         });
-        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, hosts = hub.settings.hosts.len(), "relay started");
+        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, hosts = hub.live().hosts.iter().count(), "relay started");
         Ok(Self { hub, supervisor, ended, addresses })
     }
 
@@ -196,6 +191,12 @@ impl Relay {
     #[must_use]
     pub fn local_s2s(&self) -> &[SocketAddr] {
         &self.addresses.s2s
+    }
+
+    /// Where our own servers' look-ups are answered.
+    #[must_use]
+    pub fn local_dns(&self) -> &[SocketAddr] {
+        &self.addresses.dns
     }
 
     /// Resolves if the relay can't go on.
@@ -265,81 +266,34 @@ fn parts(
     orders: mpsc::UnboundedSender<Order>,
     listeners: &Listeners,
 ) -> Result<Parts, StartError> {
-    let certificates = CertificateStore::load(&settings.identity.certificates).map_err(StartError::new)?;
-    for problem in certificates.problems() {
-        warn!(%problem, "certificate not as it should be");
-    }
-    let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
-    let tls = Tls::new(Arc::new(trust), Carrier::Quic).map_err(StartError::new)?;
-    let ring = match &settings.identity.mux_key_file {
-        Some(file) => KeyRing::load(file),
-        None => KeyRing::random(),
-    };
-    let ring = ring.map_err(StartError::new)?;
-    let dialback = ring.derive(DIALBACK_KEY_LABEL).next();
-    let keys = KeyMaker::new(&dialback.ok_or_else(|| StartError::new("no key for dialback"))?);
-    let secrets = Arc::new(SecretKeys::new(ring.derive(MUX_KEY_LABEL)));
-    let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
-        host.domains.iter().map(move |domain| (domain.clone(), HostFacts { entry, announce: host.announce }))
-    });
-    let hosts = Arc::new(Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone()));
+    let live = Live::read(settings, None)?;
+    let settings = &live.settings;
     let rules = settings
         .peers
         .iter()
         .map(|peer| PeerRule { domains: peer.domains.clone(), proofs: peer.proofs })
         .collect();
-    let mut router = Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed());
+    let own = [listeners.remote_quic(), listeners.local_s2s(), listeners.admin()].concat();
+    let mut router = Router::new(
+        Arc::clone(&live.hosts),
+        rules,
+        settings.limits.clone(),
+        Arc::clone(&live.secrets),
+        random::seed(),
+    );
     if settings.dns.is_some() {
         router.discover();
     }
     Ok(Parts {
         router,
-        hosts,
         metrics: Arc::clone(metrics),
-        tls,
-        certificates: Arc::new(certificates),
         transport: quic::transport_config(&settings.limits),
         endpoints: endpoints(listeners)?,
-        keys: Arc::new(keys),
-        finder: settings.dns.as_ref().map(|dns| finder_of(dns, &settings, listeners)).transpose()?,
+        finder: settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits)).transpose()?,
         tasks,
         orders,
-        settings,
+        live,
     })
-}
-
-/// What finds peers by DNS, and never leads to ourselves.
-fn finder_of(dns: &Dns, settings: &Settings, listeners: &Listeners) -> Result<Finder, StartError> {
-    let own = [listeners.remote_quic(), listeners.local_s2s(), listeners.admin()].concat();
-    let finder = Finder::new(FinderSettings {
-        servers: dns.servers.clone(),
-        allow_private: dns.allow_private,
-        quic_443: dns.quic_443,
-        own,
-        bound: settings.limits.look_up,
-    });
-    finder.map_err(|error| StartError::new(format_args!("dns.servers: {error}")))
-}
-
-fn anchors(trust: &Trust) -> Result<Anchors, StartError> {
-    match trust {
-        Trust::System => Anchors::system(),
-        Trust::File(path) => Anchors::from_pem_file(path),
-    }
-    .map_err(|error| StartError::new(format_args!("identity.trust: {error}")))
-}
-
-fn pinned_anchors(
-    settings: &Settings,
-) -> Result<Vec<(Vec<crate::xmpp::domain::DomainPattern>, Anchors)>, StartError> {
-    let pinned = settings.peers.iter().filter_map(|peer| Some((peer, peer.trust.as_ref()?)));
-    pinned
-        .map(|(peer, path)| {
-            let anchors = Anchors::from_pem_file(path);
-            let anchors = anchors.map_err(|error| StartError::new(format_args!("peer.trust: {error}")))?;
-            Ok((peer.domains.clone(), anchors))
-        })
-        .collect()
 }
 
 /// The endpoints of the bound sockets, from which we dial too; without any, one that only dials.
@@ -362,7 +316,8 @@ fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
     if !listeners.quic.is_empty() {
         for endpoint in &hub.endpoints {
             // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
-            let (tls, _) = hub.tls.server(&hub.certificates);
+            let live = hub.live();
+            let (tls, _) = live.tls.server(&live.certificates);
             let config = quic::server_config(tls, &hub.transport).map_err(StartError::new)?;
             quic::listen(endpoint, config);
             hub.tasks.spawn(connector::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&places)));

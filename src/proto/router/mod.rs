@@ -17,6 +17,7 @@
 //! - `local.rs`: streams of and to our own servers
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped
+//! - `reload.rs`: another configuration
 //! - `retry.rs`: when to try a failed next hop again
 
 mod action;
@@ -25,6 +26,7 @@ mod lanes;
 mod local;
 mod peers;
 pub mod proofs;
+mod reload;
 mod remote;
 mod retry;
 mod returning;

@@ -13,6 +13,10 @@ use crate::xmpp::route::Route;
 
 impl Router {
     pub(super) fn place_remote(&mut self, route: &Route, now: Instant) {
+        if !self.hosts.serves(&route.from) {
+            // Taken away while something waited.
+            return self.give_up(route, Reason::HostGone);
+        }
         if let Err(reason) = self.hosts.policy(&route.to) {
             return self.give_up(route, reason);
         }

@@ -21,7 +21,8 @@ impl Router {
             .or_insert_with(|| SessionEntry { laneless_since: Some(now), ..SessionEntry::new(dialled) });
         let SessionFacts { pinned, place, exporter, mux_exporter, anchor } = facts;
         entry.place = Some(place);
-        entry.session = Some(session);
+        let session = entry.session.insert(session);
+        session.set_hosts(&self.hosts);
         entry.exporter = exporter;
         entry.mux_exporter = mux_exporter;
         entry.anchor.get_or_insert(anchor);

@@ -203,12 +203,12 @@ impl World {
             *other != conn && it.parties[1 - end] == relay && !it.strands.is_empty()
         };
         let seconds: Vec<_> = ends.iter().filter(fits).copied().collect();
-        if relay != ATTACKER && (seconds.is_empty() || self.dice.percent(35)) {
+        if relay != ATTACKER && (seconds.is_empty() || self.dice.percent(25)) {
             return self.attacker_dials_second(relay, &octets);
         }
         if let Some((second, end)) = self.dice.pick(&seconds).copied() {
             let strands = self.conns[second].strands.len();
-            let strand = if self.dice.percent(60) { 0 } else { self.dice.below(strands) };
+            let strand = if self.dice.percent(40) { 0 } else { self.dice.below(strands) };
             for _ in 0..=self.dice.below(5) / 4 {
                 self.send(second, end, What::Text { strand, octets: octets.clone() });
             }
@@ -252,7 +252,12 @@ impl World {
     }
 
     fn hand(&mut self, conn: usize, end: usize, strand: usize, prover: &Domain) {
-        let (mut octets, secret) = (String::new(), self.some_secret().0);
+        // One that another relay had made for the same prover, or any.
+        let known = self.attacker.secrets.iter().rev().filter(|(_, of)| of == prover).take(3);
+        let known: Vec<_> = known.map(|(secret, _)| secret.clone()).collect();
+        let known = self.dice.pick(&known).filter(|_| self.dice.percent(60)).cloned();
+        let secret = known.unwrap_or_else(|| self.some_secret().0);
+        let mut octets = String::new();
         authorize::write_secret(&mut octets, prover, &secret);
         self.send(conn, end, What::Text { strand, octets });
     }

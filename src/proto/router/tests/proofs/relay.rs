@@ -11,6 +11,8 @@ pub(super) struct Held {
     /// The shell's copy of the session; the router has one of its own.
     pub(super) machine: Session,
     pub(super) up: bool,
+    /// How many grants the router's copy and this one had when they were last checked.
+    pub(super) checked: [Option<(usize, usize)>; 2],
     pub(super) pinned: Vec<PeerId>,
 }
 

@@ -153,7 +153,7 @@ impl World {
             announce_all: false,
             second: false,
         };
-        Held { conn, end, machine: Session::new(facts), up: false, pinned }
+        Held { conn, end, machine: Session::new(facts), up: false, checked: [None; 2], pinned }
     }
 
     /// A secret is on its way to the other end of `lane`: the rules by which it may be.

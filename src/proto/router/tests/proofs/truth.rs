@@ -251,11 +251,22 @@ impl Truth {
     }
 
     /// No session believes more than its certificate and the record allow.
-    pub(super) fn check(&self, party: usize, relay: &Relay, conns: &[Conn], everybody: &BTreeSet<Domain>) {
-        for (id, held) in &relay.sessions {
+    pub(super) fn check(
+        &self,
+        party: usize,
+        relay: &mut Relay,
+        conns: &[Conn],
+        everybody: &BTreeSet<Domain>,
+    ) {
+        for (id, held) in &mut relay.sessions {
             let conn = &conns[held.conn];
             let (shown, ours) = (&conn.certificates[1 - held.end], &conn.certificates[held.end]);
             let routers = relay.router.sessions.get(id).and_then(|entry| entry.session.as_ref());
+            // Nothing but its grants changes what a session believes, and they are only ever more.
+            let grants = [routers.map(Session::grants), Some(held.machine.grants())];
+            if std::mem::replace(&mut held.checked, grants) == grants {
+                continue;
+            }
             for session in routers.into_iter().chain([&held.machine]) {
                 for name in everybody {
                     let theirs = !relay.hosts.serves(name)

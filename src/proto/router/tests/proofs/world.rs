@@ -290,7 +290,7 @@ impl World {
 
     fn check(&mut self) {
         if std::mem::take(&mut self.touched) {
-            for (party, relay) in self.relays.iter().enumerate() {
+            for (party, relay) in self.relays.iter_mut().enumerate() {
                 self.truth.check(party, relay, &self.conns, &self.everybody);
             }
         }
