@@ -8,23 +8,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
-use super::outlet::{Outlet, Pushed, TotalQueued};
+use super::outlet::{Outlet, TotalQueued};
 use super::proofs;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
 use crate::dns::Finder;
 use crate::metrics::Metrics;
-use crate::proto::bounce;
 use crate::proto::discovery::found::Found;
 use crate::proto::limits::Limits;
-use crate::proto::queue::{Hold, Mark, Waited};
+use crate::proto::queue::Hold;
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -73,8 +71,8 @@ pub(crate) struct Hub {
     pub(crate) tasks: Tasks,
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
-    outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
-    control: Mutex<Control>,
+    pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
+    pub(super) control: Mutex<Control>,
     /// Streams of ours on which a dialback key was sent and that are still open.
     open_keys: Mutex<FxHashSet<(Route, String)>>,
     /// The router's deadline may have changed.
@@ -313,80 +311,6 @@ impl Hub {
     /// Stanzas wait in the outlet of `route`, and no lane takes them.
     pub(crate) fn want(self: &Arc<Self>, route: &Route) {
         self.control(|router, now| router.want(route, now));
-    }
-
-    /// Answer stanzas of `route` that can't go on. `octets` holds them one behind the other.
-    pub(crate) fn bounce_run(self: &Arc<Self>, route: &Route, octets: &[u8], marks: &[Mark], reason: Reason) {
-        let mut rest = Bytes::copy_from_slice(octets);
-        let stanzas: Vec<Waited> =
-            marks.iter().map(|mark| Waited { octets: rest.split_to(mark.len), ours: mark.ours }).collect();
-        self.bounce_all(route, &stanzas, reason);
-    }
-
-    /// Answer stanzas of `route` that can't go on.
-    pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Waited], reason: Reason) {
-        if stanzas.is_empty() {
-            return;
-        }
-        let mut control = lock(&self.control);
-        let now = Instant::now();
-        self.bounce(&mut control, route, stanzas, reason, now);
-        drop(control);
-        self.control(|_, _| ());
-    }
-
-    fn bounce(
-        self: &Arc<Self>,
-        control: &mut Control,
-        route: &Route,
-        stanzas: &[Waited],
-        reason: Reason,
-        now: Instant,
-    ) {
-        if stanzas.is_empty() {
-            return;
-        }
-        let back = route.reversed();
-        let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
-        info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
-        for Waited { octets: stanza, ours } in stanzas {
-            if *ours {
-                // An error answers nobody's stanza twice, and was accepted from nobody.
-                continue;
-            }
-            let mut error = String::new();
-            let answered = bounce::read(stanza)
-                .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
-            if answered && self.push_answer(control, &back, error.as_bytes(), now) {
-                self.metrics.bounced(reason);
-            } else {
-                self.metrics.discarded(reason);
-            }
-        }
-    }
-
-    fn push_answer(
-        self: &Arc<Self>,
-        control: &mut Control,
-        back: &Route,
-        error: &[u8],
-        now: Instant,
-    ) -> bool {
-        loop {
-            let Ok(outlet) = self.outlet(back) else { return false };
-            match outlet.push_answer(error, now) {
-                Pushed::Taken => return true,
-                Pushed::Wanted => {
-                    control.router.want(back, now);
-                    return true;
-                }
-                Pushed::Full(_) => return false,
-                Pushed::Retired => {
-                    // Whoever retired it takes it out of the map, unless that was done already.
-                    lock(&self.outlets).remove(back);
-                }
-            }
-        }
     }
 
     /// An identifier and a mailbox for a lane that the other end opened.

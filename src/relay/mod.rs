@@ -2,11 +2,12 @@
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains; [`reload`]: how it goes by other settings
 //! - `live.rs`: what follows from the settings, and what a reload replaces
-//! - `hub.rs`: what the tasks share; `tasks.rs`: every end is observed
+//! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed
 //! - `finder.rs`: where peers are; `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
 
+mod bounces;
 mod carry;
 mod connector;
 mod finder;
