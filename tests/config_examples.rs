@@ -9,8 +9,17 @@ use fedmux::config;
 use fedmux::proto::limits::Limits;
 
 /// Keys of the reference whose commented value is an example: left out, they are off or have no value.
-const EXAMPLES: [&str; 7] =
-    ["include", "mux_key_file", "quic", "s2s", "listen", "sources", "trust = \"b.pem\""];
+const EXAMPLES: [&str; 9] = [
+    "include",
+    "mux_key_file",
+    "quic",
+    "direct_tls",
+    "starttls",
+    "s2s",
+    "listen",
+    "sources",
+    "trust = \"b.pem\"",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config")

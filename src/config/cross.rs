@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::error::{Errors, Place};
 use super::host::HostEntry;
-use super::listeners::{refuse_doubles, refuse_public_local};
+use super::listeners::{Remote, refuse_doubles, refuse_public_local};
 use super::peer::PeerEntry;
 use super::values::Located;
 use crate::relay::settings::Endpoint;
@@ -14,7 +14,7 @@ use crate::xmpp::domain::DomainPattern;
 /// Everything that is checked together.
 pub(super) struct Everything<'a> {
     pub(super) file: Place,
-    pub(super) remote_quic: &'a [Located<SocketAddr>],
+    pub(super) remote: &'a Remote,
     pub(super) local_s2s: &'a [Located<SocketAddr>],
     pub(super) admin_listen: &'a [Located<SocketAddr>],
     pub(super) hosts: &'a [HostEntry],
@@ -35,11 +35,11 @@ impl Everything<'_> {
 
     fn check_listeners(&self, errors: &Errors) {
         refuse_public_local(errors, self.local_s2s);
-        let quic: Vec<_> = self.remote_quic.iter().map(|address| ("remote.quic", address)).collect();
+        let quic: Vec<_> = self.remote.quic.iter().map(|address| ("remote.quic", address)).collect();
         refuse_doubles(errors, &quic);
         let local = self.local_s2s.iter().map(|address| ("local.s2s", address));
-        let tcp: Vec<_> =
-            local.chain(self.admin_listen.iter().map(|address| ("admin.listen", address))).collect();
+        let admin = self.admin_listen.iter().map(|address| ("admin.listen", address));
+        let tcp: Vec<_> = self.remote.tcp().chain(local).chain(admin).collect();
         refuse_doubles(errors, &tcp);
     }
 
@@ -91,9 +91,11 @@ impl Everything<'_> {
                 );
             }
         }
-        for endpoint in self.peers.iter().filter_map(|peer| peer.address.as_ref()) {
-            if own(&endpoint.value, self.remote_quic) {
-                let problem = format!("= \"{}\" is our own listener, remote.quic", endpoint.value);
+        for peer in self.peers {
+            let Some(endpoint) = &peer.address else { continue };
+            let (key, listeners) = self.remote.of(peer.transport);
+            if own(&endpoint.value, listeners) {
+                let problem = format!("= \"{}\" is our own listener, {key}", endpoint.value);
                 errors.add(&endpoint.place, "peer.address", problem, "write where the peer listens");
             }
         }
@@ -105,7 +107,7 @@ impl Everything<'_> {
             let advice = "add a [[host]] with its domain and where to deliver";
             errors.add(&self.file, "host", "is missing: the relay would serve nobody", advice);
         }
-        if self.remote_quic.is_empty() && self.peers.is_empty() {
+        if self.remote.is_empty() && self.peers.is_empty() {
             let advice = "add [remote] quic = \"[::]:5269\", or a [[peer]]";
             errors.add(
                 &self.file,

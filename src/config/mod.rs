@@ -36,6 +36,7 @@ use crate::relay::settings::{Identity, Policy, Settings};
 use cross::Everything;
 use error::Errors;
 use host::HostEntry;
+use listeners::Remote;
 use peer::PeerEntry;
 use reader::{Reader, Source};
 use values::Located;
@@ -99,7 +100,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
     let mut top = Reader::top(source, table.get_ref(), errors);
     let include = top.take("include");
     let identity = read_identity(&mut top);
-    let remote_quic = listeners::read(top.section("remote"), "quic");
+    let remote = Remote::read(top.section("remote"));
     let local_s2s = listeners::read(top.section("local"), "s2s");
     let admin_listen = listeners::read(top.section("admin"), "listen");
     let limits = top.section("limits").map_or_else(Limits::default, limits::read);
@@ -115,7 +116,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
 
     let everything = Everything {
         file: source.whole(),
-        remote_quic: &remote_quic,
+        remote: &remote,
         local_s2s: &local_s2s,
         admin_listen: &admin_listen,
         hosts: &tenants.hosts,
@@ -125,7 +126,9 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
 
     Some(Settings {
         identity: identity?,
-        remote_quic: values(remote_quic),
+        remote_quic: values(remote.quic),
+        remote_direct_tls: values(remote.direct_tls),
+        remote_starttls: values(remote.starttls),
         local_s2s: values(local_s2s),
         admin_listen: values(admin_listen),
         limits,

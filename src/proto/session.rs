@@ -15,7 +15,7 @@ use super::admission::{Direction, Proven, Scope, Side, admit};
 use super::hosts::Hosts;
 use super::proof::CertifiedNames;
 use super::stream::Learned;
-use super::stream::initiating::Wants;
+use super::stream::initiating::{Bidi, Wants};
 use super::stream::receiving::{Authority, DialbackOffer, Offers};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -44,6 +44,8 @@ pub struct Facts {
     pub dialled: bool,
     /// How pairs are placed.
     pub lanes: Lanes,
+    /// The connection is one XML stream: TLS over TCP.
+    pub single: bool,
     /// The peer may see every host of ours.
     pub announce_all: bool,
     /// We dialled it to prove a host for another session: mux isn't negotiated, so that neither end takes it for a first.
@@ -217,10 +219,11 @@ impl Session {
         admit(&self.certificate_scope(), &self.facts.hosts, Direction::Outbound, &route.from, &route.to)
     }
 
-    /// Whether we may open streams: we opened the connection, or the peer speaks mux, which is symmetric.
+    /// Whether we may open further streams: there can be any, and we opened the connection, or the peer speaks mux,
+    /// which is symmetric.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        self.facts.dialled || self.is_multiplexed()
+        !self.facts.single && (self.facts.dialled || self.is_multiplexed())
     }
 
     /// What to ask for on a stream that we open in this session.
@@ -229,7 +232,7 @@ impl Session {
         let known = self.learned.as_ref();
         Wants {
             mux: !self.is_multiplexed() && !self.facts.second,
-            bidi: true,
+            bidi: if self.facts.single { Bidi::BesideMux } else { Bidi::Offered },
             dialback: None,
             pipelined: known.is_some_and(|learned| learned.pipelining),
         }
@@ -344,6 +347,7 @@ mod tests {
             ours: names(&["a.test", "unserved.test"]),
             dialled,
             lanes: Lanes::PerPair,
+            single: false,
             announce_all: false,
             second: false,
         })

@@ -1,31 +1,76 @@
-//! Connections with peers: those we dial, and those we accept.
+//! Connections with peers, whatever they run over: what is dialled for whom, and which session comes of it.
+//!
+//! [`super::over_quic`] and [`super::over_tls`] make the connections; each hands a [`Connected`] over, whose peer's
+//! certificate is verified and on which no stream was opened yet.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, warn};
+use tokio::sync::Notify;
+use tracing::warn;
 
 use super::hub::Hub;
 use super::io::resolve;
 use super::session::Opening;
-use super::settings::{Endpoint, Peer, Placement};
-use super::shared::SessionShared;
-use crate::identity::certificate::Role;
+use super::settings::{Endpoint, Peer, Placement, Transport};
+use super::shared::{Connection, SessionShared};
+use super::{over_quic, over_tls, session, single};
+use crate::identity::certificate::{Certificate, Role};
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
-use crate::proto::proof::{CertifiedNames, DomainProof};
+use crate::proto::proof::CertifiedNames;
 use crate::proto::router::{LaneId, PeerId, SessionId};
 use crate::proto::session::{Facts, Lanes, Session};
 use crate::reason::Reason;
 use crate::transport::quic;
+use crate::transport::tls::TlsStream;
+use crate::xmpp::route::Route;
 
 /// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
 const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux session";
 /// Label of the exporter value that mux secrets are bound to.
 const MUX_EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux mux 1";
+
+/// Where a peer is, and how it is spoken to there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a connection is dialled for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) route: &'a Route,
+    /// Ours, for `route.from`.
+    pub(crate) certificate: &'a Arc<Certificate>,
+    pub(crate) peer: PeerId,
+    pub(crate) config: &'a Peer,
+    /// It is the second connection of a proof.
+    pub(crate) second: bool,
+}
+
+/// A connection on which no stream was opened yet; its peer's certificate is verified.
+pub(crate) enum Connected {
+    Quic(Arc<SessionShared>, quinn::Connection),
+    Tls(Arc<SessionShared>, Box<TlsStream>),
+}
+
+impl Connected {
+    /// Run the session to its end. `first`: the lane that we dialled it for.
+    ///
+    /// # Errors
+    /// Why no stream of it was ever authenticated.
+    pub(crate) async fn run(self, hub: Arc<Hub>, first: Option<Opening>) -> Result<(), Reason> {
+        match self {
+            Self::Quic(session, connection) => session::run(hub, session, connection, first).await,
+            Self::Tls(session, stream) => single::run(hub, session, *stream, first).await,
+        }
+    }
+}
 
 /// Tells the router that an attempt failed, whatever ended its task.
 struct DialGuard {
@@ -49,11 +94,11 @@ pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, openin
     let failed = Some(Reason::InternalServerError);
     let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
     let route = opening.route.clone();
-    let outcome = match connect(&hub, peer, session, &opening).await {
-        Ok(session) => {
+    let outcome = match reach(&hub, peer, session, &opening).await {
+        Ok(connected) => {
             guard.failed = None;
             // Over TLS 1.3 what the peer thinks of our certificate shows only now.
-            super::session::run(Arc::clone(&hub), session, Some(opening)).await
+            connected.run(Arc::clone(&hub), Some(opening)).await
         }
         Err(reason) => {
             guard.failed = Some(reason);
@@ -61,93 +106,114 @@ pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, openin
         }
     };
     if let Err(reason) = outcome {
-        let address = hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
+        let config = hub.settings.peers.get(peer.0);
+        let address = config.map(|peer| peer.address.to_string()).unwrap_or_default();
+        let transport = config.map(|peer| peer.transport.as_str());
         hub.metrics.dial_failed(Side::Remote, reason);
-        warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
+        warn!(pair = %route, %address, transport, %reason, advice = reason.advice(), "peer not reached");
     }
 }
 
-/// Connect to `peer` and verify that its certificate covers `route.to`.
-async fn connect(
+/// Connect to `peer`, the first of its addresses that answers.
+async fn reach(
     hub: &Arc<Hub>,
     peer: PeerId,
-    id: SessionId,
+    session: SessionId,
     opening: &Opening,
-) -> Result<Arc<SessionShared>, Reason> {
-    let route = &opening.route;
-    let origin = if opening.second { Origin::Second } else { Origin::Dialled };
+) -> Result<Connected, Reason> {
+    let (route, second) = (&opening.route, opening.second);
     let config = hub.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
-    let certificate = hub.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
-    let addresses = resolve(&config.address).await?;
+    let certificate = &hub.certificates.choose(&route.from, Role::Initiating, SystemTime::now())?;
+    let attempt = Attempt { session, route, certificate, peer, config, second };
     let mut last = Reason::ConnectionTimeout;
-    for address in addresses {
-        let (tls, verdict) = hub.tls.client(&certificate, &route.to);
-        let client = quic::client_config(tls, &hub.transport)?;
-        let found = hub
-            .endpoints
-            .iter()
-            .find_map(|endpoint| Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, address)?)));
-        let Some((endpoint, reachable)) = found else { continue };
-        let connecting = endpoint
-            .connect_with(client, reachable, &route.to.to_ascii())
-            .map_err(|_| Reason::HandshakeFailed)?;
-        match tokio::time::timeout(hub.limits.connect, connecting).await {
-            Ok(Ok(connection)) => {
-                let pinned = pinned(hub, address, None).await;
-                let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
-                return session(hub, id, connection, &verdict, pinned, origin, config);
-            }
-            Ok(Err(error)) => last = refusal(&verdict, &error),
-            Err(_) => last = Reason::ConnectionTimeout,
+    for address in resolve(&config.address).await? {
+        match connect(hub, Target { transport: config.transport, address }, attempt).await {
+            Ok(connected) => return Ok(connected),
+            Err(reason) => last = reason,
         }
     }
     Err(last)
 }
 
-/// How a connection came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The peer opened it.
-    Accepted,
-    /// We opened it, to carry.
-    Dialled,
-    /// We opened it as the second connection of a proof.
-    Second,
-}
-
-/// Why a connection did not come to be: our own verdict before the other end's alert before the transport.
-fn refusal(verdict: &Verdict, error: &quinn::ConnectionError) -> Reason {
-    match (verdict.refused(), quic::alert(error), error) {
-        (Some(reason), ..) => reason,
-        (None, Some(alert), _) => verdict.reason(Some(alert)),
-        (None, None, quinn::ConnectionError::TimedOut) => Reason::ConnectionTimeout,
-        (None, None, error) => quic::reason(error),
+/// Connect to `target`, and verify that its certificate covers `attempt.route.to`.
+///
+/// # Errors
+/// Why there is no connection. Nothing is left of it.
+pub(crate) async fn connect(
+    hub: &Arc<Hub>,
+    target: Target,
+    attempt: Attempt<'_>,
+) -> Result<Connected, Reason> {
+    match target.transport {
+        Transport::Quic => over_quic::connect(hub, target, attempt).await,
+        Transport::DirectTls | Transport::StartTls => over_tls::connect(hub, target, attempt).await,
     }
 }
 
-fn session(
+/// How a connection came to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// The peer opened it.
+    Accepted,
+    /// We opened it.
+    Dialled(Attempt<'a>),
+}
+
+/// A connection whose handshake is complete.
+pub(crate) struct Established {
+    pub(crate) connection: Connection,
+    pub(crate) address: SocketAddr,
+    /// The values for [`EXPORTER_LABEL`] and [`MUX_EXPORTER_LABEL`].
+    pub(crate) exporters: [[u8; 32]; 2],
+    pub(crate) verdict: Verdict,
+}
+
+/// The exporter values that a session needs.
+///
+/// # Errors
+/// [`Reason::HandshakeFailed`] if TLS has none.
+pub(crate) fn exporters(value: impl Fn(&[u8]) -> Option<[u8; 32]>) -> Result<[[u8; 32]; 2], Reason> {
+    let value = |label| value(label).ok_or(Reason::HandshakeFailed);
+    Ok([value(EXPORTER_LABEL)?, value(MUX_EXPORTER_LABEL)?])
+}
+
+/// The session of a connection; it isn't up before one of its streams is authenticated.
+///
+/// # Errors
+/// [`Reason::CertificateMissing`] if the peer has shown none, [`Reason::UnsupportedFeature`] if it didn't ask for ours.
+pub(crate) async fn session(
     hub: &Arc<Hub>,
-    id: SessionId,
-    connection: quinn::Connection,
-    verdict: &Verdict,
-    pinned: Vec<PeerId>,
-    origin: Origin,
-    config: &Peer,
+    established: Established,
+    origin: Origin<'_>,
 ) -> Result<Arc<SessionShared>, Reason> {
+    let Established { connection, address, exporters: [exporter, mux_exporter], verdict } = established;
     let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
     // A server that doesn't ask for our certificate can't believe us.
     let ours = verdict.shown().ok_or(Reason::UnsupportedFeature)?;
+    let target = Target { transport: connection.transport(), address };
+    let (id, second, pinned, config) = match origin {
+        Origin::Accepted => {
+            let pinned = pinned(hub, target, Some(&theirs.names)).await;
+            let config = pinned.first().and_then(|peer| hub.settings.peers.get(peer.0));
+            (hub.fresh_session(), false, pinned, config)
+        }
+        Origin::Dialled(Attempt { session, second, peer, config, .. }) => {
+            let pinned = pinned(hub, target, None).await;
+            let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
+            (session, second, pinned, Some(config))
+        }
+    };
+    let single = target.transport != Transport::Quic;
+    let one_stream = single || config.is_some_and(|config| config.placement == Placement::OneStream);
     let facts = Facts {
         hosts: Arc::clone(&hub.hosts),
         theirs: Arc::new(theirs.names.clone()),
         ours: Arc::new(ours.names.clone()),
-        dialled: origin != Origin::Accepted,
-        lanes: match config.placement {
-            Placement::StreamPerPair => Lanes::PerPair,
-            Placement::OneStream => Lanes::Shared,
-        },
-        announce_all: config.announce_all,
-        second: origin == Origin::Second,
+        dialled: matches!(origin, Origin::Dialled(_)),
+        lanes: if one_stream { Lanes::Shared } else { Lanes::PerPair },
+        single,
+        announce_all: config.is_some_and(|config| config.announce_all),
+        second,
     };
     Ok(Arc::new(SessionShared {
         id,
@@ -155,17 +221,17 @@ fn session(
         up: AtomicBool::new(false),
         pinned,
         granted: Notify::new(),
-        exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
-        mux_exporter: quic::exporter(&connection, MUX_EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
-        peer: quic::canonical(connection.remote_address()).to_string(),
+        exporter,
+        mux_exporter,
+        peer: quic::canonical(address).to_string(),
         connection,
-        verdict: verdict.clone(),
+        verdict,
     }))
 }
 
-/// The `[[peer]]` entries whose address is `address`. `names`: only those that could carry one of these names.
-async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) -> Vec<PeerId> {
-    let address = quic::canonical(address);
+/// The `[[peer]]` entries that name this address and transport. `names`: only those that could carry one of these names.
+async fn pinned(hub: &Hub, target: Target, names: Option<&CertifiedNames>) -> Vec<PeerId> {
+    let address = quic::canonical(target.address);
     let mut found = Vec::new();
     for (index, peer) in hub.settings.peers.iter().enumerate() {
         let concerned = names.is_none_or(|names| {
@@ -173,6 +239,7 @@ async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) 
                 || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
         });
         let leads_here = match &peer.address {
+            _ if peer.transport != target.transport => false,
             Endpoint::Address(configured) => quic::canonical(*configured) == address,
             Endpoint::Name { .. } if concerned => resolve(&peer.address)
                 .await
@@ -184,69 +251,4 @@ async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) 
         }
     }
     found
-}
-
-/// Accept connections until the endpoint closes.
-pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, places: Arc<Semaphore>) {
-    while let Some(incoming) = endpoint.accept().await {
-        if hub.is_draining() {
-            incoming.refuse();
-            continue;
-        }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            hub.metrics.limit_hit("remote_connections");
-            hub.metrics.refused(Side::Remote, Reason::TooMany);
-            incoming.refuse();
-            continue;
-        };
-        // When half the places are taken, only who can receive at its address gets one (RFC 9000 section 8.1.2).
-        let crowded = places.available_permits() < hub.limits.remote_connections / 2;
-        if crowded && incoming.may_retry() {
-            if incoming.retry().is_err() {
-                debug!("a retry was not due");
-            }
-            continue;
-        }
-        hub.tasks.spawn(accepted(Arc::clone(&hub), incoming, place));
-    }
-}
-
-async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
-    let peer = quic::canonical(incoming.remote_address());
-    match shake_hands(&hub, incoming).await {
-        Ok(session) => {
-            // What its streams were refused for was said stream by stream.
-            let _said = super::session::run(Arc::clone(&hub), session, None).await;
-        }
-        Err(reason) => {
-            hub.metrics.refused(Side::Remote, reason);
-            hub.metrics.proof(DomainProof::Certificate, Err(reason));
-            warn!(%peer, %reason, advice = reason.advice(), "connection refused");
-        }
-    }
-    drop(place);
-}
-
-async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<SessionShared>, Reason> {
-    let (tls, verdict) = hub.tls.server(&hub.certificates);
-    let config = quic::server_config(tls, &hub.transport)?;
-    let connecting = incoming.accept_with(config).map_err(|error| refusal(&verdict, &error))?;
-    let connection = tokio::time::timeout(hub.limits.handshake, connecting)
-        .await
-        .map_err(|_| Reason::NegotiationTimeout)?
-        .map_err(|error| refusal(&verdict, &error))?;
-    let address = connection.remote_address();
-    let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
-    let pinned = pinned(hub, address, Some(&theirs.names)).await;
-    let config = pinned.first().and_then(|peer| hub.settings.peers.get(peer.0));
-    let unknown = Peer {
-        domains: Vec::new(),
-        address: Endpoint::Address(address),
-        transport: super::settings::Transport::Quic,
-        trust: None,
-        announce_all: false,
-        placement: Placement::StreamPerPair,
-    };
-    let config = config.unwrap_or(&unknown);
-    session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), Origin::Accepted, config)
 }

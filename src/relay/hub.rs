@@ -56,7 +56,12 @@ pub(crate) struct Hub {
     pub(crate) limits: Limits,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) metrics: Arc<Metrics>,
+    /// TLS over QUIC.
     pub(crate) tls: Tls,
+    /// TLS over TCP from the first octet.
+    pub(crate) direct_tls: Tls,
+    /// TLS over TCP behind STARTTLS.
+    pub(crate) starttls: Tls,
     pub(crate) certificates: Arc<CertificateStore>,
     pub(crate) transport: Arc<quinn::TransportConfig>,
     pub(crate) endpoints: Vec<quinn::Endpoint>,
@@ -87,7 +92,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) tls: Tls,
+    /// Over QUIC, direct, and behind STARTTLS.
+    pub(crate) tls: [Tls; 3],
     pub(crate) certificates: Arc<CertificateStore>,
     pub(crate) transport: Arc<quinn::TransportConfig>,
     pub(crate) endpoints: Vec<quinn::Endpoint>,
@@ -100,13 +106,16 @@ pub(crate) struct Parts {
 impl Hub {
     pub(crate) fn new(parts: Parts) -> Self {
         let limits = parts.settings.limits.clone();
+        let [tls, direct_tls, starttls] = parts.tls;
         Self {
             queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
             limits,
             settings: parts.settings,
             hosts: parts.hosts,
             metrics: parts.metrics,
-            tls: parts.tls,
+            tls,
+            direct_tls,
+            starttls,
             certificates: parts.certificates,
             transport: parts.transport,
             endpoints: parts.endpoints,

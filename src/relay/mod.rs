@@ -8,13 +8,17 @@
 
 mod carry;
 mod connector;
+mod frames;
 mod guard;
+mod halves;
 mod hub;
 mod io;
 mod lane;
 mod local;
 mod mailbox;
 mod outlet;
+mod over_quic;
+mod over_tls;
 mod place;
 mod proofs;
 mod random;
@@ -22,7 +26,9 @@ mod sending;
 mod session;
 pub mod settings;
 mod shared;
+mod single;
 pub mod start;
+mod starttls;
 mod tasks;
 
 pub use start::{DrainReport, Listeners, Relay, RelayFailure, StartError};

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::info;
 
@@ -168,18 +167,18 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
         (machine.scope(route, initiating), machine.clone(), machine.is_multiplexed() != multiplexed)
     };
     hub.metrics.proof(DomainProof::Certificate, Ok(()));
-    let first = !session.up.swap(true, Ordering::AcqRel);
+    let first = session.comes_up(&hub.limits);
     if first {
         info!(
             session = session.id.0,
             peer = %session.peer,
+            transport = session.connection.transport().as_str(),
             pair = %route,
             multiplexed = machine.is_multiplexed(),
             domains = machine.facts().theirs.listed().count(),
             "session up"
         );
         hub.metrics.sessions.inc();
-        session.connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(hub.limits.lanes));
     }
     hub.control(|router, now| {
         if first || more {

@@ -16,6 +16,10 @@ pub struct Settings {
     pub identity: Identity,
     /// `[remote] quic`: where peers reach us. Empty: off.
     pub remote_quic: Vec<SocketAddr>,
+    /// `[remote] direct_tls`: where peers reach us by TLS over TCP, without STARTTLS. Empty: off.
+    pub remote_direct_tls: Vec<SocketAddr>,
+    /// `[remote] starttls`: where peers reach us by TCP with STARTTLS. Empty: off.
+    pub remote_starttls: Vec<SocketAddr>,
     /// `[local] s2s`: where our own servers reach us.
     pub local_s2s: Vec<SocketAddr>,
     /// `[admin] listen`: /metrics, /live, /ready.
@@ -28,6 +32,16 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// `[policy]`
     pub policy: Policy,
+}
+
+impl Settings {
+    /// Whether peers can reach us: there is a listener of the remote side.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        [&self.remote_quic, &self.remote_direct_tls, &self.remote_starttls]
+            .iter()
+            .any(|list| !list.is_empty())
+    }
 }
 
 /// `[identity]`
@@ -123,6 +137,22 @@ pub struct Peer {
 pub enum Transport {
     /// QUIC (XEP-0467).
     Quic,
+    /// TLS over TCP from the first octet (XEP-0368).
+    DirectTls,
+    /// TLS over TCP behind STARTTLS (RFC 6120 section 5).
+    StartTls,
+}
+
+impl Transport {
+    /// The word, as it stands in the configuration, in logs and in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::DirectTls => "direct-tls",
+            Self::StartTls => "starttls",
+        }
+    }
 }
 
 /// `[[peer]] placement`

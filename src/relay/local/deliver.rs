@@ -10,7 +10,7 @@ use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::router::LaneId;
 use crate::proto::stream::Outbox;
-use crate::proto::stream::initiating::{Initiating, Wants};
+use crate::proto::stream::initiating::{Bidi, Initiating, Wants};
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
 use crate::relay::lane::{Lane, Machine};
@@ -30,7 +30,8 @@ pub(crate) async fn run(hub: Arc<Hub>, lane: LaneId, route: Route, mailbox: Arc<
         }
     };
     hub.metrics.local_streams(Opened::Outbound).inc();
-    let wants = Wants { mux: false, bidi: true, dialback: Some(Arc::clone(&hub.keys)), pipelined: false };
+    let wants =
+        Wants { mux: false, bidi: Bidi::Offered, dialback: Some(Arc::clone(&hub.keys)), pipelined: false };
     let mut out = Outbox::default();
     let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));
     mailbox.post(&out.octets);

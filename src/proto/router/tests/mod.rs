@@ -138,6 +138,7 @@ impl Shell {
             ours: names(&self.ours),
             dialled,
             lanes,
+            single: false,
             announce_all: false,
             second: false,
         };

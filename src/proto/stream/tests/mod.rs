@@ -8,7 +8,7 @@ mod ending;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::initiating::{Initiating, Wants};
+use super::initiating::{Bidi, Initiating, Wants};
 use super::receiving::{Authority, DialbackOffer, Offers, Receiving};
 use super::*;
 use crate::proto::dialback::{self, KeyMaker};
@@ -297,7 +297,7 @@ pub(super) fn auth(from: &str) -> String {
     out
 }
 
-pub(super) const PLAIN: Wants = Wants { mux: true, bidi: true, dialback: None, pipelined: false };
+pub(super) const PLAIN: Wants = Wants { mux: true, bidi: Bidi::Offered, dialback: None, pipelined: false };
 
 pub(super) fn pipelined() -> Wants {
     Wants { mux: false, pipelined: true, ..PLAIN }
@@ -306,5 +306,5 @@ pub(super) fn pipelined() -> Wants {
 /// Wants of a stream to one of our own servers, with the secret from which keys are made.
 pub(super) fn dialling_back() -> (Wants, Arc<KeyMaker>) {
     let keys = Arc::new(KeyMaker::new(b"secret"));
-    (Wants { mux: false, bidi: true, dialback: Some(Arc::clone(&keys)), pipelined: false }, keys)
+    (Wants { mux: false, bidi: Bidi::Offered, dialback: Some(Arc::clone(&keys)), pipelined: false }, keys)
 }

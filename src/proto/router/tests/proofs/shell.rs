@@ -140,6 +140,7 @@ impl World {
             ours: Arc::clone(&certificates[end]),
             dialled: end == 0,
             lanes: Lanes::PerPair,
+            single: false,
             announce_all: false,
             second: false,
         };

@@ -1,0 +1,84 @@
+//! TLS over TCP (XEP-0368, RFC 6120 section 5): one connection, both halves of it.
+//!
+//! Whoever ends a handshake says why by an alert. A socket that is closed with octets unread is reset, which takes the
+//! alert back, so a refused connection is listened to for a moment before it is dropped.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// An established connection, at either end.
+pub type TlsStream = tokio_rustls::TlsStream<TcpStream>;
+
+/// How long the last octets of a refused connection may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Shake hands on a connection that we opened, asking for `name`.
+///
+/// # Errors
+/// What went wrong; [`tls_error`] finds the alert in it.
+pub async fn connect(tcp: TcpStream, config: ClientConfig, name: &str) -> io::Result<TlsStream> {
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    match TlsConnector::from(Arc::new(config)).connect(name, tcp).into_fallible().await {
+        Ok(stream) => Ok(stream.into()),
+        Err((error, tcp)) => {
+            part(tcp, LAST_WORDS).await;
+            Err(error)
+        }
+    }
+}
+
+/// Shake hands on a connection that somebody opened to us.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
+    match TlsAcceptor::from(config).accept(tcp).into_fallible().await {
+        Ok(stream) => Ok(stream.into()),
+        Err((error, tcp)) => {
+            part(tcp, LAST_WORDS).await;
+            Err(error)
+        }
+    }
+}
+
+/// End a connection on which everything was said: finish, and take what the other end still sends until it finishes too,
+/// at most for `patience`.
+pub async fn part(mut tcp: TcpStream, patience: Duration) {
+    let parting = async {
+        // It fails if the other end is gone already.
+        if tcp.shutdown().await.is_ok() {
+            drain(&mut tcp).await;
+        }
+    };
+    let _parted = tokio::time::timeout(patience, parting).await;
+}
+
+/// Read and throw away until nothing more comes.
+pub async fn drain<R: AsyncRead + Unpin>(from: &mut R) {
+    let mut scratch = [0; 4096];
+    while let Ok(1..) = from.read(&mut scratch).await {}
+}
+
+/// The exporter value of a connection (RFC 5705), the same at both ends.
+#[must_use]
+pub fn exporter(stream: &TlsStream, label: &[u8]) -> Option<[u8; 32]> {
+    let value = [0; 32];
+    match stream {
+        TlsStream::Client(stream) => stream.get_ref().1.export_keying_material(value, label, Some(b"")),
+        TlsStream::Server(stream) => stream.get_ref().1.export_keying_material(value, label, Some(b"")),
+    }
+    .ok()
+}
+
+/// What TLS itself had to say about an error, if it was TLS that failed.
+#[must_use]
+pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
