@@ -91,8 +91,10 @@ impl Verdict {
             rustls::Error::NoCertificatesPresented => Reason::CertificateMissing,
             rustls::Error::NoApplicationProtocol => Reason::AlpnRefused,
             rustls::Error::InvalidCertificate(_) => Reason::CertificateInvalid,
+            // Only clients from before TLS 1.2 leave the extension out, and it is looked for before the version is.
             rustls::Error::PeerIncompatible(
-                PeerIncompatible::SupportedVersionsExtensionRequired
+                PeerIncompatible::SignatureAlgorithmsExtensionRequired
+                | PeerIncompatible::SupportedVersionsExtensionRequired
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::Tls13RequiredForQuic

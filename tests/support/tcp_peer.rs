@@ -151,6 +151,12 @@ impl Listening {
         Ok(Wire::tls(stream.into()))
     }
 
+    /// Shake hands on one, and fail: the connection, of which nothing behind the handshake was read.
+    pub(crate) async fn refuse(&self, tcp: TcpStream) -> TcpStream {
+        let accepting = TlsAcceptor::from(Arc::clone(&self.config)).accept(tcp).into_fallible();
+        soon("the handshake", accepting).await.err().unwrap().1
+    }
+
     /// The next connection by Direct TLS.
     pub(crate) async fn direct(&self) -> io::Result<Wire> {
         self.secure(self.tcp().await).await
