@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::connector::{Attempt, Connected, Established, Origin, Target, exporters, session};
 use super::halves::reason;
 use super::hub::Hub;
-use super::io::of_io;
+use super::io::{LAST_WORDS, of_io};
 use super::settings::Transport;
 use super::shared::Connection;
 use super::starttls;
@@ -109,17 +109,34 @@ pub(crate) async fn accept(
 async fn accepted(hub: Arc<Hub>, tcp: TcpStream, target: Target, place: OwnedSemaphorePermit) {
     // From the first octet to the last of the handshake: whoever trickles is not waited for.
     let shaken = tokio::time::timeout(hub.limits.handshake, shake_hands(&hub, tcp, target)).await;
-    match shaken.unwrap_or(Err(Reason::NegotiationTimeout)) {
+    match shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into())) {
         Ok(connected) => {
             // What its stream was refused for was said there.
             let _said = connected.run(Arc::clone(&hub), None).await;
         }
-        Err(reason) => refused(&hub, target, reason),
+        Err(Refused { reason, tcp }) => {
+            report(&hub, target, reason);
+            if let Some(tcp) = tcp {
+                tls::part(tcp, LAST_WORDS).await;
+            }
+        }
     }
     drop(place);
 }
 
-fn refused(hub: &Hub, target: Target, reason: Reason) {
+/// A connection that did not come to be. If there is something left of it, its end may still have to hear why.
+struct Refused {
+    reason: Reason,
+    tcp: Option<TcpStream>,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, tcp: None }
+    }
+}
+
+fn report(hub: &Hub, target: Target, reason: Reason) {
     hub.metrics.refused(Side::Remote, reason);
     let (peer, transport) = (quic::canonical(target.address), target.transport.as_str());
     if reason == Reason::ConnectionLost {
@@ -130,19 +147,22 @@ fn refused(hub: &Hub, target: Target, reason: Reason) {
     }
 }
 
-async fn shake_hands(hub: &Arc<Hub>, tcp: TcpStream, target: Target) -> Result<Connected, Reason> {
+async fn shake_hands(hub: &Arc<Hub>, tcp: TcpStream, target: Target) -> Result<Connected, Refused> {
     prepare(&tcp);
     let (tcp, host) = match target.transport {
-        Transport::StartTls => starttls::offer(hub, tcp).await?,
+        Transport::StartTls => {
+            let offered = starttls::offer(hub, tcp).await;
+            offered.map_err(|(reason, tcp)| Refused { reason, tcp: Some(tcp) })?
+        }
         Transport::DirectTls | Transport::Quic => (tcp, None),
     };
     let (config, verdict) = carrier(hub, target.transport).server(&hub.certificates, host);
-    let shaken = tls::accept(tcp, config).await.map_err(|error| reason(&verdict, &error));
-    match shaken {
-        Ok(stream) => connected(hub, stream, target, verdict, Origin::Accepted).await,
-        Err(reason) => {
+    match tls::accept(tcp, config).await {
+        Ok(stream) => Ok(connected(hub, stream, target, verdict, Origin::Accepted).await?),
+        Err((error, tcp)) => {
+            let reason = reason(&verdict, &error);
             hub.metrics.proof(DomainProof::Certificate, Err(reason));
-            Err(reason)
+            Err(Refused { reason, tcp: Some(tcp) })
         }
     }
 }

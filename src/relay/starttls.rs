@@ -6,10 +6,9 @@ use tokio::net::TcpStream;
 
 use super::frames::Frames;
 use super::hub::Hub;
-use super::io::{LAST_WORDS, of_io};
+use super::io::of_io;
 use crate::proto::starttls::{Initiating, Receiving, Step};
 use crate::reason::Reason;
-use crate::transport::tls;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::header::STREAM_END;
 use crate::xmpp::route::Route;
@@ -43,30 +42,39 @@ pub(crate) async fn ask(hub: &Hub, mut tcp: TcpStream, route: &Route) -> Result<
 /// Offer TLS to whoever opened `tcp`, and nothing else. The host of ours that was asked for.
 ///
 /// # Errors
-/// Why the peer was refused.
-pub(crate) async fn offer(hub: &Hub, mut tcp: TcpStream) -> Result<(TcpStream, Option<Domain>), Reason> {
+/// Why the peer was refused, which it was told, and the connection.
+pub(crate) async fn offer(
+    hub: &Hub,
+    mut tcp: TcpStream,
+) -> Result<(TcpStream, Option<Domain>), (Reason, TcpStream)> {
+    match agree(hub, &mut tcp).await {
+        Ok(host) => Ok((tcp, host)),
+        Err(reason) => Err((reason, tcp)),
+    }
+}
+
+async fn agree(hub: &Hub, tcp: &mut TcpStream) -> Result<Option<Domain>, Reason> {
     let mut machine = Receiving::default();
     let mut frames = Frames::new(hub.xml_limits());
     let mut out = String::new();
     loop {
         let fresh_id = super::random::identifier().ok_or(Reason::InternalServerError)?;
-        let step = match frames.next(&mut tcp).await {
+        let step = match frames.next(tcp).await {
             Ok(said) => machine.handle(&said.event(&fresh_id), &hub.hosts, &mut out),
             Err(reason) => Err(reason),
         };
         match beginning(step, &frames) {
             Ok(step) => {
-                say(&mut tcp, &mut out).await?;
+                say(tcp, &mut out).await?;
                 if step == Step::Handshake {
-                    return Ok((tcp, machine.host().cloned()));
+                    return Ok(machine.host().cloned());
                 }
             }
             Err(reason) => {
                 out.clear();
                 machine.refuse(reason, &fresh_id, &mut out);
                 // Whoever is refused need not hear why.
-                let _heard = say(&mut tcp, &mut out).await;
-                tls::part(tcp, LAST_WORDS).await;
+                let _heard = say(tcp, &mut out).await;
                 return Err(reason);
             }
         }

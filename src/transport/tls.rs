@@ -1,7 +1,7 @@
 //! TLS over TCP (XEP-0368, RFC 6120 section 5): one connection, both halves of it.
 //!
 //! Whoever ends a handshake says why by an alert. A socket that is closed with octets unread is reset, which takes the
-//! alert back, so a refused connection is listened to for a moment before it is dropped.
+//! alert back, so a client that is refused is listened to for a moment before its connection is dropped.
 
 use std::io;
 use std::sync::Arc;
@@ -16,36 +16,22 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// An established connection, at either end.
 pub type TlsStream = tokio_rustls::TlsStream<TcpStream>;
 
-/// How long the last octets of a refused connection may take to arrive.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
 /// Shake hands on a connection that we opened, asking for `name`.
 ///
 /// # Errors
 /// What went wrong; [`tls_error`] finds the alert in it.
 pub async fn connect(tcp: TcpStream, config: ClientConfig, name: &str) -> io::Result<TlsStream> {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    match TlsConnector::from(Arc::new(config)).connect(name, tcp).into_fallible().await {
-        Ok(stream) => Ok(stream.into()),
-        Err((error, tcp)) => {
-            part(tcp, LAST_WORDS).await;
-            Err(error)
-        }
-    }
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await?.into())
 }
 
 /// Shake hands on a connection that somebody opened to us.
 ///
 /// # Errors
-/// As [`connect`].
-pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
-    match TlsAcceptor::from(config).accept(tcp).into_fallible().await {
-        Ok(stream) => Ok(stream.into()),
-        Err((error, tcp)) => {
-            part(tcp, LAST_WORDS).await;
-            Err(error)
-        }
-    }
+/// As [`connect`], and the connection, of which the alert may have to be taken yet ([`part`]): a client sends on as soon
+/// as it has said its part of the handshake.
+pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStream, (io::Error, TcpStream)> {
+    TlsAcceptor::from(config).accept(tcp).into_fallible().await.map(Into::into)
 }
 
 /// End a connection on which everything was said: finish, and take what the other end still sends until it finishes too,
