@@ -157,9 +157,8 @@ const MISTAKES: &[(&str, &str)] = &[
             for all in [limits]",
     ),
     (
-        "[policy]\ndialback = \"tls\"",
-        "policy.dialback = \"tls\" is not available in this version: etc/f.toml:11: \
-            write \"never\", or leave it out",
+        "[policy]\ndialback = \"always\"",
+        "policy.dialback is \"always\": etc/f.toml:11: write \"never\" or \"tls\"",
     ),
     (
         "[policy]\nallow = \"*.b..test\"",

@@ -19,11 +19,3 @@ const KEYS: &[(&str, &str)] = &[
 pub(super) fn advice(key: &str) -> Option<&'static str> {
     KEYS.iter().find(|(name, _)| *name == key).map(|(_, advice)| *advice)
 }
-
-/// Values of that kind, of keys that exist: key, value and what to do instead.
-const VALUES: &[(&str, &str, &str)] = &[("policy.dialback", "tls", "write \"never\", or leave it out")];
-
-/// What to do instead of giving `key` this `value`, if it is one of these.
-pub(super) fn value_advice(key: &str, value: &str) -> Option<&'static str> {
-    VALUES.iter().find(|(name, word, _)| (*name, *word) == (key, value)).map(|(_, _, advice)| *advice)
-}

@@ -44,6 +44,7 @@ pub struct Tls {
     trust: Arc<TrustStore>,
     algorithms: WebPkiSupportedAlgorithms,
     alpn: Vec<Vec<u8>>,
+    anonymous: bool,
     server: ConfigBuilder<ServerConfig, WantsVerifier>,
     client: ConfigBuilder<ClientConfig, WantsVerifier>,
 }
@@ -68,9 +69,17 @@ impl Tls {
             trust,
             algorithms: provider.signature_verification_algorithms,
             alpn,
+            anonymous: false,
             server: server.with_protocol_versions(versions)?,
             client: ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?,
         })
+    }
+
+    /// From now on a client may show no certificate, if it proves its domain otherwise ([`Verdict::peer`] is then
+    /// `None`). One that it shows must be good.
+    #[must_use]
+    pub fn taking_anonymous_clients(self) -> Self {
+        Self { anonymous: true, ..self }
     }
 
     /// For one connection that somebody opens to us. The certificate is chosen from `store` by the name the client
@@ -83,7 +92,7 @@ impl Tls {
         host: Option<Domain>,
     ) -> (Arc<ServerConfig>, Verdict) {
         let verdict = Verdict::default();
-        let verifier = self.verifier(ExpectedPeer::Client, &verdict);
+        let verifier = self.verifier(ExpectedPeer::Client { anonymous: self.anonymous }, &verdict);
         let resolver = ByServerName { store: Arc::clone(store), host, verdict: verdict.clone() };
         let mut config = self
             .server

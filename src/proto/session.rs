@@ -46,6 +46,8 @@ pub struct Facts {
     pub lanes: Lanes,
     /// The connection is one XML stream: TLS over TCP.
     pub single: bool,
+    /// A domain may be proven by dialback, for its pair on its stream.
+    pub dialback: bool,
     /// The peer may see every host of ours.
     pub announce_all: bool,
     /// We dialled it to prove a host for another session: mux isn't negotiated, so that neither end takes it for a first.
@@ -219,6 +221,19 @@ impl Session {
         admit(&self.certificate_scope(), &self.facts.hosts, Direction::Outbound, &route.from, &route.to)
     }
 
+    /// Whether `route.from`, which the peer's certificate doesn't prove, may be proven by dialback.
+    fn may_dial_back(&self, route: &Route) -> Result<(), Reason> {
+        let Facts { hosts, ours, dialback, .. } = &self.facts;
+        hosts.policy(&route.from)?;
+        if !dialback || hosts.serves(&route.from) {
+            return Err(Reason::InvalidFrom);
+        }
+        if !hosts.serves(&route.to) {
+            return Err(Reason::NotOurHost);
+        }
+        if ours.covers(&route.to) { Ok(()) } else { Err(Reason::HostUnknown) }
+    }
+
     /// Whether we may open further streams: there can be any, and we opened the connection, or the peer speaks mux,
     /// which is symmetric.
     #[must_use]
@@ -287,23 +302,41 @@ pub struct StreamAuthority<'a> {
 
 impl Authority for StreamAuthority<'_> {
     fn offers(&self, route: &Route) -> Result<Offers, Reason> {
-        let session = self.session;
-        admit(
+        let (session, questions) = (self.session, self.session.facts.dialback);
+        let admitted = admit(
             &session.certificate_scope(),
             &session.facts.hosts,
             Direction::Inbound,
             &route.from,
             &route.to,
-        )?;
-        Ok(Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true })
+        );
+        match admitted {
+            Ok(()) => Ok(Offers {
+                external: true,
+                dialback: false,
+                questions,
+                bidi: true,
+                mux: true,
+                pipelining: true,
+            }),
+            Err(Reason::InvalidFrom) if questions => {
+                session.may_dial_back(route)?;
+                Ok(Offers { dialback: true, questions, bidi: true, ..Offers::default() })
+            }
+            Err(reason) => Err(reason),
+        }
     }
 
     fn host_list(&self) -> Vec<Domain> {
         if self.first { self.session.host_list() } else { Vec::new() }
     }
 
-    fn dialback(&self, _route: &Route) -> Result<DialbackOffer, Reason> {
-        Err(Reason::UnsupportedFeature)
+    /// The stream's own pair alone: a second one would let each of two domains speak to the other's host.
+    fn dialback(&self, stream: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
+        if stream != route {
+            return Err(Reason::InvalidFrom);
+        }
+        self.session.may_dial_back(route).map(|()| DialbackOffer::Verify)
     }
 
     fn made_key(&self, _route: &Route, _stream_id: &str, _key: &str) -> bool {
@@ -348,6 +381,7 @@ mod tests {
             dialled,
             lanes: Lanes::PerPair,
             single: false,
+            dialback: false,
             announce_all: false,
             second: false,
         })

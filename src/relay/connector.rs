@@ -187,13 +187,26 @@ pub(crate) async fn session(
     origin: Origin<'_>,
 ) -> Result<Arc<SessionShared>, Reason> {
     let Established { connection, address, exporters: [exporter, mux_exporter], verdict } = established;
-    let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
-    // A server that doesn't ask for our certificate can't believe us.
-    let ours = verdict.shown().ok_or(Reason::UnsupportedFeature)?;
+    let single = connection.transport() != Transport::Quic;
+    let dialback = single && hub.dials_back();
+    let theirs = verdict.peer().map(|peer| peer.names.clone());
+    let ours = verdict.shown().map(|certificate| certificate.names.clone());
+    let (theirs, ours) = match (theirs, ours) {
+        (Some(theirs), Some(ours)) => (theirs, ours),
+        // Whoever showed nothing may still be proven by dialback, pair by pair.
+        (None, Some(ours)) if dialback => (CertifiedNames::none(ours.not_after), ours),
+        (Some(theirs), None) if dialback => {
+            let none = CertifiedNames::none(theirs.not_after);
+            (theirs, none)
+        }
+        (None, _) => return Err(Reason::CertificateMissing),
+        // A server that doesn't ask for our certificate can't believe us.
+        (_, None) => return Err(Reason::UnsupportedFeature),
+    };
     let target = Target { transport: connection.transport(), address };
     let (id, second, pinned, config) = match origin {
         Origin::Accepted => {
-            let pinned = pinned(hub, target, Some(&theirs.names)).await;
+            let pinned = pinned(hub, target, Some(&theirs)).await;
             let config = pinned.first().and_then(|peer| hub.settings.peers.get(peer.0));
             (hub.fresh_session(), false, pinned, config)
         }
@@ -203,15 +216,15 @@ pub(crate) async fn session(
             (session, second, pinned, Some(config))
         }
     };
-    let single = target.transport != Transport::Quic;
     let one_stream = single || config.is_some_and(|config| config.placement == Placement::OneStream);
     let facts = Facts {
         hosts: Arc::clone(&hub.hosts),
-        theirs: Arc::new(theirs.names.clone()),
-        ours: Arc::new(ours.names.clone()),
+        theirs: Arc::new(theirs),
+        ours: Arc::new(ours),
         dialled: matches!(origin, Origin::Dialled(_)),
         lanes: if one_stream { Lanes::Shared } else { Lanes::PerPair },
         single,
+        dialback,
         announce_all: config.is_some_and(|config| config.announce_all),
         second,
     };

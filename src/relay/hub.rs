@@ -15,7 +15,7 @@ use tracing::{debug, info};
 
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Outlet, Pushed, TotalQueued};
-use super::settings::Settings;
+use super::settings::{RemoteDialback, Settings};
 use super::shared::SessionShared;
 use super::tasks::Tasks;
 use crate::identity::config::Tls;
@@ -28,6 +28,7 @@ use crate::proto::limits::Limits;
 use crate::proto::queue::{Hold, Mark, Waited};
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
 use crate::xmpp::framer::XmlLimits;
 use crate::xmpp::route::Route;
 
@@ -376,6 +377,16 @@ impl Hub {
         commands: mpsc::UnboundedSender<Command>,
     ) {
         lock(&self.control).sessions.insert(shared.id, (commands, Arc::clone(shared)));
+    }
+
+    /// The `[[peer]]` entry for a remote domain.
+    pub(crate) fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
+        lock(&self.control).router.peer_for(domain)
+    }
+
+    /// Whether remote domains may be proven by dialback.
+    pub(crate) fn dials_back(&self) -> bool {
+        self.settings.policy.dialback == RemoteDialback::Tls
     }
 
     /// An identifier for a session that the other end opened.

@@ -322,8 +322,12 @@ impl Lane {
             }
             Notice::VerifyKey { route, stream_id, key } => {
                 let (hub, answers) = (Arc::clone(&self.hub), self.verified.0.clone());
+                let side = self.place.side();
                 self.hub.tasks.spawn(async move {
-                    let outcome = super::local::verify::ask(&hub, &route, &stream_id, &key).await;
+                    let outcome = match side {
+                        Side::Local => super::local::verify::ask(&hub, &route, &stream_id, &key).await,
+                        Side::Remote => super::dialback::ask(&hub, &route, &stream_id, &key).await,
+                    };
                     // The stream may be gone by now; then nobody waits.
                     let _nobody_waits = answers.send((route, outcome));
                 });

@@ -8,6 +8,7 @@
 
 mod carry;
 mod connector;
+mod dialback;
 mod frames;
 mod guard;
 mod halves;

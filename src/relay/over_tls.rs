@@ -14,6 +14,7 @@ use super::io::{LAST_WORDS, of_io};
 use super::settings::Transport;
 use super::shared::Connection;
 use super::starttls;
+use crate::identity::certificate::Certificate;
 use crate::identity::config::Tls;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
@@ -21,6 +22,7 @@ use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
 use crate::transport::quic;
 use crate::transport::tls::{self, TlsStream};
+use crate::xmpp::route::Route;
 
 /// Wait after a failed accept: the process is out of descriptors, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +36,20 @@ pub(crate) async fn connect(
     target: Target,
     attempt: Attempt<'_>,
 ) -> Result<Connected, Reason> {
+    let (stream, verdict) = shake_hands(hub, target, attempt.route, attempt.certificate).await?;
+    connected(hub, stream, target, verdict, Origin::Dialled(attempt)).await
+}
+
+/// Connect to `target` for `route`, showing `certificate`; its own covers `route.to`.
+///
+/// # Errors
+/// Why there is no connection.
+pub(crate) async fn shake_hands(
+    hub: &Hub,
+    target: Target,
+    route: &Route,
+    certificate: &Arc<Certificate>,
+) -> Result<(TlsStream, Verdict), Reason> {
     let tcp = tokio::time::timeout(hub.limits.connect, TcpStream::connect(target.address))
         .await
         .map_err(|_| Reason::ConnectionTimeout)?
@@ -41,18 +57,14 @@ pub(crate) async fn connect(
     let shaking = async {
         prepare(&tcp);
         let tcp = match target.transport {
-            Transport::StartTls => starttls::ask(hub, tcp, attempt.route).await?,
+            Transport::StartTls => starttls::ask(hub, tcp, route).await?,
             Transport::DirectTls | Transport::Quic => tcp,
         };
-        let to = &attempt.route.to;
-        let (config, verdict) = carrier(hub, target.transport).client(attempt.certificate, to);
-        let shaken = tls::connect(tcp, config, &to.to_ascii()).await;
+        let (config, verdict) = carrier(hub, target.transport).client(certificate, &route.to);
+        let shaken = tls::connect(tcp, config, &route.to.to_ascii()).await;
         Ok((shaken.map_err(|error| reason(&verdict, &error))?, verdict))
     };
-    let (stream, verdict) = tokio::time::timeout(hub.limits.handshake, shaking)
-        .await
-        .map_err(|_| Reason::NegotiationTimeout)??;
-    connected(hub, stream, target, verdict, Origin::Dialled(attempt)).await
+    tokio::time::timeout(hub.limits.handshake, shaking).await.map_err(|_| Reason::NegotiationTimeout)?
 }
 
 async fn connected(
@@ -108,7 +120,7 @@ pub(crate) async fn accept(
 
 async fn accepted(hub: Arc<Hub>, tcp: TcpStream, target: Target, place: OwnedSemaphorePermit) {
     // From the first octet to the last of the handshake: whoever trickles is not waited for.
-    let shaken = tokio::time::timeout(hub.limits.handshake, shake_hands(&hub, tcp, target)).await;
+    let shaken = tokio::time::timeout(hub.limits.handshake, welcome(&hub, tcp, target)).await;
     match shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into())) {
         Ok(connected) => {
             // What its stream was refused for was said there.
@@ -147,7 +159,7 @@ fn report(hub: &Hub, target: Target, reason: Reason) {
     }
 }
 
-async fn shake_hands(hub: &Arc<Hub>, tcp: TcpStream, target: Target) -> Result<Connected, Refused> {
+async fn welcome(hub: &Arc<Hub>, tcp: TcpStream, target: Target) -> Result<Connected, Refused> {
     prepare(&tcp);
     let (tcp, host) = match target.transport {
         Transport::StartTls => {

@@ -186,7 +186,7 @@ async fn accept(
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     hub.metrics.lanes.inc();
-    let place = Place::Session { session, first };
+    let place = Place::Session { session, first, dialback: None };
     let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
@@ -230,7 +230,7 @@ async fn open(
         mailbox.open();
     }
     hub.metrics.lanes.inc();
-    let place = Place::Session { session: Arc::clone(&session), first };
+    let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
     let lane = Lane::new(&hub, id, mailbox, place, machine);
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();

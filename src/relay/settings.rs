@@ -172,10 +172,22 @@ pub struct Policy {
     pub allow: Vec<DomainPattern>,
     /// Exceptions from `allow`.
     pub deny: Vec<DomainPattern>,
+    /// Whether a remote domain may be proven by dialback.
+    pub dialback: RemoteDialback,
+}
+
+/// `[policy] dialback`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RemoteDialback {
+    /// `"never"`: by certificates alone.
+    #[default]
+    Never,
+    /// `"tls"`: over TLS, with the certificate of the domain's server verified.
+    Tls,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { allow: vec![DomainPattern::Any], deny: Vec::new() }
+        Self { allow: vec![DomainPattern::Any], deny: Vec::new(), dialback: RemoteDialback::Never }
     }
 }

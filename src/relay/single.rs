@@ -12,7 +12,7 @@ use super::halves;
 use super::hub::{Command, Hub};
 use super::lane::{Lane, LaneEnd, Machine};
 use super::mailbox::{Close, Mailbox, lock};
-use super::place::Place;
+use super::place::{Dialling, Place};
 use super::session::{Opening, end_grants, grant_due, lifetime};
 use super::shared::SessionShared;
 use crate::metrics::Opened;
@@ -38,10 +38,15 @@ pub(crate) async fn run(
     let mut guard = SessionGuard::new(&hub, &session, opened);
     let (sender, commands) = mpsc::unbounded_channel();
     hub.register_session(&session, sender);
+    let mut dialback = None;
     let (id, mailbox, machine) = match first {
         Some(Opening { lane, route, mailbox, .. }) => {
             let mut out = Outbox::default();
-            let wants = lock(&session.machine).wants();
+            let mut wants = lock(&session.machine).wants();
+            if hub.dials_back() {
+                wants.dialback = Some(Arc::clone(&hub.keys));
+                dialback = Some(Box::new(Dialling::new(route.clone())));
+            }
             let machine = Machine::Initiating(Initiating::start(route, wants, &mut out));
             mailbox.post(&out.octets);
             (lane, mailbox, machine)
@@ -54,7 +59,7 @@ pub(crate) async fn run(
     let lane_guard = LaneGuard::new(&hub, id, Side::Remote);
     hub.metrics.lanes.inc();
     let (receive, transmit) = halves::split(stream, &session);
-    let place = Place::Session { session: Arc::clone(&session), first: true };
+    let place = Place::Session { session: Arc::clone(&session), first: true, dialback };
     let lane = Lane::new(&hub, id, Arc::clone(&mailbox), place, machine).run(receive, transmit);
     let ended = attend(&hub, &session, (id, &mailbox), Box::pin(lane), commands).await;
     hub.metrics.lanes.dec();

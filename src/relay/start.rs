@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::hub::{Hub, Order, Parts};
 use super::session::Opening;
-use super::settings::{Settings, Transport, Trust};
+use super::settings::{RemoteDialback, Settings, Transport, Trust};
 use super::tasks::{Supervisor, Tasks};
 use super::{connector, local, over_quic, over_tls, random};
 use crate::identity::config::{Carrier, Tls};
@@ -318,7 +318,11 @@ fn parts(
     let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
     let trust = Arc::new(trust);
     let tls = |carrier| Tls::new(Arc::clone(&trust), carrier).map_err(StartError::new);
-    let tls = [tls(Carrier::Quic)?, tls(Carrier::DirectTls)?, tls(Carrier::StartTls)?];
+    let mut tls = [tls(Carrier::Quic)?, tls(Carrier::DirectTls)?, tls(Carrier::StartTls)?];
+    if settings.policy.dialback == RemoteDialback::Tls {
+        let [quic, direct, starttls] = tls;
+        tls = [quic, direct.taking_anonymous_clients(), starttls.taking_anonymous_clients()];
+    }
     let ring = match &settings.identity.mux_key_file {
         Some(file) => KeyRing::load(file),
         None => KeyRing::random(),

@@ -3,7 +3,7 @@
 //! - [`chatting`]: two relays; [`plain_servers`]: servers that know neither mux nor us
 //! - [`accepting`]: whom we refuse; [`dialling`]: whom we don't believe when we dial; each with its reason
 //! - [`clear_text`]: before TLS; [`certificates`]: which one is shown; [`crowds`]: the slow and the many
-//! - [`endings`]: what was sent just before a close
+//! - [`dialback`]: domains that no certificate proves; [`endings`]: what was sent just before a close
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -12,6 +12,7 @@ mod certificates;
 mod chatting;
 mod clear_text;
 mod crowds;
+mod dialback;
 mod dialling;
 mod endings;
 mod plain_servers;

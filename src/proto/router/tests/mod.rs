@@ -139,6 +139,7 @@ impl Shell {
             dialled,
             lanes,
             single: false,
+            dialback: false,
             announce_all: false,
             second: false,
         };

@@ -53,10 +53,10 @@ impl Default for Told {
 
 /// What a peer's session offers.
 pub(super) const EXTERNAL: Offers =
-    Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true };
+    Offers { external: true, dialback: false, questions: false, bidi: true, mux: true, pipelining: true };
 /// What our own servers are offered.
 pub(super) const DIALBACK: Offers =
-    Offers { external: false, dialback: true, bidi: true, mux: false, pipelining: false };
+    Offers { external: false, dialback: true, questions: true, bidi: true, mux: false, pipelining: false };
 
 impl Authority for Told {
     fn offers(&self, _: &Route) -> Result<Offers, Reason> {
@@ -65,7 +65,7 @@ impl Authority for Told {
     fn host_list(&self) -> Vec<Domain> {
         self.hosts.clone()
     }
-    fn dialback(&self, route: &Route) -> Result<DialbackOffer, Reason> {
+    fn dialback(&self, _: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
         (self.dialback)(&route.from)
     }
     fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool {

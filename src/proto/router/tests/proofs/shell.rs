@@ -141,6 +141,7 @@ impl World {
             dialled: end == 0,
             lanes: Lanes::PerPair,
             single: false,
+            dialback: false,
             announce_all: false,
             second: false,
         };
