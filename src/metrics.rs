@@ -13,9 +13,9 @@ use crate::reason::Reason;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// `fedmux_connections{transport="quic",direction}`: connections with peers.
+    /// `fedmux_connections{transport,direction}`: connections with peers; `quic`, `direct-tls` or `starttls`.
     connections: IntGaugeVec,
-    /// `fedmux_connections_opened_total{transport="quic",direction}`
+    /// `fedmux_connections_opened_total{transport,direction}`
     connections_opened: IntCounterVec,
     /// `fedmux_sessions`: connections whose peer is authenticated.
     pub sessions: IntGauge,

@@ -401,6 +401,43 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_of_one_stream_takes_no_second_whoever_opened_it() {
+        for dialled in [false, true] {
+            let facts = Facts { single: true, ..session(dialled).facts };
+            let mut session = Session::new(facts);
+            assert!(!session.may_open());
+            session.learn(Learned { mux: true, ..Learned::default() });
+            assert!(!session.may_open());
+            assert_eq!(session.wants().bidi, Bidi::BesideMux);
+        }
+    }
+
+    #[test]
+    fn dialback_is_offered_where_it_is_allowed_to_whom_no_certificate_proves() {
+        let offers = |dialback, from: &str, to: &str| {
+            let session = Session::new(Facts { dialback, ..session(false).facts });
+            StreamAuthority { session: &session, first: true }.offers(&route(from, to))
+        };
+        assert_eq!(offers(false, "c.test", "a.test"), Err(Reason::InvalidFrom));
+        let offered = offers(true, "c.test", "a.test").unwrap();
+        assert!(offered.dialback && offered.questions && !offered.external && !offered.mux);
+        let offered = offers(true, "b.test", "a.test").unwrap();
+        assert!(offered.external && offered.questions && !offered.dialback);
+        assert_eq!(offers(true, "x.test", "a.test"), Err(Reason::InvalidFrom), "a host of ours");
+        assert_eq!(offers(true, "c.test", "unserved.test"), Err(Reason::NotOurHost));
+        assert_eq!(offers(true, "c.test", "x.test"), Err(Reason::HostUnknown), "not in what we showed");
+    }
+
+    #[test]
+    fn dialback_proves_the_streams_own_pair_alone() {
+        let session = Session::new(Facts { dialback: true, ..session(false).facts });
+        let authority = StreamAuthority { session: &session, first: true };
+        let own = route("c.test", "a.test");
+        assert_eq!(authority.dialback(&own, &own), Ok(DialbackOffer::Verify));
+        assert_eq!(authority.dialback(&own, &route("d.test", "a.test")), Err(Reason::InvalidFrom));
+    }
+
+    #[test]
     fn with_mux_every_domain_of_the_certificate_counts() {
         let mut session = session(false);
         session.learn(Learned { mux: true, ..Learned::default() });

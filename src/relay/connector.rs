@@ -207,7 +207,8 @@ pub(crate) async fn session(
     let (id, second, pinned, config) = match origin {
         Origin::Accepted => {
             let pinned = pinned(hub, target, Some(&theirs)).await;
-            let config = pinned.first().and_then(|peer| hub.settings.peers.get(peer.0));
+            let known = if single { at_home(hub, target, &theirs).await } else { pinned.first().copied() };
+            let config = known.and_then(|peer| hub.settings.peers.get(peer.0));
             (hub.fresh_session(), false, pinned, config)
         }
         Origin::Dialled(Attempt { session, second, peer, config, .. }) => {
@@ -240,6 +241,23 @@ pub(crate) async fn session(
         connection,
         verdict,
     }))
+}
+
+/// The `[[peer]]` entry of whoever connected over TCP, where no port tells who it is: it comes from the peer's host, and its
+/// certificate carries a domain of the entry. That is enough to be shown what the peer may see; it pins nothing.
+async fn at_home(hub: &Hub, target: Target, names: &CertifiedNames) -> Option<PeerId> {
+    let ip = target.address.ip().to_canonical();
+    for (index, peer) in hub.settings.peers.iter().enumerate() {
+        let named = names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)));
+        if !named || peer.transport == Transport::Quic {
+            continue;
+        }
+        let resolved = resolve(&peer.address).await.unwrap_or_default();
+        if resolved.iter().any(|found| found.ip().to_canonical() == ip) {
+            return Some(PeerId(index));
+        }
+    }
+    None
 }
 
 /// The `[[peer]]` entries that name this address and transport. `names`: only those that could carry one of these names.

@@ -2,7 +2,9 @@
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains
 //! - `hub.rs`: what the tasks share; `tasks.rs`: every end is observed
-//! - `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
+//! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session.rs` runs one
+//!   of QUIC, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
+//! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
 

@@ -55,7 +55,7 @@ pub(crate) async fn shake_hands(
         .map_err(|_| Reason::ConnectionTimeout)?
         .map_err(|error| of_io(&error))?;
     let shaking = async {
-        prepare(&tcp);
+        tls::prepare(&tcp, hub.limits.path_idle);
         let tcp = match target.transport {
             Transport::StartTls => starttls::ask(hub, tcp, route).await?,
             Transport::DirectTls | Transport::Quic => tcp,
@@ -82,11 +82,6 @@ async fn connected(
 
 fn carrier(hub: &Hub, transport: Transport) -> &Tls {
     if transport == Transport::StartTls { &hub.starttls } else { &hub.direct_tls }
-}
-
-/// Stanzas are small and somebody waits for each.
-fn prepare(tcp: &TcpStream) {
-    let _best_effort = tcp.set_nodelay(true);
 }
 
 /// Accept connections for ever.
@@ -160,7 +155,7 @@ fn report(hub: &Hub, target: Target, reason: Reason) {
 }
 
 async fn welcome(hub: &Arc<Hub>, tcp: TcpStream, target: Target) -> Result<Connected, Refused> {
-    prepare(&tcp);
+    tls::prepare(&tcp, hub.limits.path_idle);
     let (tcp, host) = match target.transport {
         Transport::StartTls => {
             let offered = starttls::offer(hub, tcp).await;

@@ -9,12 +9,27 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An established connection, at either end.
 pub type TlsStream = tokio_rustls::TlsStream<TcpStream>;
+
+/// Keep-alives that may stay unanswered.
+const PROBES: u32 = 4;
+
+/// Tune a fresh connection: stanzas are small and somebody waits for each; and an other end that vanished without a word
+/// is noticed when nothing came from it for `silence`. What is under way has the operating system's own patience.
+pub fn prepare(tcp: &TcpStream, silence: Duration) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(silence / 3)
+        .with_interval(silence * 2 / 3 / PROBES)
+        .with_retries(PROBES);
+    // It works without either.
+    let _best_effort = (tcp.set_nodelay(true), SockRef::from(tcp).set_tcp_keepalive(&keepalive));
+}
 
 /// Shake hands on a connection that we opened, asking for `name`.
 ///

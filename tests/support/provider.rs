@@ -193,6 +193,12 @@ impl Bound {
         self
     }
 
+    /// As [`Plan::announcing`].
+    pub(crate) fn announcing(mut self) -> Self {
+        self.plan = self.plan.announcing();
+        self
+    }
+
     pub(crate) async fn start(self) -> Provider {
         let Self { plan: Plan { settings, server, folder }, mut listeners, quic } = self;
         let (s2s, admin) = (listeners.local_s2s()[0], listeners.admin()[0]);

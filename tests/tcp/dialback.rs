@@ -128,6 +128,19 @@ async fn a_server_that_knows_dialback_only_believes_a_key_of_ours_that_it_can_as
             .await;
             assert_eq!(wire.ear.stanza().await.attribute("id"), Some("x"));
             assert_eq!(provider.metric("fedmux_refusals_total", &[]), 0);
+            // With its stream the key is over.
+            wire.close().await;
+            until("the lane to be gone", || provider.metric("fedmux_lanes", &[]) == 0).await;
+            let at = provider.at(transport);
+            let mut asking = Dialler::with(None).dial(transport, at, "b1.test", "a1.test").await.unwrap();
+            asking.greet("b1.test", "a1.test").await;
+            asking
+                .say(format!(
+                    "<db:verify xmlns:db='{}' from='b1.test' to='a1.test' id='clear'>{key}</db:verify>",
+                    ns::DIALBACK
+                ))
+                .await;
+            assert_eq!(element(&mut asking).await.attribute("type"), Some("invalid"));
             provider.assert_unharmed();
         }
     }

@@ -91,7 +91,9 @@ async fn a_connection_with_nothing_to_carry_is_closed_in_good_order() {
 #[tokio::test]
 async fn a_session_over_tcp_ends_with_its_certificates_and_another_takes_over_before() {
     let authority = Authority::new();
-    let mut provider = Plan::new(&authority, &["a1.test"]).await.start().await;
+    let plan = Plan::new(&authority, &["a1.test"]).await;
+    // Good order has more time than the certificate.
+    let mut provider = plan.limits(|limits| limits.drain = Duration::from_secs(60)).start().await;
     let mut a1 = provider.host("a1.test");
     let short = authority.issue(&fedmux::identity::development::Request {
         dns: &["b1.test"],
@@ -112,5 +114,37 @@ async fn a_session_over_tcp_ends_with_its_certificates_and_another_takes_over_be
     // It doesn't outlast the certificate, whatever is said.
     let _refused = wire.mouth.try_say(message("b1.test", "a1.test", "3")).await;
     assert!(a1.received().is_none());
+    provider.assert_unharmed();
+}
+
+#[tokio::test]
+async fn what_the_relay_has_sent_arrives_at_a_peer_that_closes_before_it_has_read_it() {
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+    let plan = Plan::new(&authority, &["a1.test"]).await;
+    let mut provider = plan.peer_by(Transport::DirectTls, &["b1.test"], peer.address).start().await;
+    let mut a1 = provider.host("a1.test");
+    a1.send("b1.test", "first").await;
+    let mut wire = peer.direct().await.unwrap();
+    wire.accept().await;
+    wire.ear.stanza().await;
+    // More than the peer's system takes while nobody reads, and less than the relay's.
+    let large = "x".repeat(3000);
+    let all: String = (0..200).map(|n| message("a1.test", "b1.test", &format!("{n}-{large}"))).collect();
+    a1.say("b1.test", all).await;
+    let delivered = provider.relay.metrics().data.side(Side::Remote).delivered.clone();
+    crate::support::until("all to be handed over", || delivered.get() == 201).await;
+    wire.say("</stream:stream>").await;
+    // A relay that closes its socket at once is told off for what still comes, and loses what it holds.
+    for _ in 0..30 {
+        let _gone = wire.mouth.try_say(" ").await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for n in 0..200 {
+        let stanza = wire.ear.stanza().await;
+        assert!(stanza.attribute("id").unwrap().starts_with(&format!("{n}-")));
+    }
+    assert_eq!(wire.hear().await, Heard::End);
+    assert_eq!(wire.hear().await, Heard::Finished);
     provider.assert_unharmed();
 }
