@@ -9,6 +9,7 @@
 //!  Prosody --s2s--> lane --+               +--> lane (QUIC stream) --\
 //!                          |-> outlet of --|                          > one session
 //!  Prosody --s2s--> lane --+   its route   +--> lane (QUIC stream) --/
+//!                                          +--> lane (TLS over TCP)       a session of one stream
 //! ```
 //!
 //! A stanza is read by the task of the stream on which it came ([`relay`], `lane.rs`), framed and checked in one pass
@@ -25,7 +26,7 @@
 //! | --- | --- | --- |
 //! | 4 face | commands, configuration, admin endpoints, the demo | [`cli`], [`config`], [`admin`], [`demo`] |
 //! | 3 shell | tasks, listeners, the connector, the local side | [`relay`] |
-//! | 2 adapters | QUIC; certificates and whom we believe; DNS; metrics. Never each other | [`transport`], [`identity`], [`dns`], [`metrics`] |
+//! | 2 adapters | QUIC, TLS over TCP; certificates and whom we believe; DNS; metrics. Never each other | [`transport`], [`identity`], [`dns`], [`metrics`] |
 //! | 1 machines | one XML stream, one session, all domain pairs; one protocol feature a file | [`proto`] |
 //! | 0 words | domains, elements, framing, stanzas, conditions, and why things fail | [`xmpp`], [`reason`] |
 //!
@@ -38,20 +39,23 @@
 //! | --- | --- |
 //! | RFC 6120 section 3.2, RFC 2782, XEP-0368: finding a peer | [`proto::discovery`] |
 //! | RFC 6120 section 4: streams, initiating and receiving | [`proto::stream`] |
+//! | RFC 6120 section 5: STARTTLS | [`proto::starttls`] |
 //! | RFC 6120 section 6, XEP-0178: SASL EXTERNAL | [`proto::sasl_external`] |
 //! | RFC 6120 section 8.3: stanza errors | [`proto::bounce`], [`xmpp::condition`] |
 //! | RFC 6120 section 11: XML that is not spoken | [`xmpp::framer`] |
 //! | RFC 6120 section 13.7, RFC 9525: names in certificates | [`identity::names`], [`identity::verifier`] |
 //! | RFC 8305: racing addresses | [`proto::race`] |
-//! | XEP-0220, XEP-0185: dialback | [`proto::dialback`] |
+//! | XEP-0220, XEP-0185, XEP-0344: dialback | [`proto::dialback`], [`proto::session`] for remote domains |
 //! | XEP-0288: bidirectional streams | [`proto::bidi`] |
 //! | XEP-0305: pipelining | [`proto::stream::initiating`] |
+//! | XEP-0368: Direct TLS | [`transport::tls`], [`identity::config`] |
 //! | XEP-0451: stanza multiplexing | [`proto::mux`], [`proto::session`] |
 //! | XEP-0467: XMPP over QUIC | [`transport::quic`], [`proto::session`] |
 //!
 //! # What must be absent
 //!
 //! - TLS resumption, tickets and early data, at either end: a resumed session skips the verifier.
+//! - Clear text with a peer behind a STARTTLS that failed, or that was not offered.
 //! - A second place that decides whether a domain may be spoken for.
 //! - A path from one remote session to another; from a remote session to a host of ours that it claims to be.
 //! - A queue, count, size or wait without a bound in [`proto::limits`].

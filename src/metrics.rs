@@ -19,9 +19,9 @@ const PROOF_SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// `fedmux_connections{transport="quic",direction}`: connections with peers.
+    /// `fedmux_connections{transport,direction}`: connections with peers; `quic`, `direct-tls` or `starttls`.
     connections: IntGaugeVec,
-    /// `fedmux_connections_opened_total{transport="quic",direction}`
+    /// `fedmux_connections_opened_total{transport,direction}`
     connections_opened: IntCounterVec,
     /// `fedmux_sessions`: connections whose peer is authenticated.
     pub sessions: IntGauge,

@@ -63,6 +63,16 @@ reasons! {
     HandshakeFailed = "handshake-failed", false, "the two ends share no TLS version, cipher or protocol; see the detail in the log";
     /// The other end doesn't speak `xmpp-server` (ALPN).
     AlpnRefused = "alpn-refused", true, "the address belongs to a service that is not an XMPP server";
+    /// TLS older than 1.2, or its version is forbidden at the other end.
+    TlsVersion = "tls-version", true, "one of the two ends speaks no TLS that the other takes; TLS 1.2 or newer is spoken here";
+    /// The other end doesn't offer STARTTLS, or somebody in between took the offer out. There is no way on in clear text.
+    StarttlsNotOffered = "starttls-not-offered", true, "the other end must offer STARTTLS; if it does, somebody in between takes the offer out: use direct-tls";
+    /// The other end offered STARTTLS and then couldn't (RFC 6120 section 5.4.2.2).
+    StarttlsFailed = "starttls-failed", false, "the other end has trouble with its own TLS configuration; see its log";
+    /// Octets in clear text behind `<starttls/>` or `<proceed/>` (RFC 6120 section 5.3.3).
+    StarttlsInjection = "starttls-injection", false, "somebody in between, or the other end by mistake, sent clear text where TLS begins";
+    /// Something other than STARTTLS before TLS.
+    TlsRequired = "tls-required", true, "the other end must use TLS before anything else";
     /// A name could not be resolved.
     NameNotResolved = "name-not-resolved", false, "check the name in the configuration and the resolver";
 
@@ -143,6 +153,8 @@ reasons! {
     TooMany = "too-many", false, "raise the limit that the log names, if it is no attack";
 
     // --- authentication ---
+    /// The other end doesn't offer EXTERNAL: it doesn't believe our certificate, or knows dialback only.
+    ExternalNotOffered = "external-not-offered", true, "the other end didn't accept our certificate for the domain, or knows dialback only; see its log, or allow policy.dialback = \"tls\"";
     /// The authorization identity isn't the stream's `from` (XEP-0178 section 3).
     InvalidAuthzid = "invalid-authzid", true, "the other end asked to act as another domain than its stream's from";
     /// SASL EXTERNAL failed at the other end.

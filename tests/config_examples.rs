@@ -9,10 +9,12 @@ use fedmux::config;
 use fedmux::proto::limits::Limits;
 
 /// Keys of the reference whose commented value is an example: left out, they are off or have no value.
-const EXAMPLES: [&str; 10] = [
+const EXAMPLES: [&str; 12] = [
     "include",
     "mux_key_file",
     "quic = ",
+    "direct_tls",
+    "starttls",
     "s2s",
     "dns = ",
     "dns_clients",

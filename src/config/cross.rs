@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::dns::DnsEntry;
 use super::error::{Errors, Place};
 use super::host::HostEntry;
-use super::listeners::{Local, refuse_doubles, refuse_public_local};
+use super::listeners::{Local, Remote, refuse_doubles, refuse_public_local};
 use super::peer::PeerEntry;
 use super::values::Located;
 use crate::relay::settings::Endpoint;
@@ -15,7 +15,7 @@ use crate::xmpp::domain::DomainPattern;
 /// Everything that is checked together.
 pub(super) struct Everything<'a> {
     pub(super) file: Place,
-    pub(super) remote_quic: &'a [Located<SocketAddr>],
+    pub(super) remote: &'a Remote,
     pub(super) local: &'a Local,
     pub(super) admin_listen: &'a [Located<SocketAddr>],
     pub(super) dns: &'a DnsEntry,
@@ -40,12 +40,12 @@ impl Everything<'_> {
         refuse_public_local(errors, "local.s2s", &self.local.s2s, "127.0.0.1:5266");
         refuse_public_local(errors, "local.dns", &self.local.dns, "127.0.0.1:5353");
         let dns = || self.local.dns.iter().map(|address| ("local.dns", address));
-        let quic = self.remote_quic.iter().map(|address| ("remote.quic", address));
+        let quic = self.remote.quic.iter().map(|address| ("remote.quic", address));
         let udp: Vec<_> = quic.chain(dns()).collect();
         refuse_doubles(errors, &udp);
         let local = self.local.s2s.iter().map(|address| ("local.s2s", address)).chain(dns());
-        let tcp: Vec<_> =
-            local.chain(self.admin_listen.iter().map(|address| ("admin.listen", address))).collect();
+        let admin = self.admin_listen.iter().map(|address| ("admin.listen", address));
+        let tcp: Vec<_> = self.remote.tcp().chain(local).chain(admin).collect();
         refuse_doubles(errors, &tcp);
     }
 
@@ -97,9 +97,11 @@ impl Everything<'_> {
                 );
             }
         }
-        for endpoint in self.peers.iter().filter_map(|peer| peer.address.as_ref()) {
-            if own(&endpoint.value, self.remote_quic) {
-                let problem = format!("= \"{}\" is our own listener, remote.quic", endpoint.value);
+        for peer in self.peers {
+            let Some(endpoint) = &peer.address else { continue };
+            let (key, listeners) = self.remote.of(peer.transport);
+            if own(&endpoint.value, listeners) {
+                let problem = format!("= \"{}\" is our own listener, {key}", endpoint.value);
                 errors.add(&endpoint.place, "peer.address", problem, "write where the peer listens");
             }
         }
@@ -132,7 +134,7 @@ impl Everything<'_> {
             let advice = "add a [[host]] with its domain and where to deliver";
             errors.add(&self.file, "host", "is missing: the relay would serve nobody", advice);
         }
-        if self.remote_quic.is_empty() && self.peers.is_empty() {
+        if self.remote.is_empty() && self.peers.is_empty() {
             let advice = "add [remote] quic = \"[::]:5269\", or a [[peer]]";
             errors.add(
                 &self.file,

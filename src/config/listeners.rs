@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::error::Errors;
 use super::reader::Reader;
 use super::values::{Located, each, listener, network};
+use crate::relay::settings::Transport;
 
 /// A table of listeners whose only key, in this version, is `key`.
 pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located<SocketAddr>> {
@@ -36,6 +37,45 @@ impl Local {
         };
         reader.finish();
         local
+    }
+}
+
+/// `[remote]`: one list for each transport.
+#[derive(Default)]
+pub(super) struct Remote {
+    pub(super) quic: Vec<Located<SocketAddr>>,
+    pub(super) direct_tls: Vec<Located<SocketAddr>>,
+    pub(super) starttls: Vec<Located<SocketAddr>>,
+}
+
+impl Remote {
+    /// Read the table.
+    pub(super) fn read(reader: Option<Reader<'_>>) -> Self {
+        let Some(mut reader) = reader else { return Self::default() };
+        let mut list = |key| each(reader.take(key), "an address and a port, like \"[::]:5269\"", listener);
+        let remote = Self { quic: list("quic"), direct_tls: list("direct_tls"), starttls: list("starttls") };
+        reader.finish();
+        remote
+    }
+
+    /// The listeners over TCP, with their keys.
+    pub(super) fn tcp(&self) -> impl Iterator<Item = (&'static str, &Located<SocketAddr>)> {
+        let direct = self.direct_tls.iter().map(|address| ("remote.direct_tls", address));
+        direct.chain(self.starttls.iter().map(|address| ("remote.starttls", address)))
+    }
+
+    /// Where `transport` is listened for, and its key.
+    pub(super) fn of(&self, transport: Transport) -> (&'static str, &[Located<SocketAddr>]) {
+        match transport {
+            Transport::Quic => ("remote.quic", &self.quic),
+            Transport::DirectTls => ("remote.direct_tls", &self.direct_tls),
+            Transport::StartTls => ("remote.starttls", &self.starttls),
+        }
+    }
+
+    /// Whether nobody can reach us.
+    pub(super) fn is_empty(&self) -> bool {
+        self.quic.is_empty() && self.tcp().next().is_none()
     }
 }
 

@@ -37,7 +37,7 @@ use cross::Everything;
 use dns::DnsEntry;
 use error::Errors;
 use host::HostEntry;
-use listeners::Local;
+use listeners::{Local, Remote};
 use peer::PeerEntry;
 use reader::{Reader, Source};
 use values::Located;
@@ -102,7 +102,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
     let mut top = Reader::top(source, table.get_ref(), errors);
     let include = top.take("include");
     let identity = read_identity(&mut top);
-    let remote_quic = listeners::read(top.section("remote"), "quic");
+    let remote = Remote::read(top.section("remote"));
     let local = Local::read(top.section("local"));
     let admin_listen = listeners::read(top.section("admin"), "listen");
     let dns = top.section("dns").map_or_else(DnsEntry::default, DnsEntry::read);
@@ -119,7 +119,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
 
     let everything = Everything {
         file: source.whole(),
-        remote_quic: &remote_quic,
+        remote: &remote,
         local: &local,
         admin_listen: &admin_listen,
         dns: &dns,
@@ -130,7 +130,9 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
 
     Some(Settings {
         identity: identity?,
-        remote_quic: values(remote_quic),
+        remote_quic: values(remote.quic),
+        remote_direct_tls: values(remote.direct_tls),
+        remote_starttls: values(remote.starttls),
         local_s2s: values(local.s2s),
         local_dns: LocalDns { listen: values(local.dns), clients: values(local.dns_clients) },
         admin_listen: values(admin_listen),

@@ -9,12 +9,15 @@ use crate::proto::mux::verifier::Allowance;
 use crate::relay::settings::{Endpoint, Peer, Placement, Transport};
 use crate::xmpp::domain::DomainPattern;
 
+/// What a peer may be reached by.
+const TRANSPORTS: [Transport; 3] = [Transport::Quic, Transport::DirectTls, Transport::StartTls];
+
 /// A `[[peer]]` with the lines of what others may contradict.
 pub(super) struct PeerEntry {
     pub(super) domains: Vec<Located<DomainPattern>>,
     /// `None` if it could not be read.
     pub(super) address: Option<Located<Endpoint>>,
-    transport: Transport,
+    pub(super) transport: Transport,
     trust: Option<std::path::PathBuf>,
     announce_all: bool,
     placement: Placement,
@@ -44,7 +47,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> PeerEntry {
         .and_then(|entry| Some(Located { value: peer_address(&entry)?, place: entry.place.clone() }));
     let transport = reader
         .take("transport")
-        .and_then(|entry| entry.choice(&[("quic", Transport::Quic)]))
+        .and_then(|entry| entry.choice(&TRANSPORTS.map(|transport| (transport.as_str(), transport))))
         .unwrap_or(Transport::Quic);
     let announce_all = reader
         .take("announce")
@@ -53,7 +56,11 @@ pub(super) fn read(mut reader: Reader<'_>) -> PeerEntry {
     let trust =
         reader.take("trust").and_then(|entry| path(&entry, "a PEM file of CA certificates, like \"b.pem\""));
     let placements = [("stream-per-pair", Placement::StreamPerPair), ("one-stream", Placement::OneStream)];
-    let placement = reader.take("placement").and_then(|entry| entry.choice(&placements)).unwrap_or_default();
+    let placement = reader.take("placement");
+    if let Some(entry) = placement.as_ref().filter(|_| transport != Transport::Quic) {
+        entry.refuse::<()>("has no effect over TCP, which has one stream", "remove it");
+    }
+    let placement = placement.and_then(|entry| entry.choice(&placements)).unwrap_or_default();
     let proofs = limits::read_of_peer(&mut reader);
     reader.finish();
     PeerEntry { domains, address, transport, trust, announce_all, placement, proofs }

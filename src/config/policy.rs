@@ -2,7 +2,7 @@
 
 use super::reader::{Entry, Reader};
 use super::values::pattern;
-use crate::relay::settings::Policy;
+use crate::relay::settings::{Policy, RemoteDialback};
 use crate::xmpp::domain::DomainPattern;
 
 /// Read the table; what is left out keeps its default.
@@ -10,11 +10,10 @@ pub(super) fn read(mut reader: Reader<'_>) -> Policy {
     let default = Policy::default();
     let allow = reader.take("allow").map_or(default.allow, |entry| patterns(&entry));
     let deny = reader.take("deny").map_or(default.deny, |entry| patterns(&entry));
-    if let Some(entry) = reader.take("dialback") {
-        entry.choice(&[("never", ())]);
-    }
+    let words = [("never", RemoteDialback::Never), ("tls", RemoteDialback::Tls)];
+    let dialback = reader.take("dialback").and_then(|entry| entry.choice(&words)).unwrap_or_default();
     reader.finish();
-    Policy { allow, deny }
+    Policy { allow, deny, dialback }
 }
 
 /// A list that may be empty: `deny = []` says something, and so does `allow = []`.

@@ -223,9 +223,6 @@ impl<'a> Entry<'a> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
-        if let Some(instead) = unavailable::value_advice(&self.name, text) {
-            return self.refuse(format!("= {text:?} is not available in this version"), instead);
-        }
         self.refuse(format!("is {text:?}"), format!("write {expected}"))
     }
 

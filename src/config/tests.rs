@@ -172,9 +172,8 @@ const MISTAKES: &[(&str, &str)] = &[
             for all in [limits]",
     ),
     (
-        "[policy]\ndialback = \"tls\"",
-        "policy.dialback = \"tls\" is not available in this version: etc/f.toml:11: \
-            write \"never\", or leave it out",
+        "[policy]\ndialback = \"always\"",
+        "policy.dialback is \"always\": etc/f.toml:11: write \"never\" or \"tls\"",
     ),
     (
         "[policy]\nallow = \"*.b..test\"",
@@ -235,9 +234,12 @@ const MISTAKES: &[(&str, &str)] = &[
             name with its port, like \"192.0.2.1:5269\" or \"relay.b.example:5269\"",
     ),
     (
-        "[[peer]]\ndomain = \"b.test\"\naddress = \"192.0.2.1:1\"\ntransport = \"starttls\"",
-        "peer.transport = \"starttls\" is not \
-            available in this version: etc/f.toml:13: write \"quic\"",
+        "[[peer]]\ndomain = \"b.test\"\naddress = \"192.0.2.1:1\"\ntransport = \"tcp\"",
+        "peer.transport is \"tcp\": etc/f.toml:13: write \"quic\" or \"direct-tls\" or \"starttls\"",
+    ),
+    (
+        "[[peer]]\ndomain = \"b.test\"\naddress = \"192.0.2.1:1\"\ntransport = \"starttls\"\nplacement = \"one-stream\"",
+        "peer.placement has no effect over TCP, which has one stream: etc/f.toml:14: remove it",
     ),
     (
         "[admin]\nlisten = \"127.0.0.1:5266\"",

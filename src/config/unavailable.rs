@@ -2,8 +2,6 @@
 
 /// Each key, as it stands in errors, and what to do instead.
 const KEYS: &[(&str, &str)] = &[
-    ("remote.direct_tls", "remove it; peers are reached over QUIC only"),
-    ("remote.starttls", "remove it; peers are reached over QUIC only"),
     (
         "local.components",
         "remove it; let the component's own XMPP server hold it, and deliver to that server",
@@ -19,16 +17,4 @@ const KEYS: &[(&str, &str)] = &[
 /// What to do instead of using `key`, if it is one of these.
 pub(super) fn advice(key: &str) -> Option<&'static str> {
     KEYS.iter().find(|(name, _)| *name == key).map(|(_, advice)| *advice)
-}
-
-/// Values of that kind, of keys that exist: key, value and what to do instead.
-const VALUES: &[(&str, &str, &str)] = &[
-    ("peer.transport", "direct-tls", "write \"quic\""),
-    ("peer.transport", "starttls", "write \"quic\""),
-    ("policy.dialback", "tls", "write \"never\", or leave it out"),
-];
-
-/// What to do instead of giving `key` this `value`, if it is one of these.
-pub(super) fn value_advice(key: &str, value: &str) -> Option<&'static str> {
-    VALUES.iter().find(|(name, word, _)| (*name, *word) == (key, value)).map(|(_, _, advice)| *advice)
 }

@@ -235,6 +235,8 @@ fn settings(
     Settings {
         identity: certificates.identity(hosts),
         remote_quic: vec![any_port],
+        remote_direct_tls: Vec::new(),
+        remote_starttls: Vec::new(),
         local_s2s: vec![any_port],
         admin_listen: vec![any_port],
         dns: None,

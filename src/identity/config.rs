@@ -44,6 +44,7 @@ pub struct Tls {
     trust: Arc<TrustStore>,
     algorithms: WebPkiSupportedAlgorithms,
     alpn: Vec<Vec<u8>>,
+    anonymous: bool,
     server: ConfigBuilder<ServerConfig, WantsVerifier>,
     client: ConfigBuilder<ClientConfig, WantsVerifier>,
 }
@@ -68,18 +69,31 @@ impl Tls {
             trust,
             algorithms: provider.signature_verification_algorithms,
             alpn,
+            anonymous: false,
             server: server.with_protocol_versions(versions)?,
             client: ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?,
         })
     }
 
-    /// For one connection that somebody opens to us. The certificate is chosen from `store` by the name the client
-    /// asks for (SNI); a client without SNI, or with a name that none of ours covers, is refused.
+    /// From now on a client may show no certificate, if it proves its domain otherwise ([`Verdict::peer`] is then
+    /// `None`). One that it shows must be good.
     #[must_use]
-    pub fn server(&self, store: &Arc<CertificateStore>) -> (Arc<ServerConfig>, Verdict) {
+    pub fn taking_anonymous_clients(self) -> Self {
+        Self { anonymous: true, ..self }
+    }
+
+    /// For one connection that somebody opens to us. The certificate is chosen from `store` by the name the client
+    /// asks for (SNI), or for `host` if it asks for none; a client that names no host, or one that none of ours covers,
+    /// is refused.
+    #[must_use]
+    pub fn server(
+        &self,
+        store: &Arc<CertificateStore>,
+        host: Option<Domain>,
+    ) -> (Arc<ServerConfig>, Verdict) {
         let verdict = Verdict::default();
-        let verifier = self.verifier(ExpectedPeer::Client, &verdict);
-        let resolver = ByServerName { store: Arc::clone(store), verdict: verdict.clone() };
+        let verifier = self.verifier(ExpectedPeer::Client { anonymous: self.anonymous }, &verdict);
+        let resolver = ByServerName { store: Arc::clone(store), host, verdict: verdict.clone() };
         let mut config = self
             .server
             .clone()
@@ -118,19 +132,22 @@ impl Tls {
     }
 }
 
-/// As a server: the certificate that covers the name in SNI.
+/// As a server: the certificate that covers the name in SNI, or the host that was asked for before TLS.
 #[derive(Debug)]
 struct ByServerName {
     store: Arc<CertificateStore>,
+    host: Option<Domain>,
     verdict: Verdict,
 }
 
 impl ResolvesServerCert for ByServerName {
     /// Asked a second time after a HelloRetryRequest: the last answer is the one that is sent.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let found = hello
-            .server_name()
-            .and_then(|name| Domain::parse(name).ok())
+        let named = match hello.server_name() {
+            Some(name) => Domain::parse(name).ok(),
+            None => self.host.clone(),
+        };
+        let found = named
             .ok_or(Reason::CertificateNone)
             .and_then(|domain| self.store.choose(&domain, Role::Receiving, SystemTime::now()));
         match found {

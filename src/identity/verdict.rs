@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, PeerIncompatible};
 
 use super::certificate::{Certificate, KeyPurposes};
 use crate::proto::proof::CertifiedNames;
@@ -91,6 +91,16 @@ impl Verdict {
             rustls::Error::NoCertificatesPresented => Reason::CertificateMissing,
             rustls::Error::NoApplicationProtocol => Reason::AlpnRefused,
             rustls::Error::InvalidCertificate(_) => Reason::CertificateInvalid,
+            // Only clients from before TLS 1.2 leave the extension out, and it is looked for before the version is.
+            rustls::Error::PeerIncompatible(
+                PeerIncompatible::SignatureAlgorithmsExtensionRequired
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::Tls13RequiredForQuic
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => Reason::TlsVersion,
             _ => Reason::HandshakeFailed,
         })
     }
@@ -132,6 +142,7 @@ fn of_alert(alert: u8) -> Reason {
         | AlertDescription::CertificateRevoked
         | AlertDescription::CertificateUnknown => Reason::CertificateInvalid,
         AlertDescription::NoApplicationProtocol => Reason::AlpnRefused,
+        AlertDescription::ProtocolVersion => Reason::TlsVersion,
         // rustls servers answer a name that they have no certificate for with access_denied.
         AlertDescription::UnrecognisedName | AlertDescription::AccessDenied => Reason::HostUnknown,
         _ => Reason::HandshakeFailed,

@@ -32,8 +32,9 @@ pub struct PeerVerifier {
 /// Whom this connection waits for.
 #[derive(Debug)]
 pub(super) enum ExpectedPeer {
-    /// Somebody dialled us, and may carry any names.
-    Client,
+    /// Somebody dialled us, and may carry any names. `anonymous`: it may show no certificate at all; one that it shows
+    /// must be good all the same.
+    Client { anonymous: bool },
     /// We dialled this domain, and the server must carry it.
     Server(Domain),
 }
@@ -41,7 +42,7 @@ pub(super) enum ExpectedPeer {
 impl ExpectedPeer {
     fn role(&self) -> Role {
         match self {
-            Self::Client => Role::Initiating,
+            Self::Client { .. } => Role::Initiating,
             Self::Server(_) => Role::Receiving,
         }
     }
@@ -191,7 +192,7 @@ impl ServerCertVerifier for PeerVerifier {
 
 impl ClientCertVerifier for PeerVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        true
+        !matches!(self.peer, ExpectedPeer::Client { anonymous: true })
     }
 
     /// A public relay takes certificates of a hundred authorities: naming them would only cost octets.

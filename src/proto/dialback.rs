@@ -142,7 +142,16 @@ pub fn write_result(out: &mut String, route: &Route, outcome: Result<(), Reason>
         Err(reason) => {
             let condition = match reason {
                 Reason::HostUnknown | Reason::NotOurHost | Reason::NoRoute => "item-not-found",
-                Reason::PolicyDenied => "policy-violation",
+                Reason::PolicyDenied
+                | Reason::CertificateMissing
+                | Reason::CertificateExpired
+                | Reason::CertificateNotYetValid
+                | Reason::CertificateUnknownIssuer
+                | Reason::CertificateWrongName
+                | Reason::CertificateWrongPurpose
+                | Reason::CertificateInvalid
+                | Reason::StarttlsNotOffered
+                | Reason::TlsVersion => "policy-violation",
                 Reason::TooMany => "resource-constraint",
                 Reason::InvalidFrom | Reason::SourceNotTrusted => "not-authorized",
                 _ => "remote-server-timeout",

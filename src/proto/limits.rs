@@ -64,8 +64,8 @@ pub struct Limits {
     pub session_idle: Duration,
     /// A session takes no new lane after this, and a fresh one is made.
     pub session_age: Duration,
-    /// A silent QUIC connection is lost after this; keep-alives are sent at a third of it. A stanza may take as long from
-    /// its first octet to its last.
+    /// A silent connection with a peer is lost after this; keep-alives are sent at a third of it. A stanza may take as
+    /// long from its first octet to its last.
     pub path_idle: Duration,
     /// A peer that gives no credit for a lane in this time takes one stream for each connection.
     pub credit_wait: Duration,

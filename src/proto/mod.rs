@@ -1,7 +1,7 @@
 //! Floor 1: the machines. They know no socket, no clock and no randomness.
 //!
 //! - [`stream`]: one XML stream, [`session`]: one authenticated peer on one connection, [`router`]: all domain pairs.
-//! - A protocol feature each: [`features`], [`sasl_external`], [`mux`], [`bidi`], [`dialback`].
+//! - A protocol feature each: [`features`], [`sasl_external`], [`starttls`], [`mux`], [`bidi`], [`dialback`].
 //! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`limits`].
 //! - How a peer is found and reached: [`discovery`], [`race`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
@@ -21,4 +21,5 @@ pub mod race;
 pub mod router;
 pub mod sasl_external;
 pub mod session;
+pub mod starttls;
 pub mod stream;

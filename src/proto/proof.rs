@@ -87,6 +87,13 @@ pub struct CertifiedNames {
 }
 
 impl CertifiedNames {
+    /// No names: of an end that showed no certificate. `not_after`: until when that holds.
+    #[must_use]
+    pub fn none(not_after: SystemTime) -> Self {
+        let scope = TrustScope::everything();
+        Self { exact: BTreeSet::new(), wildcard: BTreeSet::new(), not_after, scope }
+    }
+
     /// Whether the certificate proves `domain`.
     #[must_use]
     pub fn covers(&self, domain: &Domain) -> bool {

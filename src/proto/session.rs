@@ -16,7 +16,7 @@ use super::hosts::Hosts;
 use super::limits::Limits;
 use super::proof::{CertifiedNames, Grants};
 use super::stream::Learned;
-use super::stream::initiating::Wants;
+use super::stream::initiating::{Bidi, Wants};
 use super::stream::receiving::{Authority, DialbackOffer, Offers};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -45,6 +45,10 @@ pub struct Facts {
     pub dialled: bool,
     /// How pairs are placed.
     pub lanes: Lanes,
+    /// The connection is one XML stream: TLS over TCP.
+    pub single: bool,
+    /// A domain may be proven by dialback, for its pair on its stream.
+    pub dialback: bool,
     /// The peer may see every host of ours.
     pub announce_all: bool,
     /// We dialled it to prove a host for another session: mux isn't negotiated, so that neither end takes it for a first.
@@ -252,10 +256,24 @@ impl Session {
         admit(&self.certificate_scope(), &self.facts.hosts, Direction::Outbound, &route.from, &route.to)
     }
 
-    /// Whether we may open streams: we opened the connection, or the peer speaks mux, which is symmetric.
+    /// Whether `route.from`, which the peer's certificate doesn't prove, may be proven by dialback.
+    fn may_dial_back(&self, route: &Route) -> Result<(), Reason> {
+        let Facts { hosts, ours, dialback, .. } = &self.facts;
+        hosts.policy(&route.from)?;
+        if !dialback || hosts.serves(&route.from) {
+            return Err(Reason::InvalidFrom);
+        }
+        if !hosts.serves(&route.to) {
+            return Err(Reason::NotOurHost);
+        }
+        if ours.covers(&route.to) { Ok(()) } else { Err(Reason::HostUnknown) }
+    }
+
+    /// Whether we may open further streams: there can be any, and we opened the connection, or the peer speaks mux,
+    /// which is symmetric.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        self.facts.dialled || self.is_multiplexed()
+        !self.facts.single && (self.facts.dialled || self.is_multiplexed())
     }
 
     /// What to ask for on a stream that we open in this session.
@@ -264,7 +282,7 @@ impl Session {
         let known = self.learned.as_ref();
         Wants {
             mux: !self.is_multiplexed() && !self.facts.second,
-            bidi: true,
+            bidi: if self.facts.single { Bidi::BesideMux } else { Bidi::Offered },
             dialback: None,
             pipelined: known.is_some_and(|learned| learned.pipelining),
         }
@@ -308,15 +326,29 @@ pub struct StreamAuthority<'a> {
 
 impl Authority for StreamAuthority<'_> {
     fn offers(&self, route: &Route) -> Result<Offers, Reason> {
-        let session = self.session;
-        admit(
+        let (session, questions) = (self.session, self.session.facts.dialback);
+        let admitted = admit(
             &session.certificate_scope(),
             &session.facts.hosts,
             Direction::Inbound,
             &route.from,
             &route.to,
-        )?;
-        Ok(Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true })
+        );
+        match admitted {
+            Ok(()) => Ok(Offers {
+                external: true,
+                dialback: false,
+                questions,
+                bidi: true,
+                mux: true,
+                pipelining: true,
+            }),
+            Err(Reason::InvalidFrom) if questions => {
+                session.may_dial_back(route)?;
+                Ok(Offers { dialback: true, questions, bidi: true, ..Offers::default() })
+            }
+            Err(reason) => Err(reason),
+        }
     }
 
     fn host_list(&self) -> Vec<Domain> {
@@ -324,8 +356,12 @@ impl Authority for StreamAuthority<'_> {
         if self.first || news { self.session.host_list() } else { Vec::new() }
     }
 
-    fn dialback(&self, _route: &Route) -> Result<DialbackOffer, Reason> {
-        Err(Reason::UnsupportedFeature)
+    /// The stream's own pair alone: a second one would let each of two domains speak to the other's host.
+    fn dialback(&self, stream: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
+        if stream != route {
+            return Err(Reason::InvalidFrom);
+        }
+        self.session.may_dial_back(route).map(|()| DialbackOffer::Verify)
     }
 
     fn made_key(&self, _route: &Route, _stream_id: &str, _key: &str) -> bool {
@@ -369,6 +405,8 @@ mod tests {
             ours: names(&["a.test", "unserved.test"]),
             dialled,
             lanes: Lanes::PerPair,
+            single: false,
+            dialback: false,
             announce_all: false,
             second: false,
         })
@@ -385,6 +423,43 @@ mod tests {
         assert_eq!(inbound("b.test", "a.test"), Ok(()));
         assert_eq!(inbound("rooms.b.test", "a.test"), Err(Reason::InvalidFrom));
         assert!(!session.may_open(), "a peer without mux takes no streams from the end that it dialled");
+    }
+
+    #[test]
+    fn a_connection_of_one_stream_takes_no_second_whoever_opened_it() {
+        for dialled in [false, true] {
+            let facts = Facts { single: true, ..session(dialled).facts };
+            let mut session = Session::new(facts);
+            assert!(!session.may_open());
+            session.learn(Learned { mux: true, ..Learned::default() });
+            assert!(!session.may_open());
+            assert_eq!(session.wants().bidi, Bidi::BesideMux);
+        }
+    }
+
+    #[test]
+    fn dialback_is_offered_where_it_is_allowed_to_whom_no_certificate_proves() {
+        let offers = |dialback, from: &str, to: &str| {
+            let session = Session::new(Facts { dialback, ..session(false).facts });
+            StreamAuthority { session: &session, first: true }.offers(&route(from, to))
+        };
+        assert_eq!(offers(false, "c.test", "a.test"), Err(Reason::InvalidFrom));
+        let offered = offers(true, "c.test", "a.test").unwrap();
+        assert!(offered.dialback && offered.questions && !offered.external && !offered.mux);
+        let offered = offers(true, "b.test", "a.test").unwrap();
+        assert!(offered.external && offered.questions && !offered.dialback);
+        assert_eq!(offers(true, "x.test", "a.test"), Err(Reason::InvalidFrom), "a host of ours");
+        assert_eq!(offers(true, "c.test", "unserved.test"), Err(Reason::NotOurHost));
+        assert_eq!(offers(true, "c.test", "x.test"), Err(Reason::HostUnknown), "not in what we showed");
+    }
+
+    #[test]
+    fn dialback_proves_the_streams_own_pair_alone() {
+        let session = Session::new(Facts { dialback: true, ..session(false).facts });
+        let authority = StreamAuthority { session: &session, first: true };
+        let own = route("c.test", "a.test");
+        assert_eq!(authority.dialback(&own, &own), Ok(DialbackOffer::Verify));
+        assert_eq!(authority.dialback(&own, &route("d.test", "a.test")), Err(Reason::InvalidFrom));
     }
 
     #[test]

@@ -1,35 +1,81 @@
-//! Connections with peers: those we dial, and those we accept.
+//! Connections with peers, whatever they run over: what is dialled for whom, and which session comes of it.
+//!
+//! [`super::over_quic`] and [`super::over_tls`] make the connections; each hands a [`Connected`] over, whose peer's
+//! certificate is verified and on which no stream was opened yet.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::hub::Hub;
 use super::io::resolve;
+use super::reach::reach;
 use super::session::Opening;
-use super::settings::{Endpoint, Peer, Placement};
-use super::shared::{GrantChanges, SessionShared};
-use crate::identity::certificate::Role;
+use super::settings::{Endpoint, Peer, Placement, Transport};
+use super::shared::{Connection, GrantChanges, SessionShared};
+use super::{over_quic, over_tls, session, single};
+use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
-use crate::proto::discovery::Transport;
-use crate::proto::discovery::found::{Answer, Found};
-use crate::proto::proof::{CertifiedNames, DomainProof};
+use crate::proto::discovery::found::Found;
+use crate::proto::proof::CertifiedNames;
 use crate::proto::router::{LaneId, PeerId, PeerPlace, SessionId};
 use crate::proto::session::{Facts, Lanes, Session};
 use crate::reason::Reason;
 use crate::transport::quic;
+use crate::transport::tls::TlsStream;
+use crate::xmpp::route::Route;
 
 /// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
 const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux session";
 /// Label of the exporter value that mux secrets are bound to.
 const MUX_EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL fedmux mux 1";
+
+/// Where a peer is, and how it is spoken to there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a connection is dialled for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) route: &'a Route,
+    /// Ours, for `route.from`.
+    pub(crate) certificate: &'a Arc<Certificate>,
+    pub(crate) peer: PeerId,
+    /// Its `[[peer]]` entry, if it has one.
+    pub(crate) config: Option<&'a Peer>,
+    /// The SRV target that led here, if one did.
+    pub(crate) srv: Option<&'a str>,
+    /// It is the second connection of a proof.
+    pub(crate) second: bool,
+}
+
+/// A connection on which no stream was opened yet; its peer's certificate is verified.
+pub(crate) enum Connected {
+    Quic(Arc<SessionShared>, quinn::Connection),
+    Tls(Arc<SessionShared>, Box<TlsStream>),
+}
+
+impl Connected {
+    /// Run the session to its end. `first`: the lane that we dialled it for.
+    ///
+    /// # Errors
+    /// Why no stream of it was ever authenticated.
+    pub(crate) async fn run(self, hub: Arc<Hub>, first: Option<Opening>) -> Result<(), Reason> {
+        match self {
+            Self::Quic(session, connection) => session::run(hub, session, connection, first).await,
+            Self::Tls(session, stream) => single::run(hub, session, *stream, first).await,
+        }
+    }
+}
 
 /// Tells the router that an attempt failed, whatever ended its task.
 struct DialGuard {
@@ -49,6 +95,8 @@ impl Drop for DialGuard {
 }
 
 /// Connect to `peer` for `route`, and run the session that comes of it to its end.
+///
+/// `found`: where its domain's records lead; `None` for a `[[peer]]`.
 pub(crate) async fn dial(
     hub: Arc<Hub>,
     peer: PeerId,
@@ -59,11 +107,11 @@ pub(crate) async fn dial(
     let failed = Some(Reason::InternalServerError);
     let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
     let route = opening.route.clone();
-    let outcome = match connect(&hub, peer, found.as_deref(), session, &opening).await {
-        Ok(session) => {
+    let outcome = match reach(&hub, peer, found.as_deref(), session, &opening).await {
+        Ok(connected) => {
             guard.failed = None;
             // Over TLS 1.3 what the peer thinks of our certificate shows only now.
-            super::session::run(Arc::clone(&hub), session, Some(opening)).await
+            connected.run(Arc::clone(&hub), Some(opening)).await
         }
         Err(reason) => {
             guard.failed = Some(reason);
@@ -72,111 +120,119 @@ pub(crate) async fn dial(
     };
     if let Err(reason) = outcome {
         let live = hub.live();
-        let address =
-            live.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
+        let config = live.settings.peers.get(peer.0);
+        let address = config.map(|peer| peer.address.to_string());
+        let transport = config.map(|peer| peer.transport.as_str());
         hub.metrics.dial_failed(Side::Remote, reason);
         let clock = clock_for(reason);
-        warn!(pair = %route, %address, %reason, clock, advice = reason.advice(), "peer not reached");
+        warn!(pair = %route, address, transport, %reason, clock, advice = reason.advice(), "peer not reached");
     }
-}
-
-/// Connect to `peer` and verify that its certificate covers `route.to`.
-async fn connect(
-    hub: &Arc<Hub>,
-    peer: PeerId,
-    found: Option<&Found>,
-    id: SessionId,
-    opening: &Opening,
-) -> Result<Arc<SessionShared>, Reason> {
-    let route = &opening.route;
-    let origin = if opening.second { Origin::Second } else { Origin::Dialled };
-    let live = hub.live();
-    let stranger = stranger(hub);
-    let config = live.settings.peers.get(peer.0).unwrap_or(&stranger);
-    let certificate =
-        live.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
-    let addresses = match found {
-        Some(Found { answer: Answer::Ways(ways), .. }) => {
-            ways.attempts(super::random::seed()).into_iter().map(|way| way.address).collect()
-        }
-        Some(_) => return Err(Reason::NoRecords),
-        None => resolve(&config.address).await?,
-    };
-    let mut last = Reason::ConnectionTimeout;
-    for address in addresses {
-        let (tls, verdict) = live.tls.client(&certificate, &route.to);
-        let client = quic::client_config(tls, &hub.transport)?;
-        let found = hub
-            .endpoints
-            .iter()
-            .find_map(|endpoint| Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, address)?)));
-        let Some((endpoint, reachable)) = found else { continue };
-        let connecting = endpoint
-            .connect_with(client, reachable, &route.to.to_ascii())
-            .map_err(|_| Reason::HandshakeFailed)?;
-        match tokio::time::timeout(hub.limits.connect, connecting).await {
-            Ok(Ok(connection)) => {
-                let pinned = pinned(hub, address, None).await;
-                let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
-                return session(hub, id, connection, &verdict, pinned, origin, config);
-            }
-            Ok(Err(error)) => last = refusal(&verdict, &error),
-            Err(_) => last = Reason::ConnectionTimeout,
-        }
-    }
-    Err(last)
 }
 
 /// What our clock says, where that decides whether a certificate is good: a clock that is off then shows at once.
-fn clock_for(reason: Reason) -> Option<String> {
+pub(crate) fn clock_for(reason: Reason) -> Option<String> {
     let of_time = matches!(reason, Reason::CertificateExpired | Reason::CertificateNotYetValid);
     of_time.then(|| OffsetDateTime::now_utc().replace_nanosecond(0).ok()?.format(&Rfc3339).ok()).flatten()
 }
 
-/// How a connection came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The peer opened it.
-    Accepted,
-    /// We opened it, to carry.
-    Dialled,
-    /// We opened it as the second connection of a proof.
-    Second,
-}
-
-/// Why a connection did not come to be: our own verdict before the other end's alert before the transport.
-fn refusal(verdict: &Verdict, error: &quinn::ConnectionError) -> Reason {
-    match (verdict.refused(), quic::alert(error), error) {
-        (Some(reason), ..) => reason,
-        (None, Some(alert), _) => verdict.reason(Some(alert)),
-        (None, None, quinn::ConnectionError::TimedOut) => Reason::ConnectionTimeout,
-        (None, None, error) => quic::reason(error),
+/// Connect to `target`, and verify that its certificate covers `attempt.route.to`.
+///
+/// # Errors
+/// Why there is no connection. Nothing is left of it.
+pub(crate) async fn connect(
+    hub: &Arc<Hub>,
+    target: Target,
+    attempt: Attempt<'_>,
+) -> Result<Connected, Reason> {
+    match target.transport {
+        Transport::Quic => over_quic::connect(hub, target, attempt).await,
+        Transport::DirectTls | Transport::StartTls => over_tls::connect(hub, target, attempt).await,
     }
 }
 
-fn session(
+/// How a connection came to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// The peer opened it.
+    Accepted,
+    /// We opened it.
+    Dialled(Attempt<'a>),
+}
+
+/// A connection whose handshake is complete.
+pub(crate) struct Established {
+    pub(crate) connection: Connection,
+    pub(crate) address: SocketAddr,
+    /// The values for [`EXPORTER_LABEL`] and [`MUX_EXPORTER_LABEL`].
+    pub(crate) exporters: [[u8; 32]; 2],
+    pub(crate) verdict: Verdict,
+}
+
+/// The exporter values that a session needs.
+///
+/// # Errors
+/// [`Reason::HandshakeFailed`] if TLS has none.
+pub(crate) fn exporters(value: impl Fn(&[u8]) -> Option<[u8; 32]>) -> Result<[[u8; 32]; 2], Reason> {
+    let value = |label| value(label).ok_or(Reason::HandshakeFailed);
+    Ok([value(EXPORTER_LABEL)?, value(MUX_EXPORTER_LABEL)?])
+}
+
+/// The session of a connection; it isn't up before one of its streams is authenticated.
+///
+/// # Errors
+/// [`Reason::CertificateMissing`] if the peer has shown none, [`Reason::UnsupportedFeature`] if it didn't ask for ours.
+pub(crate) async fn session(
     hub: &Arc<Hub>,
-    id: SessionId,
-    connection: quinn::Connection,
-    verdict: &Verdict,
-    pinned: Vec<PeerId>,
-    origin: Origin,
-    config: &Peer,
+    established: Established,
+    origin: Origin<'_>,
 ) -> Result<Arc<SessionShared>, Reason> {
-    let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
-    // A server that doesn't ask for our certificate can't believe us.
-    let ours = verdict.shown().ok_or(Reason::UnsupportedFeature)?;
+    let live = hub.live();
+    let Established { connection, address, exporters: [exporter, mux_exporter], verdict } = established;
+    let single = connection.transport() != Transport::Quic;
+    let dialback = single && hub.dials_back();
+    let theirs = verdict.peer().map(|peer| peer.names.clone());
+    let ours = verdict.shown().map(|certificate| certificate.names.clone());
+    let (theirs, ours) = match (theirs, ours) {
+        (Some(theirs), Some(ours)) => (theirs, ours),
+        // Whoever showed nothing may still be proven by dialback, pair by pair.
+        (None, Some(ours)) if dialback => (CertifiedNames::none(ours.not_after), ours),
+        (Some(theirs), None) if dialback => {
+            let none = CertifiedNames::none(theirs.not_after);
+            (theirs, none)
+        }
+        (None, _) => return Err(Reason::CertificateMissing),
+        // A server that doesn't ask for our certificate can't believe us.
+        (_, None) => return Err(Reason::UnsupportedFeature),
+    };
+    let target = Target { transport: connection.transport(), address };
+    let (id, second, pinned, config) = match origin {
+        Origin::Accepted => {
+            let pinned = pinned(hub, target, Some(&theirs)).await;
+            let known = if single { at_home(hub, target, &theirs).await } else { pinned.first().copied() };
+            let config = known.and_then(|peer| live.settings.peers.get(peer.0));
+            (hub.fresh_session(), false, pinned, config)
+        }
+        Origin::Dialled(Attempt { session, second, peer, config, .. }) => {
+            let pinned = pinned(hub, target, None).await;
+            let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
+            (session, second, pinned, config)
+        }
+    };
+    let srv = match origin {
+        Origin::Dialled(Attempt { srv, .. }) => srv.map(str::to_owned),
+        Origin::Accepted => None,
+    };
+    let one_stream = single || config.is_some_and(|config| config.placement == Placement::OneStream);
     let facts = Facts {
-        hosts: Arc::clone(&hub.live().hosts),
-        theirs: Arc::new(theirs.names.clone()),
-        ours: Arc::new(ours.names.clone()),
-        dialled: origin != Origin::Accepted,
-        lanes: match config.placement {
-            Placement::StreamPerPair => Lanes::PerPair,
-            Placement::OneStream => Lanes::Shared,
-        },
-        announce_all: config.announce_all,
-        second: origin == Origin::Second,
+        hosts: Arc::clone(&live.hosts),
+        theirs: Arc::new(theirs),
+        ours: Arc::new(ours),
+        dialled: matches!(origin, Origin::Dialled(_)),
+        lanes: if one_stream { Lanes::Shared } else { Lanes::PerPair },
+        single,
+        dialback,
+        announce_all: config.is_some_and(|config| config.announce_all),
+        second,
     };
     Ok(Arc::new(SessionShared {
         id,
@@ -184,22 +240,35 @@ fn session(
         up: AtomicBool::new(false),
         pinned,
         grants: GrantChanges::default(),
-        exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
-        mux_exporter: quic::exporter(&connection, MUX_EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
-        place: PeerPlace {
-            transport: Transport::Quic,
-            address: quic::canonical(connection.remote_address()),
-            target: None,
-        },
-        peer: quic::canonical(connection.remote_address()).to_string(),
+        exporter,
+        mux_exporter,
+        place: PeerPlace { transport: target.transport, address: quic::canonical(address), target: srv },
+        peer: quic::canonical(address).to_string(),
         connection,
-        verdict: verdict.clone(),
+        verdict,
     }))
 }
 
-/// The `[[peer]]` entries whose address is `address`. `names`: only those that could carry one of these names.
-async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) -> Vec<PeerId> {
-    let address = quic::canonical(address);
+/// The `[[peer]]` entry of whoever connected over TCP, where no port tells who it is: it comes from the peer's host, and its
+/// certificate carries a domain of the entry. That is enough to be shown what the peer may see; it pins nothing.
+async fn at_home(hub: &Hub, target: Target, names: &CertifiedNames) -> Option<PeerId> {
+    let ip = target.address.ip().to_canonical();
+    for (index, peer) in hub.live().settings.peers.iter().enumerate() {
+        let named = names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)));
+        if !named || peer.transport == Transport::Quic {
+            continue;
+        }
+        let resolved = resolve(&peer.address).await.unwrap_or_default();
+        if resolved.iter().any(|found| found.ip().to_canonical() == ip) {
+            return Some(PeerId(index));
+        }
+    }
+    None
+}
+
+/// The `[[peer]]` entries that name this address and transport. `names`: only those that could carry one of these names.
+async fn pinned(hub: &Hub, target: Target, names: Option<&CertifiedNames>) -> Vec<PeerId> {
+    let address = quic::canonical(target.address);
     let mut found = Vec::new();
     for (index, peer) in hub.live().settings.peers.iter().enumerate() {
         let concerned = names.is_none_or(|names| {
@@ -207,6 +276,7 @@ async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) 
                 || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
         });
         let leads_here = match &peer.address {
+            _ if peer.transport != target.transport => false,
             Endpoint::Address(configured) => quic::canonical(*configured) == address,
             Endpoint::Name { .. } if concerned => resolve(&peer.address)
                 .await
@@ -218,77 +288,4 @@ async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) 
         }
     }
     found
-}
-
-/// Accept connections until the endpoint closes.
-pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, places: Arc<Semaphore>) {
-    while let Some(incoming) = endpoint.accept().await {
-        if hub.is_draining() {
-            incoming.refuse();
-            continue;
-        }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            hub.metrics.limit_hit("remote_connections");
-            hub.metrics.refused(Side::Remote, Reason::TooMany);
-            incoming.refuse();
-            continue;
-        };
-        // When half the places are taken, only who can receive at its address gets one (RFC 9000 section 8.1.2).
-        let crowded = places.available_permits() < hub.limits.remote_connections / 2;
-        if crowded && incoming.may_retry() {
-            if incoming.retry().is_err() {
-                debug!("a retry was not due");
-            }
-            continue;
-        }
-        hub.tasks.spawn(accepted(Arc::clone(&hub), incoming, place));
-    }
-}
-
-async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
-    let peer = quic::canonical(incoming.remote_address());
-    match shake_hands(&hub, incoming).await {
-        Ok(session) => {
-            // What its streams were refused for was said stream by stream.
-            let _said = super::session::run(Arc::clone(&hub), session, None).await;
-        }
-        Err(reason) => {
-            hub.metrics.refused(Side::Remote, reason);
-            hub.metrics.proof(DomainProof::Certificate, Err(reason));
-            let clock = clock_for(reason);
-            warn!(%peer, %reason, clock, advice = reason.advice(), "connection refused");
-        }
-    }
-    drop(place);
-}
-
-async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<SessionShared>, Reason> {
-    let live = hub.live();
-    let (tls, verdict) = live.tls.server(&live.certificates);
-    let config = quic::server_config(tls, &hub.transport)?;
-    let connecting = incoming.accept_with(config).map_err(|error| refusal(&verdict, &error))?;
-    let connection = tokio::time::timeout(hub.limits.handshake, connecting)
-        .await
-        .map_err(|_| Reason::NegotiationTimeout)?
-        .map_err(|error| refusal(&verdict, &error))?;
-    let address = connection.remote_address();
-    let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
-    let pinned = pinned(hub, address, Some(&theirs.names)).await;
-    let config = pinned.first().and_then(|peer| live.settings.peers.get(peer.0));
-    let stranger = stranger(hub);
-    let config = config.unwrap_or(&stranger);
-    session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), Origin::Accepted, config)
-}
-
-/// What holds for a peer without a `[[peer]]` entry.
-fn stranger(hub: &Hub) -> Peer {
-    Peer {
-        domains: Vec::new(),
-        address: Endpoint::Name { host: String::new(), port: 0 },
-        transport: super::settings::Transport::Quic,
-        trust: None,
-        announce_all: false,
-        placement: Placement::StreamPerPair,
-        proofs: hub.limits.proofs(),
-    }
 }

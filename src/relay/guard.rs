@@ -1,8 +1,13 @@
-//! A lane's end is always told to the router: by its task, and if that is dropped or panics, by this.
+//! The end of a lane, and of a session, is always told to the router: by its task, and if that is dropped or panics, by
+//! these.
 
 use std::sync::Arc;
 
+use tracing::info;
+
 use super::hub::Hub;
+use super::shared::SessionShared;
+use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::router::{LaneFailure, LaneId};
 use crate::reason::Reason;
@@ -48,5 +53,41 @@ impl Drop for LaneGuard {
         if !self.told {
             self.tell(Reason::InternalServerError);
         }
+    }
+}
+
+/// Tells the router that a session is gone, whatever ended its task.
+#[derive(Debug)]
+pub(crate) struct SessionGuard {
+    hub: Arc<Hub>,
+    session: Arc<SessionShared>,
+    opened: Opened,
+    /// Why it ends.
+    pub(crate) reason: Reason,
+}
+
+impl SessionGuard {
+    pub(crate) fn new(hub: &Arc<Hub>, session: &Arc<SessionShared>, opened: Opened) -> Self {
+        let transport = session.connection.transport().as_str();
+        hub.metrics.connections(transport, opened).inc();
+        hub.metrics.connection_opened(transport, opened);
+        Self {
+            hub: Arc::clone(hub),
+            session: Arc::clone(session),
+            opened,
+            reason: Reason::InternalServerError,
+        }
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        let Self { hub, session, opened, reason } = self;
+        hub.metrics.connections(session.connection.transport().as_str(), *opened).dec();
+        if session.is_up() {
+            hub.metrics.sessions.dec();
+            info!(session = session.id.0, peer = %session.peer, %reason, "session down");
+        }
+        hub.session_down(session.id, *reason);
     }
 }

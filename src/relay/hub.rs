@@ -16,6 +16,7 @@ use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Outlet, TotalQueued};
 use super::proofs;
+use super::settings::RemoteDialback;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
 use crate::dns::Finder;
@@ -337,6 +338,16 @@ impl Hub {
         // The configuration may have changed during its handshake.
         lock(&shared.machine).set_hosts(&self.live().hosts);
         control.sessions.insert(shared.id, (commands, Arc::clone(shared)));
+    }
+
+    /// The `[[peer]]` entry for a remote domain.
+    pub(crate) fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
+        lock(&self.control).router.peer_for(domain)
+    }
+
+    /// Whether remote domains may be proven by dialback.
+    pub(crate) fn dials_back(&self) -> bool {
+        self.live().settings.policy.dialback == RemoteDialback::Tls
     }
 
     /// An identifier for a session that the other end opened.

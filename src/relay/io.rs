@@ -14,12 +14,20 @@ use crate::transport::quic::{self, Code};
 /// Octets read at once.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
+/// How long the last octets of a stream may take to arrive.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The receiving half.
 pub(crate) trait Receive: Send {
     /// Append what arrives to `buffer`; 0: the other end finished.
     fn read(&mut self, buffer: &mut BytesMut) -> impl Future<Output = Result<usize, Reason>> + Send;
     /// Read no further; the other end is told where the transport can, and else given `patience` to notice.
     fn stop(&mut self, code: Code, patience: Duration) -> impl Future<Output = ()> + Send;
+    /// Both ends have said everything. Where closing would take back what the other end hasn't read yet, wait for its end
+    /// too, at most `patience`.
+    fn linger(&mut self, _patience: Duration) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// The sending half.

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::carry::{Carry, Origin};
 use super::hub::Hub;
-use super::io::{Receive, Transmit};
+use super::io::{LAST_WORDS, Receive, Transmit};
 use super::mailbox::{Close, Mailbox};
 use super::place::{Place, Proof};
 use super::sending::Sending;
@@ -28,9 +28,6 @@ use crate::xmpp::element::Element;
 use crate::xmpp::framer::{Frame, FrameKind, Framer, Progress};
 use crate::xmpp::header::StreamHeader;
 use crate::xmpp::route::Route;
-
-/// How long the last octets of a refused stream may take to arrive.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Which end of the stream we are.
 #[derive(Debug)]
@@ -124,7 +121,8 @@ impl Lane {
                 transmit.reset(Code::Framing);
                 receive.stop(Code::Framing, LAST_WORDS).await;
             }
-            Ended::Closed(_) | Ended::Lost(_) => {}
+            Ended::Closed(_) => receive.linger(LAST_WORDS).await,
+            Ended::Lost(_) => {}
         }
         let reason = ended.reason();
         if let Some((run, outlet)) = sending.end() {
@@ -324,8 +322,12 @@ impl Lane {
             }
             Notice::VerifyKey { route, stream_id, key } => {
                 let (hub, answers) = (Arc::clone(&self.hub), self.verified.0.clone());
+                let side = self.place.side();
                 self.hub.tasks.spawn(async move {
-                    let outcome = super::local::verify::ask(&hub, &route, &stream_id, &key).await;
+                    let outcome = match side {
+                        Side::Local => super::local::verify::ask(&hub, &route, &stream_id, &key).await,
+                        Side::Remote => super::dialback::ask(&hub, &route, &stream_id, &key).await,
+                    };
                     // The stream may be gone by now; then nobody waits.
                     let _nobody_waits = answers.send((route, outcome));
                 });

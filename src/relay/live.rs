@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::settings::{Host, Settings, Trust};
+use super::settings::{Host, RemoteDialback, Settings, Transport, Trust};
 use super::start::StartError;
 use crate::identity::config::{Carrier, Tls};
 use crate::identity::key_ring::KeyRing;
@@ -31,7 +31,8 @@ pub(crate) struct Live {
     pub(crate) settings: Settings,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) certificates: Arc<CertificateStore>,
-    pub(crate) tls: Tls,
+    /// TLS over QUIC, over TCP from the first octet, and over TCP behind STARTTLS.
+    tls: [Tls; 3],
     /// Makes dialback keys.
     pub(crate) keys: Arc<KeyMaker>,
     /// Made them before the last reload: some are still asked about.
@@ -67,7 +68,13 @@ impl Live {
             warn!(%problem, "certificate not as it should be");
         }
         let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
-        let tls = Tls::new(Arc::new(trust), Carrier::Quic).map_err(StartError::new)?;
+        let trust = Arc::new(trust);
+        let tls = |carrier| Tls::new(Arc::clone(&trust), carrier).map_err(StartError::new);
+        let mut tls = [tls(Carrier::Quic)?, tls(Carrier::DirectTls)?, tls(Carrier::StartTls)?];
+        if settings.policy.dialback == RemoteDialback::Tls {
+            let [quic, direct, starttls] = tls;
+            tls = [quic, direct.taking_anonymous_clients(), starttls.taking_anonymous_clients()];
+        }
         let ring = Keys::read(&settings, former)?;
         // A secret that was just handed out is still good when its key has left the folder. That lasts until the next
         // reload, and lets nobody in: without an open request no secret is taken.
@@ -97,6 +104,16 @@ impl Live {
     /// The `[[host]]` entry of `domain`, if we serve it.
     pub(crate) fn host(&self, domain: &Domain) -> Option<&Host> {
         self.settings.hosts.get(self.hosts.facts(domain)?.entry)
+    }
+
+    /// TLS as it is spoken over `transport`.
+    pub(crate) fn tls(&self, transport: Transport) -> &Tls {
+        let [quic, direct, starttls] = &self.tls;
+        match transport {
+            Transport::Quic => quic,
+            Transport::DirectTls => direct,
+            Transport::StartTls => starttls,
+        }
     }
 
     /// Whether we made this dialback key.

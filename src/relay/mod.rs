@@ -3,15 +3,21 @@
 //! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains; [`reload`]: how it goes by other settings
 //! - `live.rs`: what follows from the settings, and what a reload replaces
 //! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed
-//! - `finder.rs`: where peers are; `connector.rs`, `session.rs`: connections with peers; `local/`: streams with our own servers
+//! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
+//! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session.rs` runs one
+//!   of QUIC, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
+//! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
 
 mod bounces;
 mod carry;
 mod connector;
+mod dialback;
 mod finder;
+mod frames;
 mod guard;
+mod halves;
 mod hub;
 mod io;
 mod lane;
@@ -19,15 +25,20 @@ mod live;
 mod local;
 mod mailbox;
 mod outlet;
+mod over_quic;
+mod over_tls;
 mod place;
 mod proofs;
 mod random;
+mod reach;
 pub mod reload;
 mod sending;
 mod session;
 pub mod settings;
 mod shared;
+mod single;
 pub mod start;
+mod starttls;
 mod tasks;
 
 pub use reload::{ReloadError, ReloadReport};

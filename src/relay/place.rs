@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::info;
 
@@ -21,19 +20,41 @@ use crate::proto::router::proofs::Anchor;
 use crate::proto::router::{LaneId, SessionFacts};
 use crate::proto::session::StreamAuthority;
 use crate::proto::stream::Learned;
-use crate::proto::stream::receiving::Authority;
+use crate::proto::stream::receiving::{Authority, DialbackOffer, Offers};
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
 use crate::xmpp::header::StreamHeader;
 use crate::xmpp::route::Route;
 
 /// Where a lane stands.
 #[derive(Debug)]
 pub(crate) enum Place {
-    /// In a session; `first`: it is the connection's first stream.
-    Session { session: Arc<SessionShared>, first: bool },
+    /// In a session; `first`: it is the connection's first stream. `dialback`: we may have to prove ourselves by it.
+    Session { session: Arc<SessionShared>, first: bool, dialback: Option<Box<Dialling>> },
     /// One of our servers opened it, from this address.
     FromServer { source: SocketAddr },
     /// We opened it to the server of `route.to`.
-    ToServer { route: Route, server: SocketAddr, key: Option<OpenKey> },
+    ToServer { server: SocketAddr, dialback: Dialling },
+}
+
+/// A stream that we open and on which we may send a dialback key.
+#[derive(Debug)]
+pub(crate) struct Dialling {
+    route: Route,
+    key: Option<OpenKey>,
+}
+
+impl Dialling {
+    pub(crate) fn new(route: Route) -> Self {
+        Self { route, key: None }
+    }
+
+    /// The other end gave the stream this id.
+    fn opened(&mut self, hub: &Arc<Hub>, id: &str) {
+        let key = (self.route.clone(), id.to_owned());
+        hub.open_key(key.0.clone(), key.1.clone());
+        self.key = Some(OpenKey { hub: Arc::clone(hub), key });
+    }
 }
 
 /// A dialback key that stands for an answer as long as its stream is open.
@@ -70,9 +91,10 @@ impl Place {
     /// Ask the authority for streams that the other end opens here.
     pub(crate) fn with_authority<T>(&self, hub: &Hub, ask: impl FnOnce(&dyn Authority) -> T) -> T {
         match self {
-            Self::Session { session, first } => {
+            Self::Session { session, first, .. } => {
                 let machine = lock(&session.machine);
-                ask(&StreamAuthority { session: &machine, first: *first })
+                let stream = StreamAuthority { session: &machine, first: *first };
+                ask(&SessionAuthority { hub, stream })
             }
             Self::FromServer { source } => {
                 ask(&LocalAuthority { hub, live: &hub.live(), source: source.ip() })
@@ -83,8 +105,8 @@ impl Place {
         }
     }
 
-    /// The other end's header came. On a stream to one of our servers its id is what a dialback key is made for, until
-    /// the stream is established. In a session it may say that a host of ours was granted.
+    /// The other end's header came. Its id is what a dialback key is made for, until the stream is established. In a session
+    /// it may say that a host of ours was granted.
     pub(crate) fn header_came(&mut self, hub: &Arc<Hub>, header: &StreamHeader, established: bool) {
         if let (Self::Session { session, .. }, Some(to)) = (&*self, &header.to)
             && hub.live().hosts.serves(to)
@@ -92,9 +114,13 @@ impl Place {
         {
             hub.control(|router, now| router.host_called(session.id, to, now));
         }
-        if let (Self::ToServer { route, key, .. }, Some(id), false) = (self, &header.id, established) {
-            hub.open_key(route.clone(), id.clone());
-            *key = Some(OpenKey { hub: Arc::clone(hub), key: (route.clone(), id.clone()) });
+        let dialling = match self {
+            Self::ToServer { dialback, .. } => Some(dialback),
+            Self::Session { dialback, .. } => dialback.as_deref_mut(),
+            Self::FromServer { .. } => None,
+        };
+        if let (Some(dialling), Some(id), false) = (dialling, &header.id, established) {
+            dialling.opened(hub, id);
         }
     }
 
@@ -139,6 +165,36 @@ impl Place {
     }
 }
 
+/// The authority for one stream that the peer opened in a session: what the session says, and whose keys are ours.
+#[derive(Debug)]
+struct SessionAuthority<'a> {
+    hub: &'a Hub,
+    stream: StreamAuthority<'a>,
+}
+
+impl Authority for SessionAuthority<'_> {
+    fn offers(&self, route: &Route) -> Result<Offers, Reason> {
+        self.stream.offers(route)
+    }
+
+    fn host_list(&self) -> Vec<Domain> {
+        self.stream.host_list()
+    }
+
+    fn dialback(&self, stream: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
+        self.stream.dialback(stream, route)
+    }
+
+    /// Whoever asks: a key is known to nobody but the server that we sent it to, and is good for one open stream.
+    fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool {
+        let live = self.hub.live();
+        live.hosts.serves(&route.from)
+            && !live.hosts.serves(&route.to)
+            && self.hub.has_open_key(route, stream_id)
+            && live.made_key(route, stream_id, key)
+    }
+}
+
 /// What became known when the other end of a stream was believed.
 #[derive(Debug)]
 pub(crate) struct Proof<'a> {
@@ -171,25 +227,29 @@ fn proven_by_server(hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
 
 fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof<'_>) -> Scope {
     let Proof { lane, route, bidi, initiating, .. } = *proof;
-    let (scope, machine, more) = {
+    let (scope, machine, more, kind) = {
         let mut machine = lock(&session.machine);
+        // EXTERNAL is offered to whoever is proven for the connection, and dialback to nobody else.
+        let certified = machine.theirs_proven(if initiating { &route.to } else { &route.from });
+        let kind = if certified { DomainProof::Certificate } else { DomainProof::Dialback };
         let multiplexed = machine.is_multiplexed();
         machine.learn(proof.learned.clone());
-        (machine.scope(route, initiating), machine.clone(), machine.is_multiplexed() != multiplexed)
+        let more = machine.is_multiplexed() != multiplexed;
+        (machine.scope(route, initiating), machine.clone(), more, kind)
     };
-    hub.metrics.proof(DomainProof::Certificate, Ok(()));
-    let first = !session.up.swap(true, Ordering::AcqRel);
+    hub.metrics.proof(kind, Ok(()));
+    let first = session.comes_up(&hub.limits);
     if first {
         info!(
             session = session.id.0,
             peer = %session.peer,
+            transport = session.connection.transport().as_str(),
             pair = %route,
             multiplexed = machine.is_multiplexed(),
             domains = machine.facts().theirs.listed().count(),
             "session up"
         );
         hub.metrics.sessions.inc();
-        session.connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(hub.limits.lanes));
     }
     hub.control(|router, now| {
         if first || more {

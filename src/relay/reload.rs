@@ -77,6 +77,8 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
     let Settings {
         identity,
         remote_quic,
+        remote_direct_tls,
+        remote_starttls,
         local_s2s,
         admin_listen,
         limits,
@@ -88,6 +90,8 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
     } = wanted;
     let fixed = [
         ("[remote] quic", remote_quic == former.remote_quic),
+        ("[remote] direct_tls", remote_direct_tls == former.remote_direct_tls),
+        ("[remote] starttls", remote_starttls == former.remote_starttls),
         ("[local] s2s", local_s2s == former.local_s2s),
         ("[admin] listen", admin_listen == former.admin_listen),
         ("[local] dns", local_dns == former.local_dns),

@@ -1,4 +1,4 @@
-//! One connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
+//! One QUIC connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::guard::LaneGuard;
+use super::guard::{LaneGuard, SessionGuard};
 use super::hub::{Command, Hub};
 use super::lane::{Lane, LaneEnd, Machine};
 use super::mailbox::{Mailbox, lock};
@@ -41,26 +41,6 @@ pub(crate) struct Opening {
     pub(crate) mailbox: Arc<Mailbox>,
 }
 
-/// Tells the router that a session is gone, whatever ended its task.
-struct SessionGuard {
-    hub: Arc<Hub>,
-    session: Arc<SessionShared>,
-    opened: Opened,
-    reason: Reason,
-}
-
-impl Drop for SessionGuard {
-    fn drop(&mut self) {
-        let Self { hub, session, opened, reason } = self;
-        hub.metrics.connections("quic", *opened).dec();
-        if session.is_up() {
-            hub.metrics.sessions.dec();
-            info!(session = session.id.0, peer = %session.peer, %reason, "session down");
-        }
-        hub.session_down(session.id, *reason);
-    }
-}
-
 /// Run the session of a connection until it ends. `first`: the lane that we dialled it for.
 ///
 /// # Errors
@@ -68,24 +48,18 @@ impl Drop for SessionGuard {
 pub(crate) async fn run(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
+    connection: quinn::Connection,
     first: Option<Opening>,
 ) -> Result<(), Reason> {
     let opened = if first.is_some() { Opened::Outbound } else { Opened::Inbound };
-    hub.metrics.connections("quic", opened).inc();
-    hub.metrics.connection_opened("quic", opened);
-    let mut guard = SessionGuard {
-        hub: Arc::clone(&hub),
-        session: Arc::clone(&session),
-        opened,
-        reason: Reason::InternalServerError,
-    };
+    let mut guard = SessionGuard::new(&hub, &session, opened);
     let (sender, commands) = mpsc::unbounded_channel();
     hub.register_session(&session, sender);
     let mut lanes = JoinSet::new();
     if let Some(opening) = first {
-        lanes.spawn(open(Arc::clone(&hub), Arc::clone(&session), opening, true));
+        lanes.spawn(open(Arc::clone(&hub), Arc::clone(&session), connection.clone(), opening, true));
     }
-    guard.reason = serve(&hub, &session, &mut lanes, commands, opened).await;
+    guard.reason = serve(&hub, (&session, &connection), &mut lanes, commands, opened).await;
     // Lanes see the closed connection by themselves, and end in good order.
     while let Some(ended) = lanes.join_next().await {
         observe(&hub.metrics, ended);
@@ -95,12 +69,11 @@ pub(crate) async fn run(
 
 async fn serve(
     hub: &Arc<Hub>,
-    session: &Arc<SessionShared>,
+    (session, connection): (&Arc<SessionShared>, &quinn::Connection),
     lanes: &mut JoinSet<Option<Reason>>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     opened: Opened,
 ) -> Reason {
-    let connection = &session.connection;
     let (retire, end) = lifetime(hub, session);
     let silence = tokio::time::sleep(hub.limits.handshake);
     tokio::pin!(retire, end, silence);
@@ -110,7 +83,7 @@ async fn serve(
     let mut first = opened == Opened::Inbound;
     loop {
         if overdue && lanes.is_empty() && !session.is_up() {
-            return refuse(hub, session, Reason::NegotiationTimeout);
+            return refuse(hub, session, connection, Reason::NegotiationTimeout);
         }
         // The peer may just have opened a lane; what is said on it is not thrown away.
         if let Some(reason) = closing
@@ -134,7 +107,7 @@ async fn serve(
             command = commands.recv() => match command {
                 Some(Command::OpenLane { lane, route, plain, mailbox }) => {
                     let opening = Opening { lane, route, plain, second: false, mailbox };
-                    lanes.spawn(open(Arc::clone(hub), Arc::clone(session), opening, false));
+                    lanes.spawn(open(Arc::clone(hub), Arc::clone(session), connection.clone(), opening, false));
                 }
                 Some(Command::Close(reason)) => closing = Some(reason),
                 None => return Reason::Draining,
@@ -163,22 +136,22 @@ async fn serve(
 }
 
 /// Close a connection that never became a session.
-fn refuse(hub: &Hub, session: &SessionShared, reason: Reason) -> Reason {
+fn refuse(hub: &Hub, session: &SessionShared, connection: &quinn::Connection, reason: Reason) -> Reason {
     hub.metrics.refused(Side::Remote, reason);
     warn!(peer = %session.peer, %reason, advice = reason.advice(), "connection refused");
-    session.connection.close(Code::Refused.into(), b"");
+    connection.close(Code::Refused.into(), b"");
     reason
 }
 
 /// When the session takes no new lane any more, and when what its certificates prove ends.
-fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::time::Sleep) {
+pub(crate) fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::time::Sleep) {
     let left = lock(&session.machine).not_after().duration_since(SystemTime::now()).unwrap_or_default();
     let margin = (left / 10).min(HANDOVER_MAX);
     (tokio::time::sleep((left - margin).min(hub.limits.session_age)), tokio::time::sleep(left))
 }
 
 /// Wait until a grant may have ended.
-async fn grant_due(session: &SessionShared) {
+pub(crate) async fn grant_due(session: &SessionShared) {
     loop {
         let next = lock(&session.machine).next_grant_end();
         let left = next.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
@@ -191,7 +164,7 @@ async fn grant_due(session: &SessionShared) {
 }
 
 /// Take back what has ended: the pairs concerned find another way, and the others stay.
-fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
+pub(crate) fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
     let now = SystemTime::now();
     let ended = lock(&session.machine).end_grants(now);
     if !ended.is_empty() {
@@ -216,7 +189,7 @@ async fn accept(
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     hub.metrics.lanes.inc();
-    let place = Place::Session { session, first };
+    let place = Place::Session { session, first, dialback: None };
     let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
@@ -225,13 +198,17 @@ async fn accept(
 }
 
 /// A lane of ours. Why it did not come to be, if it didn't.
-async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, first: bool) -> Option<Reason> {
+async fn open(
+    hub: Arc<Hub>,
+    session: Arc<SessionShared>,
+    connection: quinn::Connection,
+    opening: Opening,
+    first: bool,
+) -> Option<Reason> {
     let Opening { lane: id, route, plain, mailbox, .. } = opening;
     let guard = LaneGuard::new(&hub, id, Side::Remote);
-    let opened = tokio::time::timeout(
-        hub.limits.credit_wait.max(credit_patience(first, &hub)),
-        session.connection.open_bi(),
-    );
+    let opened =
+        tokio::time::timeout(hub.limits.credit_wait.max(credit_patience(first, &hub)), connection.open_bi());
     let (send, receive) = match opened.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -256,7 +233,7 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
         mailbox.open();
     }
     hub.metrics.lanes.inc();
-    let place = Place::Session { session: Arc::clone(&session), first };
+    let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
     let lane = Lane::new(&hub, id, mailbox, place, machine);
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
@@ -267,7 +244,7 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
         guard.down(ended.reason);
         return None;
     }
-    let failure = failure(&session, ended, pipelined, first);
+    let failure = failure(&session, &connection, ended, pipelined, first);
     let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
     // The end of the first one is the end of the attempt, which the dialler tells.
     if !first {
@@ -282,8 +259,14 @@ fn credit_patience(first: bool, hub: &Hub) -> Duration {
     if first { hub.limits.handshake } else { Duration::ZERO }
 }
 
-fn failure(session: &SessionShared, ended: LaneEnd, pipelined: bool, first: bool) -> LaneFailure {
-    if let Some(error) = session.connection.close_reason() {
+fn failure(
+    session: &SessionShared,
+    connection: &quinn::Connection,
+    ended: LaneEnd,
+    pipelined: bool,
+    first: bool,
+) -> LaneFailure {
+    if let Some(error) = connection.close_reason() {
         return LaneFailure::Other(session.reason(&error));
     }
     if pipelined && ended.answered {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+pub use crate::proto::discovery::Transport;
 use crate::proto::limits::Limits;
 use crate::proto::mux::verifier::Allowance;
 use crate::xmpp::domain::{Domain, DomainPattern};
@@ -17,6 +18,10 @@ pub struct Settings {
     pub identity: Identity,
     /// `[remote] quic`: where peers reach us. Empty: off.
     pub remote_quic: Vec<SocketAddr>,
+    /// `[remote] direct_tls`: where peers reach us by TLS over TCP, without STARTTLS. Empty: off.
+    pub remote_direct_tls: Vec<SocketAddr>,
+    /// `[remote] starttls`: where peers reach us by TCP with STARTTLS. Empty: off.
+    pub remote_starttls: Vec<SocketAddr>,
     /// `[local] s2s`: where our own servers reach us.
     pub local_s2s: Vec<SocketAddr>,
     /// `[local] dns`: the DNS responder for our own servers.
@@ -33,6 +38,16 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// `[policy]`
     pub policy: Policy,
+}
+
+impl Settings {
+    /// Whether peers can reach us: there is a listener of the remote side.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        [&self.remote_quic, &self.remote_direct_tls, &self.remote_starttls]
+            .iter()
+            .any(|list| !list.is_empty())
+    }
 }
 
 /// `[identity]`
@@ -125,13 +140,6 @@ pub struct Peer {
     pub proofs: Allowance,
 }
 
-/// `[[peer]] transport`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// QUIC (XEP-0467).
-    Quic,
-}
-
 /// `[[peer]] placement`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Placement {
@@ -169,10 +177,22 @@ pub struct Policy {
     pub allow: Vec<DomainPattern>,
     /// Exceptions from `allow`.
     pub deny: Vec<DomainPattern>,
+    /// Whether a remote domain may be proven by dialback.
+    pub dialback: RemoteDialback,
+}
+
+/// `[policy] dialback`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RemoteDialback {
+    /// `"never"`: by certificates alone.
+    #[default]
+    Never,
+    /// `"tls"`: over TLS, with the certificate of the domain's server verified.
+    Tls,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { allow: vec![DomainPattern::Any], deny: Vec::new() }
+        Self { allow: vec![DomainPattern::Any], deny: Vec::new(), dialback: RemoteDialback::Never }
     }
 }

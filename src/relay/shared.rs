@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::settings::Transport;
 use crate::identity::verdict::Verdict;
+use crate::proto::limits::Limits;
 use crate::proto::router::{PeerId, PeerPlace, SessionId};
 use crate::proto::session::Session;
 use crate::reason::Reason;
@@ -24,7 +26,7 @@ pub(crate) struct SessionShared {
     pub(crate) exporter: [u8; 32],
     /// What mux secrets are bound to.
     pub(crate) mux_exporter: [u8; 32],
-    pub(crate) connection: quinn::Connection,
+    pub(crate) connection: Connection,
     /// Where the peer is.
     pub(crate) place: PeerPlace,
     /// The peer's address, for logs.
@@ -57,17 +59,61 @@ impl GrantChanges {
     }
 }
 
+/// What a session runs over.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    /// QUIC: a stream for each lane.
+    Quic(quinn::Connection),
+    /// TLS over TCP, and how it was begun. The connection itself belongs to the one lane; `over` tells that lane that
+    /// what the certificates prove has ended.
+    Tls { transport: Transport, over: Notify },
+}
+
+impl Connection {
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Self::Quic(_) => Transport::Quic,
+            Self::Tls { transport, .. } => *transport,
+        }
+    }
+}
+
 impl SessionShared {
     /// Whether a stream of it has been authenticated.
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)
     }
 
-    /// Why the connection ended, in our own words where we know better than the transport.
+    /// Its first stream is authenticated: the peer may have as many as `limits` say. Whether that is news.
+    pub(crate) fn comes_up(&self, limits: &Limits) -> bool {
+        let first = !self.up.swap(true, Ordering::AcqRel);
+        if let (true, Connection::Quic(connection)) = (first, &self.connection) {
+            connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(limits.lanes));
+        }
+        first
+    }
+
+    /// Why a QUIC connection ended, in our own words where we know better than the transport.
     pub(crate) fn reason(&self, error: &quinn::ConnectionError) -> Reason {
         match quic::alert(error) {
             Some(alert) => self.verdict.reason(Some(alert)),
             None => quic::reason(error),
         }
+    }
+
+    /// What the certificates prove has ended: nothing more is read over TCP.
+    pub(crate) fn cut(&self) {
+        if let Connection::Tls { over, .. } = &self.connection {
+            over.notify_one();
+        }
+    }
+
+    /// Resolves when [`SessionShared::cut`] was called, and says why.
+    pub(crate) async fn cut_off(&self) -> Reason {
+        match &self.connection {
+            Connection::Quic(_) => std::future::pending().await,
+            Connection::Tls { over, .. } => over.notified().await,
+        }
+        Reason::CertificateExpired
     }
 }

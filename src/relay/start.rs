@@ -11,9 +11,9 @@ use tracing::{info, warn};
 use super::hub::{Hub, Order, Parts};
 use super::live::Live;
 use super::session::Opening;
-use super::settings::Settings;
+use super::settings::{Settings, Transport};
 use super::tasks::{Supervisor, Tasks};
-use super::{connector, finder, local, random};
+use super::{connector, finder, local, over_quic, over_tls, random};
 use crate::metrics::Metrics;
 use crate::proto::router::{PeerRule, Router};
 use crate::reason::Reason;
@@ -60,6 +60,8 @@ impl std::fmt::Display for DrainReport {
 #[derive(Debug)]
 pub struct Listeners {
     quic: Vec<UdpSocket>,
+    direct_tls: Vec<TcpListener>,
+    starttls: Vec<TcpListener>,
     s2s: Vec<TcpListener>,
     admin: Vec<TcpListener>,
 }
@@ -80,6 +82,16 @@ impl Listeners {
         };
         Ok(Self {
             quic: settings.remote_quic.iter().map(udp).collect::<Result<_, _>>()?,
+            direct_tls: settings
+                .remote_direct_tls
+                .iter()
+                .map(tcp("remote.direct_tls"))
+                .collect::<Result<_, _>>()?,
+            starttls: settings
+                .remote_starttls
+                .iter()
+                .map(tcp("remote.starttls"))
+                .collect::<Result<_, _>>()?,
             s2s: settings.local_s2s.iter().map(tcp("local.s2s")).collect::<Result<_, _>>()?,
             admin: settings.admin_listen.iter().map(tcp("admin.listen")).collect::<Result<_, _>>()?,
         })
@@ -91,22 +103,38 @@ impl Listeners {
         self.quic.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
+    /// Where peers reach us by TLS over TCP.
+    #[must_use]
+    pub fn remote_direct_tls(&self) -> Vec<SocketAddr> {
+        addresses(&self.direct_tls)
+    }
+
+    /// Where peers reach us by TCP with STARTTLS.
+    #[must_use]
+    pub fn remote_starttls(&self) -> Vec<SocketAddr> {
+        addresses(&self.starttls)
+    }
+
     /// Where our own servers reach us.
     #[must_use]
     pub fn local_s2s(&self) -> Vec<SocketAddr> {
-        self.s2s.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        addresses(&self.s2s)
     }
 
     /// Where /metrics, /live and /ready are.
     #[must_use]
     pub fn admin(&self) -> Vec<SocketAddr> {
-        self.admin.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        addresses(&self.admin)
     }
 
     /// The admin sockets, for whoever serves them.
     pub fn take_admin(&mut self) -> Vec<TcpListener> {
         std::mem::take(&mut self.admin)
     }
+}
+
+fn addresses(sockets: &[TcpListener]) -> Vec<SocketAddr> {
+    sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
 }
 
 fn in_use(key: &str, address: SocketAddr, error: &std::io::Error) -> StartError {
@@ -127,6 +155,8 @@ pub struct Relay {
 #[derive(Debug, Clone, Default)]
 struct Addresses {
     quic: Vec<SocketAddr>,
+    direct_tls: Vec<SocketAddr>,
+    starttls: Vec<SocketAddr>,
     s2s: Vec<SocketAddr>,
     dns: Vec<SocketAddr>,
 }
@@ -139,8 +169,13 @@ impl Relay {
     pub async fn start(settings: Settings, listeners: Listeners) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new().ok_or_else(|| StartError::new("metrics can't be registered"))?);
         let (tasks, supervisor) = Supervisor::new(Arc::clone(&metrics));
-        let mut addresses =
-            Addresses { quic: listeners.remote_quic(), s2s: listeners.local_s2s(), ..Addresses::default() };
+        let mut addresses = Addresses {
+            quic: listeners.remote_quic(),
+            direct_tls: listeners.remote_direct_tls(),
+            starttls: listeners.remote_starttls(),
+            s2s: listeners.local_s2s(),
+            dns: Vec::new(),
+        };
         let (orders, ordered) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, orders, &listeners)?));
         hub.count_hosts();
@@ -158,7 +193,7 @@ impl Relay {
             supervisor.run().await;
             tell.notify_one();
         });
-        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, hosts = hub.live().hosts.iter().count(), "relay started");
+        info!(quic = ?addresses.quic, direct_tls = ?addresses.direct_tls, starttls = ?addresses.starttls, s2s = ?addresses.s2s, hosts = hub.live().hosts.iter().count(), "relay started");
         Ok(Self { hub, supervisor, ended, addresses })
     }
 
@@ -185,6 +220,18 @@ impl Relay {
     #[must_use]
     pub fn remote_quic(&self) -> &[SocketAddr] {
         &self.addresses.quic
+    }
+
+    /// Where peers reach it by TLS over TCP.
+    #[must_use]
+    pub fn remote_direct_tls(&self) -> &[SocketAddr] {
+        &self.addresses.direct_tls
+    }
+
+    /// Where peers reach it by TCP with STARTTLS.
+    #[must_use]
+    pub fn remote_starttls(&self) -> &[SocketAddr] {
+        &self.addresses.starttls
     }
 
     /// Where our own servers reach it.
@@ -317,19 +364,29 @@ fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
         for endpoint in &hub.endpoints {
             // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
             let live = hub.live();
-            let (tls, _) = live.tls.server(&live.certificates);
+            let (tls, _) = live.tls(Transport::Quic).server(&live.certificates, None);
             let config = quic::server_config(tls, &hub.transport).map_err(StartError::new)?;
             quic::listen(endpoint, config);
-            hub.tasks.spawn(connector::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&places)));
+            hub.tasks.spawn(over_quic::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&places)));
         }
+    }
+    let direct = listeners.direct_tls.into_iter().map(|socket| (socket, Transport::DirectTls));
+    let starttls = listeners.starttls.into_iter().map(|socket| (socket, Transport::StartTls));
+    for (socket, transport) in direct.chain(starttls) {
+        let listener = asynchronous(socket)?;
+        hub.tasks.spawn(over_tls::accept(Arc::clone(hub), listener, transport, Arc::clone(&places)));
     }
     let places = Arc::new(Semaphore::new(hub.limits.local_connections));
     for socket in listeners.s2s {
-        socket.set_nonblocking(true).map_err(StartError::new)?;
-        let listener = tokio::net::TcpListener::from_std(socket).map_err(StartError::new)?;
+        let listener = asynchronous(socket)?;
         hub.tasks.spawn(local::listener::accept(Arc::clone(hub), listener, Arc::clone(&places)));
     }
     Ok(())
+}
+
+fn asynchronous(socket: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
+    socket.set_nonblocking(true).map_err(StartError::new)?;
+    tokio::net::TcpListener::from_std(socket).map_err(StartError::new)
 }
 
 /// Wake the router when its time has come.

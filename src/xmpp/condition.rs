@@ -28,12 +28,16 @@ pub fn stream_condition(reason: Reason) -> &'static str {
         | Reason::StanzaTooDeep
         | Reason::TooManyAttributes
         | Reason::PolicyViolation
-        | Reason::PolicyDenied => "policy-violation",
+        | Reason::PolicyDenied
+        | Reason::TlsRequired
+        | Reason::StarttlsInjection => "policy-violation",
         Reason::ResourceConstraint | Reason::TooMany | Reason::QueueFull => "resource-constraint",
         Reason::RestrictedXml => "restricted-xml",
         Reason::SystemShutdown | Reason::Draining => "system-shutdown",
         Reason::UnsupportedEncoding => "unsupported-encoding",
-        Reason::UnsupportedFeature => "unsupported-feature",
+        Reason::UnsupportedFeature | Reason::ExternalNotOffered | Reason::StarttlsNotOffered => {
+            "unsupported-feature"
+        }
         Reason::UnsupportedStanzaType => "unsupported-stanza-type",
         Reason::UnsupportedVersion => "unsupported-version",
         Reason::DialbackTimeout => "remote-connection-failed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from client import User
@@ -54,6 +54,20 @@ def scenario_with_separate_rooms(play: Callable[[Cast], Awaitable[None]]) -> Cal
     """The same for a stage on which the rooms of provider B have a certificate of their own."""
     SCENARIOS.append(Scenario(play.__name__, play, separate_rooms=True))
     return play
+
+
+def scenario_for_each(words: Iterable[str]) -> Callable[[Callable[[Cast, str], Awaitable[None]]], None]:
+    """Put a coroutine on the programme once for each of these words, its second argument."""
+
+    def put(play: Callable[[Cast, str], Awaitable[None]]) -> None:
+        for word in words:
+
+            async def at(cast: Cast, word: str = word) -> None:
+                await play(cast, word)
+
+            SCENARIOS.append(Scenario(f"{play.__name__}_by_{word}", at))
+
+    return put
 
 
 def scenario_for_each_provider(play: Callable[[Cast, Provider], Awaitable[None]]) -> Callable[[Cast, Provider], Awaitable[None]]:

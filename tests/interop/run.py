@@ -30,6 +30,7 @@ import scenario_certificates  # noqa: F401
 import scenario_chat  # noqa: F401
 import scenario_iq  # noqa: F401
 import scenario_module  # noqa: F401
+import scenario_plain  # noqa: F401
 import scenario_presence  # noqa: F401
 import scenario_rooms  # noqa: F401
 import scenario_streams  # noqa: F401  last: it judges what the others have left behind

@@ -3,6 +3,7 @@
 //!
 //! - [`provider`]: a relay and the XMPP server behind it; [`server`]: that server, host by host
 //! - [`peer`]: whoever is at the other end of QUIC, with any certificate or none
+//! - [`tcp_peer`]: whoever is at the other end of TLS over TCP
 //! - [`wire`]: one XML stream of either, which sends any octets and says what it hears
 //! - [`path`]: between two relays, slower than loopback, or cut
 //! - [`companion`]: a pair that behaves, and notices if anything disturbs it
@@ -25,6 +26,7 @@ pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod provider;
 pub(crate) mod server;
+pub(crate) mod tcp_peer;
 pub(crate) mod wire;
 
 use std::future::Future;

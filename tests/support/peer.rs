@@ -14,7 +14,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    SupportedProtocolVersion, version,
+};
 
 use super::certificates::Certificate;
 use super::soon;
@@ -167,29 +170,51 @@ fn transport() -> Arc<TransportConfig> {
 }
 
 fn client_config(identity: Option<Arc<CertifiedKey>>, manners: Manners, alpn: &[u8]) -> quinn::ClientConfig {
-    let mut tls = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Judge { manners, provider: provider() }))
-        .with_client_cert_resolver(Arc::new(Shown(identity)));
-    tls.alpn_protocols = vec![alpn.to_vec()];
-    tls.resumption = Resumption::disabled();
+    let tls = tls_client(identity, manners, &[&version::TLS13], &[alpn]);
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     config.transport_config(transport());
     config
 }
 
 fn server_config(served: Served, manners: Manners) -> quinn::ServerConfig {
-    let mut tls = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&version::TLS13])
-        .unwrap()
-        .with_client_cert_verifier(Arc::new(Judge { manners, provider: provider() }))
-        .with_cert_resolver(Arc::new(served));
-    tls.alpn_protocols = vec![ALPN_XMPP_SERVER.to_vec()];
+    let tls = tls_server(served, manners, &[&version::TLS13], &[ALPN_XMPP_SERVER]);
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
     config.transport_config(transport());
     config
+}
+
+/// A client's configuration, over whatever.
+pub(super) fn tls_client(
+    identity: Option<Arc<CertifiedKey>>,
+    manners: Manners,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> ClientConfig {
+    let mut tls = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Judge { manners, provider: provider() }))
+        .with_client_cert_resolver(Arc::new(Shown(identity)));
+    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    tls.resumption = Resumption::disabled();
+    tls
+}
+
+/// A server's configuration, over whatever.
+pub(super) fn tls_server(
+    served: Served,
+    manners: Manners,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> ServerConfig {
+    let mut tls = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_client_cert_verifier(Arc::new(Judge { manners, provider: provider() }))
+        .with_cert_resolver(Arc::new(served));
+    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    tls
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -212,9 +237,9 @@ impl ResolvesClientCert for Shown {
 
 /// A certificate for each name that is asked for.
 #[derive(Debug)]
-struct Served {
-    by_name: BTreeMap<String, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
+pub(super) struct Served {
+    pub(super) by_name: BTreeMap<String, Arc<CertifiedKey>>,
+    pub(super) default: Arc<CertifiedKey>,
 }
 
 impl ResolvesServerCert for Served {

@@ -81,6 +81,8 @@ impl Plan {
                 mux_key_file: None,
             },
             remote_quic: vec![any_port],
+            remote_direct_tls: vec![any_port],
+            remote_starttls: vec![any_port],
             local_s2s: vec![any_port],
             admin_listen: vec![any_port],
             dns: None,
@@ -107,11 +109,26 @@ impl Plan {
         self.placed_peer(domains, address, Placement::StreamPerPair)
     }
 
-    pub(crate) fn placed_peer(mut self, domains: &[&str], address: SocketAddr, placement: Placement) -> Self {
+    pub(crate) fn placed_peer(self, domains: &[&str], address: SocketAddr, placement: Placement) -> Self {
+        self.any_peer(domains, address, Transport::Quic, placement)
+    }
+
+    /// Add a `[[peer]]` that is reached by `transport`.
+    pub(crate) fn peer_by(self, transport: Transport, domains: &[&str], address: SocketAddr) -> Self {
+        self.any_peer(domains, address, transport, Placement::default())
+    }
+
+    fn any_peer(
+        mut self,
+        domains: &[&str],
+        address: SocketAddr,
+        transport: Transport,
+        placement: Placement,
+    ) -> Self {
         self.settings.peers.push(Peer {
             domains: domains.iter().map(|domain| DomainPattern::parse(domain).unwrap()).collect(),
             address: Endpoint::Address(address),
-            transport: Transport::Quic,
+            transport,
             trust: None,
             announce_all: false,
             placement,
@@ -130,6 +147,8 @@ impl Plan {
     pub(crate) fn bind(mut self) -> Bound {
         let listeners = Listeners::bind(&self.settings).unwrap();
         self.settings.remote_quic = listeners.remote_quic();
+        self.settings.remote_direct_tls = listeners.remote_direct_tls();
+        self.settings.remote_starttls = listeners.remote_starttls();
         self.settings.local_s2s = listeners.local_s2s();
         let quic = listeners.remote_quic()[0];
         Bound { plan: self, listeners, quic }
@@ -158,9 +177,30 @@ impl Plan {
 }
 
 impl Bound {
+    /// Where peers reach it by `transport`.
+    pub(crate) fn at(&self, transport: Transport) -> SocketAddr {
+        match transport {
+            Transport::Quic => self.quic,
+            Transport::DirectTls => self.plan.settings.remote_direct_tls[0],
+            Transport::StartTls => self.plan.settings.remote_starttls[0],
+        }
+    }
+
+    /// As [`Plan::peer_by`].
+    pub(crate) fn peer_by(mut self, transport: Transport, domains: &[&str], address: SocketAddr) -> Self {
+        self.plan = self.plan.peer_by(transport, domains, address);
+        self
+    }
+
     /// As [`Plan::placed_peer`].
     pub(crate) fn peer(mut self, domains: &[&str], address: SocketAddr, placement: Placement) -> Self {
         self.plan = self.plan.placed_peer(domains, address, placement);
+        self
+    }
+
+    /// As [`Plan::announcing`].
+    pub(crate) fn announcing(mut self) -> Self {
+        self.plan = self.plan.announcing();
         self
     }
 
@@ -181,6 +221,15 @@ impl Provider {
     /// One of its hosts, to speak and hear for.
     pub(crate) fn host(&mut self, name: &str) -> Host {
         self.server.host(name, self.s2s)
+    }
+
+    /// Where peers reach it by `transport`.
+    pub(crate) fn at(&self, transport: Transport) -> SocketAddr {
+        match transport {
+            Transport::Quic => self.quic,
+            Transport::DirectTls => self.relay.remote_direct_tls()[0],
+            Transport::StartTls => self.relay.remote_starttls()[0],
+        }
     }
 
     /// A stream to the relay's local side, on which nothing was said.

@@ -9,9 +9,10 @@ use fedmux::xmpp::element::Element;
 use fedmux::xmpp::framer::{FrameKind, Framer, Progress, XmlLimits};
 use fedmux::xmpp::header::{STREAM_END, StreamHeader};
 use fedmux::xmpp::namespace as ns;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::TlsStream;
 
 use super::soon;
 
@@ -53,11 +54,13 @@ pub(crate) struct Mouth(Sending);
 enum Receiving {
     Quic(quinn::RecvStream),
     Tcp(OwnedReadHalf),
+    Tls(ReadHalf<TlsStream<TcpStream>>),
 }
 
 enum Sending {
     Quic(quinn::SendStream),
     Tcp(OwnedWriteHalf),
+    Tls(WriteHalf<TlsStream<TcpStream>>),
 }
 
 /// What a receiving script agreed to.
@@ -102,6 +105,21 @@ impl Wire {
         connection.set_nodelay(true).unwrap();
         let (receive, send) = connection.into_split();
         Self::new(Receiving::Tcp(receive), Sending::Tcp(send))
+    }
+
+    pub(crate) fn tls(connection: TlsStream<TcpStream>) -> Self {
+        connection.get_ref().0.set_nodelay(true).unwrap();
+        let (receive, send) = tokio::io::split(connection);
+        Self::new(Receiving::Tls(receive), Sending::Tls(send))
+    }
+
+    /// The connection under a TCP stream of which nothing was read that wasn't heard.
+    pub(crate) fn into_tcp(self) -> TcpStream {
+        assert!(self.ear.buffer.is_empty(), "clear text behind what was heard");
+        match (self.ear.octets, self.mouth.0) {
+            (Receiving::Tcp(receive), Sending::Tcp(send)) => receive.reunite(send).unwrap(),
+            _ => panic!("only of plain TCP"),
+        }
     }
 
     fn new(receive: Receiving, send: Sending) -> Self {
@@ -241,6 +259,10 @@ impl Mouth {
             match &mut self.0 {
                 Sending::Quic(send) => Ok(send.write_all(octets.as_ref()).await?),
                 Sending::Tcp(send) => send.write_all(octets.as_ref()).await,
+                Sending::Tls(send) => {
+                    send.write_all(octets.as_ref()).await?;
+                    send.flush().await
+                }
             }
         })
         .await
@@ -260,6 +282,7 @@ impl Mouth {
         match &mut self.0 {
             Sending::Quic(send) => send.finish().unwrap(),
             Sending::Tcp(send) => send.shutdown().await.unwrap(),
+            Sending::Tls(send) => send.shutdown().await.unwrap(),
         }
     }
 
@@ -267,7 +290,7 @@ impl Mouth {
     pub(crate) fn reset(&mut self, code: u32) {
         match &mut self.0 {
             Sending::Quic(send) => send.reset(code.into()).unwrap(),
-            Sending::Tcp(_) => panic!("TCP has no streams to reset"),
+            Sending::Tcp(_) | Sending::Tls(_) => panic!("TCP has no streams to reset"),
         }
     }
 
@@ -277,7 +300,7 @@ impl Mouth {
             Sending::Quic(send) => {
                 soon("the stream to be stopped", send.stopped()).await.unwrap().map(u64::from)
             }
-            Sending::Tcp(_) => panic!("TCP has no streams to stop"),
+            Sending::Tcp(_) | Sending::Tls(_) => panic!("TCP has no streams to stop"),
         }
     }
 }
@@ -336,7 +359,7 @@ impl Ear {
     pub(crate) fn stop(&mut self, code: u32) {
         match &mut self.octets {
             Receiving::Quic(receive) => receive.stop(code.into()).unwrap(),
-            Receiving::Tcp(_) => panic!("TCP has no streams to stop"),
+            Receiving::Tcp(_) | Receiving::Tls(_) => panic!("TCP has no streams to stop"),
         }
     }
 
@@ -348,12 +371,17 @@ impl Ear {
                 Err(quinn::ReadError::Reset(code)) => return Some(Heard::Reset(code.into_inner())),
                 Err(error) => return Some(Heard::Lost(error.to_string())),
             },
-            Receiving::Tcp(receive) => match receive.read_buf(&mut self.buffer).await {
-                Ok(0) => return Some(Heard::Finished),
-                Ok(_) => {}
-                Err(error) => return Some(Heard::Lost(error.to_string())),
-            },
+            Receiving::Tcp(receive) => return read_from(receive, &mut self.buffer).await,
+            Receiving::Tls(receive) => return read_from(receive, &mut self.buffer).await,
         }
         None
+    }
+}
+
+async fn read_from<R: AsyncRead + Unpin>(receive: &mut R, buffer: &mut BytesMut) -> Option<Heard> {
+    match receive.read_buf(buffer).await {
+        Ok(0) => Some(Heard::Finished),
+        Ok(_) => None,
+        Err(error) => Some(Heard::Lost(error.to_string())),
     }
 }

@@ -57,7 +57,7 @@ fn choose(
     let refusal = match &initiating {
         Err(reason) => Some((*reason, "nobody can prove this host")),
         // Whoever dials us asks more of a certificate than whom we dial.
-        Ok(_) if settings.remote_quic.is_empty() => None,
+        Ok(_) if !settings.is_reached() => None,
         Ok(_) => store
             .choose(domain, Role::Receiving, now)
             .err()

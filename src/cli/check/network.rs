@@ -12,9 +12,11 @@ pub(super) fn examine(settings: &Settings, report: &mut Report) {
     for address in &settings.remote_quic {
         listen("remote.quic", "UDP", *address, UdpSocket::bind(address).map(drop), report);
     }
+    let direct = settings.remote_direct_tls.iter().map(|address| ("remote.direct_tls", address));
+    let starttls = settings.remote_starttls.iter().map(|address| ("remote.starttls", address));
     let local = settings.local_s2s.iter().map(|address| ("local.s2s", address));
     let admin = settings.admin_listen.iter().map(|address| ("admin.listen", address));
-    for (key, address) in local.chain(admin) {
+    for (key, address) in direct.chain(starttls).chain(local).chain(admin) {
         listen(key, "TCP", *address, TcpListener::bind(address).map(drop), report);
     }
     if settings.local_s2s.is_empty() {

@@ -119,7 +119,7 @@ impl Scenario {
     /// The configurations of both ends.
     pub(super) fn configs(&self, carrier: Carrier) -> (ServerConfig, Verdict, ClientConfig, Verdict) {
         let (server, server_verdict) =
-            Tls::new(Arc::clone(&self.server_trust), carrier).unwrap().server(&self.server);
+            Tls::new(Arc::clone(&self.server_trust), carrier).unwrap().server(&self.server, None);
         let mut server = ServerConfig::clone(&server);
         if self.server_is_careless {
             let key = Arc::clone(&self.server.certificates()[0].certified_key);

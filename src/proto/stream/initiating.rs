@@ -29,11 +29,35 @@ pub struct Wants {
     /// Every domain of the certificates (XEP-0451).
     pub mux: bool,
     /// Stanzas in both directions (XEP-0288).
-    pub bidi: bool,
+    pub bidi: Bidi,
     /// Authenticate by dialback where EXTERNAL isn't offered. `None`: never.
     pub dialback: Option<Arc<KeyMaker>>,
     /// Send all of the negotiation at once: the peer offered pipelining on this connection.
     pub pipelined: bool,
+}
+
+/// When to ask for bidi.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bidi {
+    /// Never.
+    Never,
+    /// Where the other end offers mux too. Prosody 0.12 sends stanzas right behind `<success/>` when bidi was agreed on,
+    /// before the header of its new stream: they belong to no document, and a reader that let them pass would have to
+    /// take stanzas without the namespaces and the addresses that a header settles. So from a server without mux the
+    /// other direction comes over a connection of its own, as it does everywhere.
+    BesideMux,
+    /// Where it is offered.
+    Offered,
+}
+
+impl Bidi {
+    fn wanted(self, features: &Features) -> bool {
+        match self {
+            Self::Never => false,
+            Self::BesideMux => features.bidi && features.mux.is_some(),
+            Self::Offered => features.bidi,
+        }
+    }
 }
 
 /// What is expected next.
@@ -64,7 +88,7 @@ impl Initiating {
         let machine = Self { route, wants, state: State::ExpectHeader };
         machine.write_header(&mut out.octets);
         if machine.wants.pipelined {
-            machine.write_requests(&mut out.octets, machine.wants.mux, machine.wants.bidi);
+            machine.write_requests(&mut out.octets, machine.wants.mux, machine.wants.bidi != Bidi::Never);
             sasl_external::write_auth(&mut out.octets, &machine.route.from);
             machine.write_header(&mut out.octets);
         }
@@ -143,7 +167,7 @@ impl Initiating {
 
     fn on_features(&self, element: &Element, id: &str, out: &mut Outbox) -> Result<State, Violation> {
         let features = Features::parse(element)?;
-        let bidi = self.wants.bidi && features.bidi;
+        let bidi = self.wants.bidi.wanted(&features);
         let mux = self.wants.mux && features.mux.is_some();
         let learned = Learned { mux, pipelining: features.pipelining, ..Learned::default() };
         if self.wants.pipelined {
@@ -159,7 +183,7 @@ impl Initiating {
         }
         // Dialback stands in the features only with XEP-0220's later revisions; servers that speak it without saying so
         // answer the request all the same.
-        let keys = self.wants.dialback.as_ref().ok_or(Reason::UnsupportedFeature)?;
+        let keys = self.wants.dialback.as_ref().ok_or(Reason::ExternalNotOffered)?;
         self.write_requests(&mut out.octets, false, bidi);
         dialback::write_request(&mut out.octets, &self.route, &keys.key(&self.route, id));
         Ok(State::ExpectDialbackResult { learned: Learned { mux: false, ..learned }, bidi })

@@ -166,7 +166,7 @@ fn ended(event: &Event<'_>, out: &mut Outbox) -> bool {
 }
 
 /// The reason in a received `<stream:error/>`; `None` if `element` is none.
-fn stream_error(element: &Element) -> Option<Reason> {
+pub(super) fn stream_error(element: &Element) -> Option<Reason> {
     if !element.is("error", ns::STREAM) {
         return None;
     }
@@ -178,7 +178,7 @@ fn stream_error(element: &Element) -> Option<Reason> {
 }
 
 /// XMPP 1.0 or later (RFC 6120 section 4.7.5): what comes before has no features, and no SASL.
-fn require_version(header: &StreamHeader) -> Result<(), Reason> {
+pub(super) fn require_version(header: &StreamHeader) -> Result<(), Reason> {
     if header.version >= StreamVersion::CURRENT { Ok(()) } else { Err(Reason::UnsupportedVersion) }
 }
 

@@ -39,6 +39,8 @@ pub struct Offers {
     pub external: bool,
     /// Dialback.
     pub dialback: bool,
+    /// Questions about dialback keys of ours are answered. They go with `dialback` anyway.
+    pub questions: bool,
     /// Bidirectional streams.
     pub bidi: bool,
     /// Mux: every domain of the certificates.
@@ -58,11 +60,12 @@ pub trait Authority {
     /// The host list for the features after authentication; empty where none belongs.
     fn host_list(&self) -> Vec<Domain>;
 
-    /// What to do with a dialback request for `route`, in the requester's direction.
+    /// What to do with a dialback request for `route`, in the requester's direction, on a stream whose header says
+    /// `stream`.
     ///
     /// # Errors
     /// Why it is refused.
-    fn dialback(&self, route: &Route) -> Result<DialbackOffer, Reason>;
+    fn dialback(&self, stream: &Route, route: &Route) -> Result<DialbackOffer, Reason>;
 
     /// Whether we made `key` for `route`, in our direction, on the stream `stream_id` that is still open.
     fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool;
@@ -297,12 +300,13 @@ impl Receiving {
         authority: &dyn Authority,
         out: &mut Outbox,
     ) -> Result<Dialled, Violation> {
-        if !agreed.offers.dialback {
+        if !agreed.offers.dialback && !agreed.offers.questions {
             return Ok(Dialled::NotDialback);
         }
         match Dialback::parse(element)? {
             None => return Ok(Dialled::NotDialback),
-            Some(Dialback::Request { route, key }) => match authority.dialback(&route) {
+            Some(Dialback::Request { .. }) if !agreed.offers.dialback => return Ok(Dialled::NotDialback),
+            Some(Dialback::Request { route, key }) => match authority.dialback(&agreed.route, &route) {
                 Err(reason) => dialback::write_result(&mut out.octets, &route, Err(reason)),
                 Ok(DialbackOffer::Believe) => {
                     dialback::write_result(&mut out.octets, &route, Ok(()));

@@ -59,6 +59,7 @@ impl Authority for LocalAuthority<'_> {
         Ok(Offers {
             external: offer == DialbackOffer::Believe,
             dialback: true,
+            questions: true,
             bidi: true,
             mux: false,
             pipelining: false,
@@ -69,7 +70,7 @@ impl Authority for LocalAuthority<'_> {
         Vec::new()
     }
 
-    fn dialback(&self, route: &Route) -> Result<DialbackOffer, Reason> {
+    fn dialback(&self, _: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
         let offer = self.may_speak(&route.from)?;
         if !self.live.hosts.serves(&route.to) {
             self.live.hosts.policy(&route.to)?;

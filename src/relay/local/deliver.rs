@@ -10,12 +10,12 @@ use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::router::LaneId;
 use crate::proto::stream::Outbox;
-use crate::proto::stream::initiating::{Initiating, Wants};
+use crate::proto::stream::initiating::{Bidi, Initiating, Wants};
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
 use crate::relay::lane::{Lane, Machine};
 use crate::relay::mailbox::Mailbox;
-use crate::relay::place::Place;
+use crate::relay::place::{Dialling, Place};
 use crate::xmpp::route::Route;
 
 /// Open a stream to the server of `route.to`, and run it to its end.
@@ -30,12 +30,16 @@ pub(crate) async fn run(hub: Arc<Hub>, lane: LaneId, route: Route, mailbox: Arc<
         }
     };
     hub.metrics.local_streams(Opened::Outbound).inc();
-    let wants =
-        Wants { mux: false, bidi: true, dialback: Some(Arc::clone(&hub.live().keys)), pipelined: false };
+    let wants = Wants {
+        mux: false,
+        bidi: Bidi::Offered,
+        dialback: Some(Arc::clone(&hub.live().keys)),
+        pipelined: false,
+    };
     let mut out = Outbox::default();
     let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));
     mailbox.post(&out.octets);
-    let place = Place::ToServer { route: route.clone(), server, key: None };
+    let place = Place::ToServer { server, dialback: Dialling::new(route.clone()) };
     let (receive, send) = connection.into_split();
     let ended = Lane::new(&hub, lane, mailbox, place, machine).run(receive, send).await;
     hub.metrics.local_streams(Opened::Outbound).dec();

@@ -1,22 +1,14 @@
-//! The question of dialback (XEP-0220 section 2.1.2): did the server of a host make this key?
+//! The question of dialback, put to the server of a host of ours.
 //!
 //! It is asked on a connection of its own, at the host's `deliver` address and nowhere else, so that the answer comes
 //! from the server that the operator named.
 
-use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::proto::dialback::{self, Dialback};
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
+use crate::relay::dialback;
 use crate::relay::hub::Hub;
-use crate::relay::io::of_io;
-use crate::xmpp::element::Element;
-use crate::xmpp::framer::{FrameKind, Framer, Progress};
-use crate::xmpp::header::{STREAM_END, StreamHeader};
-use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
 
 /// Ask the server of `route.from`, a host of ours, whether it made `key` for `route` on our stream `stream_id`.
@@ -43,59 +35,5 @@ pub(crate) async fn ask(hub: &Hub, route: &Route, stream_id: &str, key: &str) ->
 
 async fn exchange(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<bool, Reason> {
     let (mut connection, _) = super::server::connect(hub, &route.from).await?;
-    let mut octets = StreamHeader::new(Some(route.to.clone()), Some(route.from.clone()), None).to_xml();
-    send(&mut connection, &octets).await?;
-    let mut reader = Reader { framer: Framer::new(hub.xml_limits()), buffer: BytesMut::new() };
-    // Its features say that it is ready; what they offer doesn't matter to a question.
-    if !reader.next(&mut connection).await?.is("features", ns::STREAM) {
-        return Err(Reason::BadFormat);
-    }
-    octets.clear();
-    dialback::write_verify(&mut octets, route, stream_id, key);
-    send(&mut connection, &octets).await?;
-    loop {
-        let element = reader.next(&mut connection).await?;
-        if let Some(Dialback::Verified { route: about, stream_id: id, valid }) = Dialback::parse(&element)?
-            && about == *route
-            && id == stream_id
-        {
-            // The answer is there; whether the server sees our closing tag changes nothing.
-            let _said = send(&mut connection, STREAM_END).await;
-            return Ok(valid);
-        }
-    }
-}
-
-async fn send(connection: &mut TcpStream, octets: &str) -> Result<(), Reason> {
-    connection.write_all(octets.as_bytes()).await.map_err(|error| of_io(&error))
-}
-
-struct Reader {
-    framer: Framer,
-    buffer: BytesMut,
-}
-
-impl Reader {
-    /// The next first-level child.
-    async fn next(&mut self, connection: &mut TcpStream) -> Result<Element, Reason> {
-        loop {
-            match self.framer.next(&self.buffer).map_err(|error| error.reason())? {
-                Progress::More => {
-                    if connection.read_buf(&mut self.buffer).await.map_err(|error| of_io(&error))? == 0 {
-                        return Err(Reason::ConnectionLost);
-                    }
-                }
-                Progress::Skip(len) => self.buffer.advance(len),
-                Progress::Frame(frame) => {
-                    let octets = self.buffer.split_to(frame.len);
-                    match frame.kind {
-                        FrameKind::Header => {}
-                        FrameKind::Element => return Element::parse(&octets),
-                        FrameKind::Stanza(_) => return Err(Reason::NotAuthorized),
-                        FrameKind::End => return Err(Reason::ConnectionLost),
-                    }
-                }
-            }
-        }
-    }
+    dialback::exchange(hub, &mut connection, route, stream_id, key).await
 }

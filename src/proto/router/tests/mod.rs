@@ -155,6 +155,8 @@ impl Shell {
             ours: names(&self.ours),
             dialled,
             lanes,
+            single: false,
+            dialback: false,
             announce_all: false,
             second: false,
         };

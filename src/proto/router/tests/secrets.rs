@@ -37,6 +37,8 @@ impl End {
             dialled,
             lanes: self.lanes,
             announce_all: true,
+            single: false,
+            dialback: false,
             second: dialled && !mux,
         };
         let mut session = Session::new(facts);

@@ -36,7 +36,7 @@ fn what_is_not_offered_is_not_asked_for() {
 
 #[test]
 fn what_is_not_wanted_is_not_agreed_though_offered() {
-    let wants = Wants { mux: false, bidi: false, ..PLAIN };
+    let wants = Wants { mux: false, bidi: Bidi::Never, ..PLAIN };
     let (mut a, mut b) = (End::initiating(wants), End::receiving(Told::default()));
     meet(&mut a, &mut b);
     assert_eq!((a.proven(), b.proven()), (proven_a_to_b(false), proven_a_to_b(false)));
@@ -205,14 +205,20 @@ fn initiating_entity_checks_who_answers() {
 
 #[test]
 fn initiating_entity_goes_no_further_without_external_or_behind_required_starttls() {
-    for features in [
-        "<stream:features/>",
-        "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/></stream:features>",
-        "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>",
+    for (features, reason) in [
+        ("<stream:features/>", Reason::ExternalNotOffered),
+        (
+            "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/></stream:features>",
+            Reason::ExternalNotOffered,
+        ),
+        (
+            "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>",
+            Reason::UnsupportedFeature,
+        ),
     ] {
         let mut a = End::initiating(PLAIN);
         let said = say(&mut a, &(answer("b.test", "a.test", "1") + features));
-        assert_eq!(a.violation, Some(Reason::UnsupportedFeature.into()), "{features}");
+        assert_eq!(a.violation, Some(reason.into()), "{features}");
         assert!(!said.contains("<auth"), "{said}");
     }
 }

@@ -8,7 +8,7 @@ mod ending;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::initiating::{Initiating, Wants};
+use super::initiating::{Bidi, Initiating, Wants};
 use super::receiving::{Authority, DialbackOffer, Offers, Receiving};
 use super::*;
 use crate::proto::dialback::{self, KeyMaker};
@@ -53,10 +53,10 @@ impl Default for Told {
 
 /// What a peer's session offers.
 pub(super) const EXTERNAL: Offers =
-    Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true };
+    Offers { external: true, dialback: false, questions: false, bidi: true, mux: true, pipelining: true };
 /// What our own servers are offered.
 pub(super) const DIALBACK: Offers =
-    Offers { external: false, dialback: true, bidi: true, mux: false, pipelining: false };
+    Offers { external: false, dialback: true, questions: true, bidi: true, mux: false, pipelining: false };
 
 impl Authority for Told {
     fn offers(&self, _: &Route) -> Result<Offers, Reason> {
@@ -65,7 +65,7 @@ impl Authority for Told {
     fn host_list(&self) -> Vec<Domain> {
         self.hosts.clone()
     }
-    fn dialback(&self, route: &Route) -> Result<DialbackOffer, Reason> {
+    fn dialback(&self, _: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
         (self.dialback)(&route.from)
     }
     fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool {
@@ -297,7 +297,7 @@ pub(super) fn auth(from: &str) -> String {
     out
 }
 
-pub(super) const PLAIN: Wants = Wants { mux: true, bidi: true, dialback: None, pipelined: false };
+pub(super) const PLAIN: Wants = Wants { mux: true, bidi: Bidi::Offered, dialback: None, pipelined: false };
 
 pub(super) fn pipelined() -> Wants {
     Wants { mux: false, pipelined: true, ..PLAIN }
@@ -306,5 +306,5 @@ pub(super) fn pipelined() -> Wants {
 /// Wants of a stream to one of our own servers, with the secret from which keys are made.
 pub(super) fn dialling_back() -> (Wants, Arc<KeyMaker>) {
     let keys = Arc::new(KeyMaker::new(b"secret"));
-    (Wants { mux: false, bidi: true, dialback: Some(Arc::clone(&keys)), pipelined: false }, keys)
+    (Wants { mux: false, bidi: Bidi::Offered, dialback: Some(Arc::clone(&keys)), pipelined: false }, keys)
 }

@@ -150,6 +150,8 @@ impl World {
             ours: Arc::clone(&certificates[end]),
             dialled: end == 0,
             lanes: Lanes::PerPair,
+            single: false,
+            dialback: false,
             announce_all: false,
             second: false,
         };

@@ -1,0 +1,118 @@
+//! Connections with peers over QUIC: those we dial, and those we accept.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use super::connector::{Attempt, Connected, Established, Origin, Target, clock_for, exporters, session};
+use super::hub::Hub;
+use super::settings::Transport;
+use super::shared::Connection;
+use crate::identity::verdict::Verdict;
+use crate::proto::admission::Side;
+use crate::proto::proof::DomainProof;
+use crate::reason::Reason;
+use crate::transport::quic;
+
+/// Connect to `target`, and verify that its certificate covers `attempt.route.to`.
+///
+/// # Errors
+/// Why there is no connection.
+pub(crate) async fn connect(
+    hub: &Arc<Hub>,
+    target: Target,
+    attempt: Attempt<'_>,
+) -> Result<Connected, Reason> {
+    let to = &attempt.route.to;
+    let (tls, verdict) = hub.live().tls(Transport::Quic).client(attempt.certificate, to);
+    let client = quic::client_config(tls, &hub.transport)?;
+    let mut endpoints = hub.endpoints.iter();
+    let found = endpoints
+        .find_map(|endpoint| Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, target.address)?)));
+    let (endpoint, reachable) = found.ok_or(Reason::ConnectionTimeout)?;
+    let connecting =
+        endpoint.connect_with(client, reachable, &to.to_ascii()).map_err(|_| Reason::HandshakeFailed)?;
+    match tokio::time::timeout(hub.limits.connect, connecting).await {
+        Ok(Ok(connection)) => connected(hub, connection, verdict, Origin::Dialled(attempt)).await,
+        Ok(Err(error)) => Err(refusal(&verdict, &error)),
+        Err(_) => Err(Reason::ConnectionTimeout),
+    }
+}
+
+async fn connected(
+    hub: &Arc<Hub>,
+    connection: quinn::Connection,
+    verdict: Verdict,
+    origin: Origin<'_>,
+) -> Result<Connected, Reason> {
+    let exporters = exporters(|label| quic::exporter(&connection, label))?;
+    let address = connection.remote_address();
+    let shared = Connection::Quic(connection.clone());
+    let established = Established { connection: shared, address, exporters, verdict };
+    Ok(Connected::Quic(session(hub, established, origin).await?, connection))
+}
+
+/// Why a connection did not come to be: our own verdict before the other end's alert before the transport.
+fn refusal(verdict: &Verdict, error: &quinn::ConnectionError) -> Reason {
+    match (verdict.refused(), quic::alert(error), error) {
+        (Some(reason), ..) => reason,
+        (None, Some(alert), _) => verdict.reason(Some(alert)),
+        (None, None, quinn::ConnectionError::TimedOut) => Reason::ConnectionTimeout,
+        (None, None, error) => quic::reason(error),
+    }
+}
+
+/// Accept connections until the endpoint closes.
+pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, places: Arc<Semaphore>) {
+    while let Some(incoming) = endpoint.accept().await {
+        if hub.is_draining() {
+            incoming.refuse();
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            hub.metrics.limit_hit("remote_connections");
+            hub.metrics.refused(Side::Remote, Reason::TooMany);
+            incoming.refuse();
+            continue;
+        };
+        // When half the places are taken, only who can receive at its address gets one (RFC 9000 section 8.1.2).
+        let crowded = places.available_permits() < hub.limits.remote_connections / 2;
+        if crowded && incoming.may_retry() {
+            if incoming.retry().is_err() {
+                debug!("a retry was not due");
+            }
+            continue;
+        }
+        hub.tasks.spawn(accepted(Arc::clone(&hub), incoming, place));
+    }
+}
+
+async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
+    let peer = quic::canonical(incoming.remote_address());
+    match shake_hands(&hub, incoming).await {
+        Ok(connected) => {
+            // What its streams were refused for was said stream by stream.
+            let _said = connected.run(Arc::clone(&hub), None).await;
+        }
+        Err(reason) => {
+            hub.metrics.refused(Side::Remote, reason);
+            hub.metrics.proof(DomainProof::Certificate, Err(reason));
+            let clock = clock_for(reason);
+            warn!(%peer, %reason, clock, advice = reason.advice(), "connection refused");
+        }
+    }
+    drop(place);
+}
+
+async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Connected, Reason> {
+    let live = hub.live();
+    let (tls, verdict) = live.tls(Transport::Quic).server(&live.certificates, None);
+    let config = quic::server_config(tls, &hub.transport)?;
+    let connecting = incoming.accept_with(config).map_err(|error| refusal(&verdict, &error))?;
+    let connection = tokio::time::timeout(hub.limits.handshake, connecting)
+        .await
+        .map_err(|_| Reason::NegotiationTimeout)?
+        .map_err(|error| refusal(&verdict, &error))?;
+    connected(hub, connection, verdict, Origin::Accepted).await
+}

@@ -1,0 +1,171 @@
+//! Connections with peers by TLS over TCP, direct (XEP-0368) or behind STARTTLS: those we dial, and those we accept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use super::connector::{Attempt, Connected, Established, Origin, Target, exporters, session};
+use super::halves::reason;
+use super::hub::Hub;
+use super::io::{LAST_WORDS, of_io};
+use super::settings::Transport;
+use super::shared::Connection;
+use super::starttls;
+use crate::identity::certificate::Certificate;
+use crate::identity::verdict::Verdict;
+use crate::proto::admission::Side;
+use crate::proto::proof::DomainProof;
+use crate::reason::Reason;
+use crate::transport::quic;
+use crate::transport::tls::{self, TlsStream};
+use crate::xmpp::route::Route;
+
+/// Wait after a failed accept: the process is out of descriptors, and trying at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connect to `target`, and verify that its certificate covers `attempt.route.to`.
+///
+/// # Errors
+/// Why there is no connection.
+pub(crate) async fn connect(
+    hub: &Arc<Hub>,
+    target: Target,
+    attempt: Attempt<'_>,
+) -> Result<Connected, Reason> {
+    let (stream, verdict) = shake_hands(hub, target, attempt.route, attempt.certificate).await?;
+    connected(hub, stream, target, verdict, Origin::Dialled(attempt)).await
+}
+
+/// Connect to `target` for `route`, showing `certificate`; its own covers `route.to`.
+///
+/// # Errors
+/// Why there is no connection.
+pub(crate) async fn shake_hands(
+    hub: &Hub,
+    target: Target,
+    route: &Route,
+    certificate: &Arc<Certificate>,
+) -> Result<(TlsStream, Verdict), Reason> {
+    let tcp = tokio::time::timeout(hub.limits.connect, TcpStream::connect(target.address))
+        .await
+        .map_err(|_| Reason::ConnectionTimeout)?
+        .map_err(|error| of_io(&error))?;
+    let shaking = async {
+        tls::prepare(&tcp, hub.limits.path_idle);
+        let tcp = match target.transport {
+            Transport::StartTls => starttls::ask(hub, tcp, route).await?,
+            Transport::DirectTls | Transport::Quic => tcp,
+        };
+        let (config, verdict) = hub.live().tls(target.transport).client(certificate, &route.to);
+        let shaken = tls::connect(tcp, config, &route.to.to_ascii()).await;
+        Ok((shaken.map_err(|error| reason(&verdict, &error))?, verdict))
+    };
+    tokio::time::timeout(hub.limits.handshake, shaking).await.map_err(|_| Reason::NegotiationTimeout)?
+}
+
+async fn connected(
+    hub: &Arc<Hub>,
+    stream: TlsStream,
+    target: Target,
+    verdict: Verdict,
+    origin: Origin<'_>,
+) -> Result<Connected, Reason> {
+    let exporters = exporters(|label| tls::exporter(&stream, label))?;
+    let connection = Connection::Tls { transport: target.transport, over: Notify::new() };
+    let established = Established { connection, address: target.address, exporters, verdict };
+    Ok(Connected::Tls(session(hub, established, origin).await?, Box::new(stream)))
+}
+
+/// Accept connections for ever.
+pub(crate) async fn accept(
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    transport: Transport,
+    places: Arc<Semaphore>,
+) {
+    loop {
+        let (tcp, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "no connection of a peer could be accepted; check the limit of open files");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if hub.is_draining() {
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            hub.metrics.limit_hit("remote_connections");
+            hub.metrics.refused(Side::Remote, Reason::TooMany);
+            continue;
+        };
+        let target = Target { transport, address };
+        hub.tasks.spawn(accepted(Arc::clone(&hub), tcp, target, place));
+    }
+}
+
+async fn accepted(hub: Arc<Hub>, tcp: TcpStream, target: Target, place: OwnedSemaphorePermit) {
+    // From the first octet to the last of the handshake: whoever trickles is not waited for.
+    let shaken = tokio::time::timeout(hub.limits.handshake, welcome(&hub, tcp, target)).await;
+    match shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into())) {
+        Ok(connected) => {
+            // What its stream was refused for was said there.
+            let _said = connected.run(Arc::clone(&hub), None).await;
+        }
+        Err(Refused { reason, tcp }) => {
+            report(&hub, target, reason);
+            if let Some(tcp) = tcp {
+                tls::part(tcp, LAST_WORDS).await;
+            }
+        }
+    }
+    drop(place);
+}
+
+/// A connection that did not come to be. If there is something left of it, its end may still have to hear why.
+struct Refused {
+    reason: Reason,
+    tcp: Option<TcpStream>,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, tcp: None }
+    }
+}
+
+fn report(hub: &Hub, target: Target, reason: Reason) {
+    hub.metrics.refused(Side::Remote, reason);
+    let (peer, transport) = (quic::canonical(target.address), target.transport.as_str());
+    if reason == Reason::ConnectionLost {
+        // Whoever only looks whether the port is open does it often.
+        debug!(%peer, transport, %reason, "connection closed before its handshake");
+    } else {
+        warn!(%peer, transport, %reason, advice = reason.advice(), "connection refused");
+    }
+}
+
+async fn welcome(hub: &Arc<Hub>, tcp: TcpStream, target: Target) -> Result<Connected, Refused> {
+    tls::prepare(&tcp, hub.limits.path_idle);
+    let (tcp, host) = match target.transport {
+        Transport::StartTls => {
+            let offered = starttls::offer(hub, tcp).await;
+            offered.map_err(|(reason, tcp)| Refused { reason, tcp: Some(tcp) })?
+        }
+        Transport::DirectTls | Transport::Quic => (tcp, None),
+    };
+    let live = hub.live();
+    let (config, verdict) = live.tls(target.transport).server(&live.certificates, host);
+    match tls::accept(tcp, config).await {
+        Ok(stream) => Ok(connected(hub, stream, target, verdict, Origin::Accepted).await?),
+        Err((error, tcp)) => {
+            let reason = reason(&verdict, &error);
+            hub.metrics.proof(DomainProof::Certificate, Err(reason));
+            Err(Refused { reason, tcp: Some(tcp) })
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Which of a peer's addresses is dialled when: the race between them ([`crate::proto::race`], RFC 8305) as tasks. The
+//! first connection whose certificate is verified is taken, and nothing is left of the others.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::debug;
+
+use super::connector::{Attempt, Connected, Target, connect};
+use super::hub::Hub;
+use super::io::resolve;
+use super::live::Live;
+use super::random;
+use super::session::Opening;
+use crate::identity::certificate::{Certificate, Role};
+use crate::proto::discovery::found::{self, Answer, Found};
+use crate::proto::race::{Action, Race};
+use crate::proto::router::{PeerId, SessionId};
+use crate::reason::Reason;
+use crate::xmpp::route::Route;
+
+/// What every runner of the race is told.
+struct Course {
+    hub: Arc<Hub>,
+    live: Arc<Live>,
+    session: SessionId,
+    route: Route,
+    certificate: Arc<Certificate>,
+    peer: PeerId,
+    second: bool,
+}
+
+/// Connect to `peer`: where its domain's records lead, or where it is configured.
+///
+/// # Errors
+/// Of all that was tried the reason that tells most.
+pub(crate) async fn reach(
+    hub: &Arc<Hub>,
+    peer: PeerId,
+    found: Option<&Found>,
+    session: SessionId,
+    opening: &Opening,
+) -> Result<Connected, Reason> {
+    let live = hub.live();
+    let route = opening.route.clone();
+    let certificate = live.certificates.choose(&route.from, Role::Initiating, SystemTime::now())?;
+    let ways = match found.map(|found| &found.answer) {
+        Some(Answer::Ways(ways)) => ways.attempts(random::seed()),
+        Some(Answer::Nothing) => return Err(Reason::NoRecords),
+        Some(Answer::Failed(reason)) => return Err(*reason),
+        None => configured(&live, peer).await?,
+    };
+    let hub = Arc::clone(hub);
+    let course = Course { hub, live, session, route, certificate, peer, second: opening.second };
+    run(Arc::new(course), ways).await
+}
+
+/// The ways to the `[[peer]]` entry `peer`.
+async fn configured(live: &Live, peer: PeerId) -> Result<Vec<found::Attempt>, Reason> {
+    let peer = live.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
+    let addresses: Vec<SocketAddr> = resolve(&peer.address).await?;
+    let host = peer.address.to_string();
+    let way =
+        |address| found::Attempt { transport: peer.transport, address, host: host.clone(), target: None };
+    Ok(addresses.into_iter().map(way).collect())
+}
+
+async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected, Reason> {
+    let bound = course.hub.limits.connect;
+    let mut race = Race::new(ways.len(), bound, Instant::now());
+    let mut dialling = JoinSet::new();
+    let mut runners: Vec<Option<AbortHandle>> = ways.iter().map(|_| None).collect();
+    let mut up: Vec<Option<Connected>> = ways.iter().map(|_| None).collect();
+    loop {
+        while let Some(action) = race.poll_action() {
+            match action {
+                Action::Start(index) => {
+                    let Some(way) = ways.get(index).cloned() else { continue };
+                    let course = Arc::clone(&course);
+                    let dialled = async move { (index, dial(&course, &way).await) };
+                    if let Some(runner) = runners.get_mut(index) {
+                        *runner = Some(dialling.spawn(dialled));
+                    }
+                }
+                Action::Abandon(index) => {
+                    if let Some(runner) = runners.get_mut(index).and_then(Option::take) {
+                        runner.abort();
+                    }
+                }
+                Action::Won(index) => {
+                    return up.get_mut(index).and_then(Option::take).ok_or(Reason::InternalServerError);
+                }
+                Action::Failed(reason) => return Err(reason),
+            }
+        }
+        let Some(deadline) = race.deadline() else { return Err(Reason::InternalServerError) };
+        tokio::select! {
+            Some(ended) = dialling.join_next() => match ended {
+                Ok((index, Ok(connected))) => {
+                    if let Some(place) = up.get_mut(index) {
+                        *place = Some(connected);
+                    }
+                    race.handle_connected(index);
+                }
+                Ok((index, Err(reason))) => race.handle_failed(index, reason, Instant::now()),
+                // Abandoned, which the race knows.
+                Err(ended) if ended.is_cancelled() => {}
+                Err(_) => return Err(Reason::InternalServerError),
+            },
+            () = tokio::time::sleep_until(deadline.into()) => race.handle_timeout(Instant::now()),
+        }
+    }
+}
+
+async fn dial(course: &Course, way: &found::Attempt) -> Result<Connected, Reason> {
+    let Course { hub, live, session, route, certificate, peer, second } = course;
+    let attempt = Attempt {
+        session: *session,
+        route,
+        certificate,
+        peer: *peer,
+        config: live.settings.peers.get(peer.0),
+        srv: way.target.as_deref(),
+        second: *second,
+    };
+    let target = Target { transport: way.transport, address: way.address };
+    let connected = connect(hub, target, attempt).await;
+    if let Err(reason) = &connected {
+        let (transport, address) = (way.transport, way.address);
+        debug!(pair = %route, host = %way.host, %transport, %address, %reason, "address not reached");
+    }
+    connected
+}

@@ -1,0 +1,265 @@
+//! Dialback with remote servers (`[policy] dialback = "tls"`): over TLS, with the certificate of the domain's own server
+//! verified, for one pair on one stream.
+
+use std::time::{Duration, SystemTime};
+
+use fedmux::identity::development::Request;
+use fedmux::proto::admission::Side;
+use fedmux::proto::proof::DomainProof;
+use fedmux::reason::Reason;
+use fedmux::relay::settings::{RemoteDialback, Transport};
+use fedmux::xmpp::element::Element;
+use fedmux::xmpp::namespace as ns;
+
+use crate::support::certificates::{Authority, Certificate};
+use crate::support::peer::Manners;
+use crate::support::provider::{Plan, Provider};
+use crate::support::tcp_peer::{Dialler, Listening, TRANSPORTS, greet};
+use crate::support::until;
+use crate::support::wire::{Heard, Wire, header, message};
+
+/// A relay for a1.test and a2.test that knows b1.test at `peer`, and believes in dialback.
+async fn provider(authority: &Authority, transport: Transport, peer: &Listening) -> Provider {
+    let mut plan = Plan::new(authority, &["a1.test", "a2.test"]).await;
+    plan.settings.policy.dialback = RemoteDialback::Tls;
+    plan.peer_by(transport, &["b1.test"], peer.address).start().await
+}
+
+fn feature() -> String {
+    format!("<dialback xmlns='{}'><errors/></dialback>", ns::DIALBACK_FEATURE)
+}
+
+fn request(from: &str, to: &str) -> String {
+    format!("<db:result xmlns:db='{}' from='{from}' to='{to}'>thekey</db:result>", ns::DIALBACK)
+}
+
+async fn element(wire: &mut Wire) -> Element {
+    match wire.hear().await {
+        Heard::Element(element) => element,
+        other => panic!("{other:?} instead of an element"),
+    }
+}
+
+/// The condition in a `<db:result type='error'/>`.
+fn condition(result: &Element) -> String {
+    assert_eq!(result.attribute("type"), Some("error"), "{result:?}");
+    result.child("error", ns::SERVER).unwrap().children().next().unwrap().name().to_owned()
+}
+
+/// A stream from `from` to a1.test without a certificate of its own.
+async fn stranger(provider: &Provider, transport: Transport, certificate: Option<&Certificate>) -> Wire {
+    let dialler = Dialler::with(certificate);
+    let mut wire = dialler.dial(transport, provider.at(transport), "b1.test", "a1.test").await.unwrap();
+    let features = wire.greet("b1.test", "a1.test").await;
+    assert!(
+        features.child("dialback", ns::DIALBACK_FEATURE).unwrap().children().any(|c| c.name() == "errors")
+    );
+    for absent in [("mechanisms", ns::SASL), ("mux", ns::MUX)] {
+        assert!(features.child(absent.0, absent.1).is_none(), "{features:?}");
+    }
+    wire
+}
+
+/// As the domain's own server: hear the question, and answer it.
+async fn answer(peer: &Listening, transport: Transport, stream_id: &str, kind: &str) {
+    let mut wire = peer.accept(transport).await.unwrap();
+    greet(&mut wire, &feature()).await;
+    let asked = element(&mut wire).await;
+    assert!(asked.is("verify", ns::DIALBACK), "{asked:?}");
+    let of = |name| asked.attribute(name);
+    assert_eq!((of("from"), of("to"), of("id")), (Some("a1.test"), Some("b1.test"), Some(stream_id)));
+    assert_eq!(asked.text(), "thekey");
+    // What answers nothing that was asked changes nothing.
+    for (from, id) in [("c.test", stream_id), ("b1.test", "another")] {
+        wire.say(format!(
+            "<db:verify xmlns:db='{}' from='{from}' to='a1.test' id='{id}' type='valid'/>",
+            ns::DIALBACK
+        ))
+        .await;
+    }
+    wire.say(format!(
+        "<db:verify xmlns:db='{}' from='b1.test' to='a1.test' id='{stream_id}' type='{kind}'/>",
+        ns::DIALBACK
+    ))
+    .await;
+    assert_eq!(wire.hear().await, Heard::End);
+}
+
+#[tokio::test]
+async fn a_server_that_knows_dialback_only_believes_a_key_of_ours_that_it_can_ask_about() {
+    for transport in TRANSPORTS {
+        for manners in [Manners::Trusting, Manners::Incurious] {
+            let authority = Authority::new();
+            let peer = Listening::with_manners(&authority.certify(&["b1.test"]), manners).await;
+            let mut provider = provider(&authority, transport, &peer).await;
+            let mut a1 = provider.host("a1.test");
+            a1.send("b1.test", "x").await;
+            let mut wire = peer.accept(transport).await.unwrap();
+            greet(&mut wire, &feature()).await;
+            let request = element(&mut wire).await;
+            let of = |name| request.attribute(name);
+            assert_eq!((of("from"), of("to"), of("type")), (Some("a1.test"), Some("b1.test"), None));
+            let key = request.text();
+            // The server asks on a connection of its own, with no certificate or with one.
+            let certificate = authority.certify(&["b1.test"]);
+            for shown in [None, Some(&certificate)] {
+                let at = provider.at(transport);
+                let mut asking =
+                    Dialler::with(shown).dial(transport, at, "b1.test", "a1.test").await.unwrap();
+                asking.greet("b1.test", "a1.test").await;
+                for (id, key, kind) in
+                    [("clear", "0000", "invalid"), ("other", &*key, "invalid"), ("clear", &*key, "valid")]
+                {
+                    asking
+                        .say(format!(
+                            "<db:verify xmlns:db='{}' from='b1.test' to='a1.test' id='{id}'>{key}</db:verify>",
+                            ns::DIALBACK
+                        ))
+                        .await;
+                    let answer = element(&mut asking).await;
+                    assert_eq!((answer.attribute("type"), answer.attribute("id")), (Some(kind), Some(id)));
+                }
+                asking.close().await;
+            }
+            wire.say(format!(
+                "<db:result xmlns:db='{}' from='b1.test' to='a1.test' type='valid'/>",
+                ns::DIALBACK
+            ))
+            .await;
+            assert_eq!(wire.ear.stanza().await.attribute("id"), Some("x"));
+            assert_eq!(provider.metric("fedmux_refusals_total", &[]), 0);
+            // With its stream the key is over.
+            wire.close().await;
+            until("the lane to be gone", || provider.metric("fedmux_lanes", &[]) == 0).await;
+            let at = provider.at(transport);
+            let mut asking = Dialler::with(None).dial(transport, at, "b1.test", "a1.test").await.unwrap();
+            asking.greet("b1.test", "a1.test").await;
+            asking
+                .say(format!(
+                    "<db:verify xmlns:db='{}' from='b1.test' to='a1.test' id='clear'>{key}</db:verify>",
+                    ns::DIALBACK
+                ))
+                .await;
+            assert_eq!(element(&mut asking).await.attribute("type"), Some("invalid"));
+            provider.assert_unharmed();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_is_believed_when_the_server_of_its_domain_says_so_for_its_pair_alone() {
+    for transport in TRANSPORTS {
+        let authority = Authority::new();
+        let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+        let mut provider = provider(&authority, transport, &peer).await;
+        let mut a1 = provider.host("a1.test");
+        let other = authority.certify(&["c.test"]);
+        for shown in [None, Some(&other)] {
+            let mut wire = stranger(&provider, transport, shown).await;
+            wire.say(request("b1.test", "a1.test")).await;
+            let stream_id = wire.stream_id.clone();
+            answer(&peer, transport, &stream_id, "valid").await;
+            assert_eq!(element(&mut wire).await.attribute("type"), Some("valid"));
+            wire.say(message("b1.test", "a1.test", "x")).await;
+            assert_eq!(a1.receive().await.attribute("from"), Some("b1.test"));
+            // A further pair needs a stream of its own.
+            wire.say(request("b1.test", "a2.test")).await;
+            assert_eq!(condition(&element(&mut wire).await), "not-authorized");
+            // Neither does the certificate count, which proves another domain.
+            wire.say(message("c.test", "a1.test", "y")).await;
+            wire.expect_error("invalid-from").await;
+        }
+        assert!(a1.received().is_none());
+        assert_eq!(provider.relay.metrics().proven(DomainProof::Dialback), 2);
+        assert_eq!(provider.refusals(Side::Remote, Reason::InvalidFrom), 2);
+        provider.assert_unharmed();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_its_server_does_not_know_proves_nothing() {
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+    let provider = provider(&authority, Transport::StartTls, &peer).await;
+    let mut wire = stranger(&provider, Transport::StartTls, None).await;
+    wire.say(request("b1.test", "a1.test")).await;
+    let stream_id = wire.stream_id.clone();
+    answer(&peer, Transport::StartTls, &stream_id, "invalid").await;
+    assert_eq!(element(&mut wire).await.attribute("type"), Some("invalid"));
+    wire.say(message("b1.test", "a1.test", "x")).await;
+    wire.expect_error("not-authorized").await;
+    assert_eq!(provider.refusals(Side::Remote, Reason::DialbackInvalid), 1);
+    assert_eq!(provider.relay.metrics().proven(DomainProof::Dialback), 0);
+}
+
+#[tokio::test]
+async fn a_domain_whose_servers_certificate_is_no_good_is_not_proven_by_dialback_either() {
+    let authority = Authority::new();
+    let dns: &[&str] = &["b1.test"];
+    let over = SystemTime::now() - Duration::from_secs(60);
+    let not_before = over - Duration::from_secs(3600);
+    let expired = Request { dns, not_before, not_after: over, ..Request::default() };
+    for (certificate, reason) in [
+        (authority.issue(&expired), Reason::CertificateExpired),
+        (Authority::new().certify(dns), Reason::CertificateUnknownIssuer),
+        (authority.certify(&["b2.test"]), Reason::CertificateWrongName),
+    ] {
+        let peer = Listening::with(&certificate).await;
+        let provider = provider(&authority, Transport::DirectTls, &peer).await;
+        let mut wire = stranger(&provider, Transport::DirectTls, None).await;
+        wire.say(request("b1.test", "a1.test")).await;
+        peer.direct().await.err().unwrap();
+        assert_eq!(condition(&element(&mut wire).await), "policy-violation");
+        assert_eq!(provider.refusals(Side::Remote, reason), 1, "{reason}");
+        // Nor if it is shown by the stranger itself: a certificate that is no good is worse than none.
+        if reason != Reason::CertificateWrongName {
+            let dialler = Dialler::with(Some(&certificate));
+            if let Ok(mut wire) = dialler.direct(provider.at(Transport::DirectTls), "a1.test").await {
+                assert!(matches!(wire.hear().await, Heard::Lost(_)));
+            }
+            until("the refusal", || provider.refusals(Side::Remote, reason) == 2).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_starttls_was_taken_out_is_not_asked() {
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+    let provider = provider(&authority, Transport::StartTls, &peer).await;
+    let mut wire = stranger(&provider, Transport::StartTls, None).await;
+    wire.say(request("b1.test", "a1.test")).await;
+    let mut asked = Wire::tcp(peer.tcp().await);
+    greet(&mut asked, &feature()).await;
+    assert_eq!(asked.hear().await, Heard::End);
+    assert_eq!(condition(&element(&mut wire).await), "policy-violation");
+    assert_eq!(provider.refusals(Side::Remote, Reason::StarttlsNotOffered), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_about_or_may_not_be_claimed_is_refused() {
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+    let provider = provider(&authority, Transport::DirectTls, &peer).await;
+    let at = provider.at(Transport::DirectTls);
+    // Nobody knows where its server is.
+    let mut wire = Dialler::with(None).direct(at, "a1.test").await.unwrap();
+    wire.greet("c.test", "a1.test").await;
+    wire.say(request("c.test", "a1.test")).await;
+    assert_eq!(condition(&element(&mut wire).await), "item-not-found");
+    assert_eq!(provider.refusals(Side::Remote, Reason::NoRoute), 1);
+    // A host of ours, and one that the certificate shown doesn't prove.
+    for (from, to, error) in [("a2.test", "a1.test", "invalid-from"), ("b1.test", "c.test", "host-unknown")] {
+        let mut wire = Dialler::with(None).direct(at, "a1.test").await.unwrap();
+        wire.say(header(from, to)).await;
+        wire.expect_error(error).await;
+    }
+    // Who has a certificate for its domain uses it.
+    let certificate = authority.certify(&["b1.test"]);
+    let mut wire = Dialler::with(Some(&certificate)).direct(at, "a1.test").await.unwrap();
+    let features = wire.greet("b1.test", "a1.test").await;
+    assert!(features.child("dialback", ns::DIALBACK_FEATURE).is_none(), "{features:?}");
+    wire.say(request("b1.test", "a1.test")).await;
+    wire.expect_error("not-authorized").await;
+    assert!(peer.another().is_none(), "nobody was asked");
+}
