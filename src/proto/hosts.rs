@@ -2,13 +2,14 @@
 
 use rustc_hash::FxHashMap;
 
+use super::component::Secret;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// What the machines know of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Which `[[host]]` entry serves it.
+    /// Which `[[host]]` entry serves it; those of `[[component]]` are counted behind them.
     pub entry: usize,
     /// It may stand in the host list shown to any peer (XEP-0451 after authentication).
     pub announce: bool,
@@ -18,6 +19,8 @@ pub struct HostFacts {
 #[derive(Debug, Clone)]
 pub struct Hosts {
     hosts: FxHashMap<Domain, HostFacts>,
+    /// Those of them that are components.
+    components: FxHashMap<Domain, Secret>,
     allow: Vec<DomainPattern>,
     deny: Vec<DomainPattern>,
 }
@@ -30,7 +33,26 @@ impl Hosts {
         allow: Vec<DomainPattern>,
         deny: Vec<DomainPattern>,
     ) -> Self {
-        Self { hosts: hosts.into_iter().collect(), allow, deny }
+        Self { hosts: hosts.into_iter().collect(), components: FxHashMap::default(), allow, deny }
+    }
+
+    /// With these components as further hosts.
+    #[must_use]
+    pub fn with_components(
+        mut self,
+        components: impl IntoIterator<Item = (Domain, HostFacts, Secret)>,
+    ) -> Self {
+        for (domain, facts, secret) in components {
+            self.hosts.insert(domain.clone(), facts);
+            self.components.insert(domain, secret);
+        }
+        self
+    }
+
+    /// The secret of the component `domain`, if we serve it and it is one.
+    #[must_use]
+    pub fn component(&self, domain: &Domain) -> Option<&Secret> {
+        self.components.get(domain)
     }
 
     /// Whether we serve `domain`.

@@ -19,6 +19,8 @@ pub enum DomainProof {
     Dialback,
     /// The source address is one that the operator trusts for that host.
     Trusted,
+    /// A component of ours showed its secret (XEP-0114).
+    ComponentSecret,
 }
 
 impl DomainProof {
@@ -30,6 +32,7 @@ impl DomainProof {
             Self::MuxSecret => "mux-secret",
             Self::Dialback => "dialback",
             Self::Trusted => "trusted",
+            Self::ComponentSecret => "component-secret",
         }
     }
 }

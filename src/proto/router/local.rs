@@ -52,6 +52,7 @@ impl Router {
     /// A local stream is gone, or could not be opened.
     pub fn local_lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.lanes.remove(&lane) else { return };
+        self.component_down(lane);
         for route in &entry.offers {
             if self.local.get(route) == Some(&lane) {
                 self.local.remove(route);
@@ -82,6 +83,9 @@ impl Router {
             return self.attach(route, lane);
         }
         let Some(entry) = self.server_of(route) else { return self.give_up(route, Reason::HostUnknown) };
+        if self.hosts.component(&route.to).is_some() {
+            return self.place_component(route, entry);
+        }
         let server = self.servers.entry(entry).or_default();
         if let Some(reason) = server.retry.long_down(now, &self.limits) {
             return self.give_up(route, reason);

@@ -12,10 +12,11 @@
 //!
 //! - `routes.rs`: routes, waiting and expiry
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
-//! - `local.rs`: streams of and to our own servers
+//! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it
 //! - `retry.rs`: when to try a failed next hop again
 
+mod components;
 mod lanes;
 mod local;
 pub mod proofs;
@@ -41,6 +42,7 @@ use super::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
+use components::Component;
 use local::Server;
 use proofs::{Anchor, Proof, Purpose};
 use retry::Retry;
@@ -135,11 +137,11 @@ pub enum Action {
         /// The host.
         host: Domain,
     },
-    /// Write octets of connection authorization to a lane.
+    /// Write octets to a lane: of connection authorization, or to see whether it lives.
     Post {
         /// The lane.
         lane: LaneId,
-        /// A whole element or stanza.
+        /// A whole element or stanza, or white space.
         octets: String,
     },
     /// A host was granted to a session: tell its other holders.
@@ -244,6 +246,8 @@ enum Hop {
     Peer(PeerId),
     /// A `[[host]]` entry, by its position.
     Server(usize),
+    /// A `[[component]]` entry, counted behind them.
+    Component(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -367,6 +371,8 @@ pub struct Router {
     peers: Vec<PeerState>,
     /// Of each `[[host]]` entry whose server was ever needed.
     servers: BTreeMap<usize, Server>,
+    /// The same of each `[[component]]`.
+    components: BTreeMap<usize, Component>,
     /// Lanes of the local side by what they can carry for us.
     local: FxHashMap<Route, LaneId>,
     /// Proofs under way, by the session that a host is to join and the host.
@@ -412,6 +418,7 @@ impl Router {
             sessions: BTreeMap::new(),
             peers,
             servers: BTreeMap::new(),
+            components: BTreeMap::new(),
             local: FxHashMap::default(),
             proofs: FxHashMap::default(),
             returned: FxHashMap::default(),

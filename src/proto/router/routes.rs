@@ -134,6 +134,7 @@ impl Router {
         match hop {
             Hop::Peer(peer) => self.peers.get_mut(peer.0).map(|peer| &mut peer.waiting),
             Hop::Server(server) => self.servers.get_mut(&server).map(|server| &mut server.waiting),
+            Hop::Component(entry) => self.components.get_mut(&entry).map(|component| &mut component.waiting),
         }
     }
 

@@ -166,7 +166,7 @@ fn ended(event: &Event<'_>, out: &mut Outbox) -> bool {
 }
 
 /// The reason in a received `<stream:error/>`; `None` if `element` is none.
-fn stream_error(element: &Element) -> Option<Reason> {
+pub(super) fn stream_error(element: &Element) -> Option<Reason> {
     if !element.is("error", ns::STREAM) {
         return None;
     }
