@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::component::ComponentEntry;
 use super::error::{Errors, Place};
 use super::host::HostEntry;
 use super::listeners::{refuse_doubles, refuse_public_local};
@@ -16,8 +17,10 @@ pub(super) struct Everything<'a> {
     pub(super) file: Place,
     pub(super) remote_quic: &'a [Located<SocketAddr>],
     pub(super) local_s2s: &'a [Located<SocketAddr>],
+    pub(super) local_components: &'a [Located<SocketAddr>],
     pub(super) admin_listen: &'a [Located<SocketAddr>],
     pub(super) hosts: &'a [HostEntry],
+    pub(super) components: &'a [ComponentEntry],
     pub(super) peers: &'a [PeerEntry],
 }
 
@@ -34,10 +37,13 @@ impl Everything<'_> {
     }
 
     fn check_listeners(&self, errors: &Errors) {
-        refuse_public_local(errors, self.local_s2s);
+        refuse_public_local(errors, "local.s2s", self.local_s2s, "127.0.0.1:5266");
+        refuse_public_local(errors, "local.components", self.local_components, "127.0.0.1:5347");
         let quic: Vec<_> = self.remote_quic.iter().map(|address| ("remote.quic", address)).collect();
         refuse_doubles(errors, &quic);
         let local = self.local_s2s.iter().map(|address| ("local.s2s", address));
+        let components = self.local_components.iter().map(|address| ("local.components", address));
+        let local = local.chain(components);
         let tcp: Vec<_> =
             local.chain(self.admin_listen.iter().map(|address| ("admin.listen", address))).collect();
         refuse_doubles(errors, &tcp);
@@ -46,13 +52,15 @@ impl Everything<'_> {
     /// Each domain belongs to one host or to one peer.
     fn check_names(&self, errors: &Errors) {
         let mut hosts = HashMap::new();
-        for domain in self.hosts.iter().flat_map(|host| &host.domains) {
+        let named = self.hosts.iter().flat_map(|host| &host.domains).map(|domain| ("host.domain", domain));
+        let components = self.components.iter().filter_map(|component| component.domain.as_ref());
+        for (key, domain) in named.chain(components.map(|domain| ("component.domain", domain))) {
             let Some(first) = hosts.get(&domain.value) else {
                 hosts.insert(domain.value.clone(), domain.place.clone());
                 continue;
             };
             let problem = format!("= \"{}\" stands at {first} already", domain.value);
-            errors.add(&domain.place, "host.domain", problem, "remove one of the two");
+            errors.add(&domain.place, key, problem, "remove one of the two");
         }
         let mut peers: HashMap<&DomainPattern, &Place> = HashMap::new();
         for rule in self.peers.iter().flat_map(|peer| &peer.domains) {
@@ -81,8 +89,9 @@ impl Everything<'_> {
             Endpoint::Name { .. } => false,
         };
         for endpoint in self.hosts.iter().flat_map(|host| &host.deliver) {
-            if own(&endpoint.value, self.local_s2s) {
-                let problem = format!("= \"{}\" is our own listener, local.s2s", endpoint.value);
+            let listeners = [("local.s2s", self.local_s2s), ("local.components", self.local_components)];
+            for (key, _) in listeners.iter().filter(|(_, listeners)| own(&endpoint.value, listeners)) {
+                let problem = format!("= \"{}\" is our own listener, {key}", endpoint.value);
                 errors.add(
                     &endpoint.place,
                     "host.deliver",
@@ -101,7 +110,12 @@ impl Everything<'_> {
 
     /// Somebody to serve, and somebody to reach.
     fn check_purpose(&self, errors: &Errors) {
-        if self.hosts.is_empty() {
+        if let (Some(component), true) = (self.components.first(), self.local_components.is_empty()) {
+            let place = component.domain.as_ref().map_or(&self.file, |domain| &domain.place);
+            let advice = "add [local] components = \"127.0.0.1:5347\", where components connect to";
+            errors.add(place, "local.components", "is missing: the component has no way in", advice);
+        }
+        if self.hosts.is_empty() && self.components.is_empty() {
             let advice = "add a [[host]] with its domain and where to deliver";
             errors.add(&self.file, "host", "is missing: the relay would serve nobody", advice);
         }

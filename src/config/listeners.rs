@@ -8,20 +8,32 @@ use super::values::{Located, each, listener};
 
 /// A table of listeners whose only key, in this version, is `key`.
 pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located<SocketAddr>> {
-    let Some(mut reader) = reader else { return Vec::new() };
-    let addresses = each(reader.take(key), "an address and a port, like \"127.0.0.1:5269\"", listener);
+    let [addresses] = read_each(reader, [key]);
+    addresses
+}
+
+/// A table of listeners with these keys.
+pub(super) fn read_each<const N: usize>(
+    reader: Option<Reader<'_>>,
+    keys: [&'static str; N],
+) -> [Vec<Located<SocketAddr>>; N] {
+    let Some(mut reader) = reader else { return [const { Vec::new() }; N] };
+    let expected = "an address and a port, like \"127.0.0.1:5269\"";
+    let addresses = keys.map(|key| each(reader.take(key), expected, listener));
     reader.finish();
     addresses
 }
 
 /// A `[local]` listener trusts what reaches it more than strangers deserve.
-pub(super) fn refuse_public_local(errors: &Errors, local: &[Located<SocketAddr>]) {
+pub(super) fn refuse_public_local(errors: &Errors, key: &str, local: &[Located<SocketAddr>], example: &str) {
     for address in local.iter().filter(|address| !is_private(address.value.ip())) {
         errors.add(
             &address.place,
-            "local.s2s",
+            key,
             format!("= \"{}\" can be reached from outside", address.value),
-            "write a loopback or private address, like \"127.0.0.1:5266\": only our own servers belong there",
+            format!(
+                "write a loopback or private address, like \"{example}\": only what is ours belongs there"
+            ),
         );
     }
 }

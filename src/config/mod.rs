@@ -8,6 +8,7 @@
 //! A `Reader` walks one table and knows which keys were asked for; each table has a file of its own; `cross` holds what
 //! one table asks of another.
 
+mod component;
 mod cross;
 mod error;
 mod host;
@@ -33,6 +34,7 @@ pub use error::{ConfigError, ConfigErrors};
 
 use crate::proto::limits::Limits;
 use crate::relay::settings::{Identity, Policy, Settings};
+use component::ComponentEntry;
 use cross::Everything;
 use error::Errors;
 use host::HostEntry;
@@ -80,16 +82,18 @@ fn read_source(path: &Path, order: usize, errors: &Errors) -> Option<Source> {
 /// What an included file may not hold.
 const MAIN_FILE_ONLY: [&str; 7] = ["include", "identity", "remote", "local", "admin", "limits", "policy"];
 
-/// What one file of hosts and peers may hold, the main file included.
+/// What one file of hosts, components and peers may hold, the main file included.
 #[derive(Default)]
 struct Tenants {
     hosts: Vec<HostEntry>,
+    components: Vec<ComponentEntry>,
     peers: Vec<PeerEntry>,
 }
 
 impl Tenants {
     fn read(&mut self, reader: &mut Reader<'_>) {
         self.hosts.extend(reader.sections("host").into_iter().map(host::read));
+        self.components.extend(reader.sections("component").into_iter().map(component::read));
         self.peers.extend(reader.sections("peer").into_iter().map(peer::read));
     }
 }
@@ -100,7 +104,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
     let include = top.take("include");
     let identity = read_identity(&mut top);
     let remote_quic = listeners::read(top.section("remote"), "quic");
-    let local_s2s = listeners::read(top.section("local"), "s2s");
+    let [local_s2s, local_components] = listeners::read_each(top.section("local"), ["s2s", "components"]);
     let admin_listen = listeners::read(top.section("admin"), "listen");
     let limits = top.section("limits").map_or_else(Limits::default, limits::read);
     let policy = top.section("policy").map_or_else(Policy::default, policy::read);
@@ -117,8 +121,10 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         file: source.whole(),
         remote_quic: &remote_quic,
         local_s2s: &local_s2s,
+        local_components: &local_components,
         admin_listen: &admin_listen,
         hosts: &tenants.hosts,
+        components: &tenants.components,
         peers: &tenants.peers,
     };
     everything.check(errors);
@@ -127,9 +133,11 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         identity: identity?,
         remote_quic: values(remote_quic),
         local_s2s: values(local_s2s),
+        local_components: values(local_components),
         admin_listen: values(admin_listen),
         limits,
         hosts: tenants.hosts.into_iter().map(HostEntry::into_host).collect(),
+        components: tenants.components.into_iter().filter_map(ComponentEntry::into_component).collect(),
         peers: tenants.peers.into_iter().filter_map(PeerEntry::into_peer).collect(),
         policy,
     })
@@ -147,7 +155,7 @@ fn read_identity(top: &mut Reader<'_>) -> Option<Identity> {
     }
 }
 
-/// An included file speaks of hosts and peers only: what holds for the relay as a whole stands in one place.
+/// An included file speaks of hosts, components and peers only: what holds for the relay as a whole stands in one place.
 fn read_included(path: &Path, order: usize, errors: &Errors, tenants: &mut Tenants) {
     let Some(source) = read_source(path, order, errors) else { return };
     let Some(table) = source.parse(errors) else { return };
@@ -157,7 +165,7 @@ fn read_included(path: &Path, order: usize, errors: &Errors, tenants: &mut Tenan
         if let Some(entry) = top.take(key) {
             entry.refuse::<()>(
                 "stands in an included file",
-                "move it to the main file: an included file may hold [[host]] and [[peer]] only",
+                "move it to the main file: an included file may hold [[host]], [[component]] and [[peer]] only",
             );
         }
     }

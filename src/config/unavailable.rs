@@ -4,13 +4,8 @@
 const KEYS: &[(&str, &str)] = &[
     ("remote.direct_tls", "remove it; peers are reached over QUIC only"),
     ("remote.starttls", "remove it; peers are reached over QUIC only"),
-    (
-        "local.components",
-        "remove it; let the component's own XMPP server hold it, and deliver to that server",
-    ),
     ("admin.socket", "remove it; read /metrics at admin.listen"),
     ("dns", "remove the table; name each peer in a [[peer]]"),
-    ("component", "remove the table; let the component's own XMPP server hold it, as a [[host]]"),
     ("host.limits", "remove it; set the limits for all in [limits]"),
     ("peer.limits", "remove it; set the limits for all in [limits]"),
     ("host.allow", "remove it; set it for all hosts in [policy]"),

@@ -211,6 +211,7 @@ fn settings(
         identity: certificates.identity(hosts),
         remote_quic: vec![any_port],
         local_s2s: vec![any_port],
+        local_components: Vec::new(),
         admin_listen: vec![any_port],
         limits: limits.clone(),
         hosts: vec![Host {
@@ -219,6 +220,7 @@ fn settings(
             local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
             announce: false,
         }],
+        components: Vec::new(),
         peers: vec![Peer {
             domains: peer.iter().cloned().map(DomainPattern::Exact).collect(),
             address: Address::Address(any_port),

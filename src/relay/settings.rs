@@ -18,12 +18,16 @@ pub struct Settings {
     pub remote_quic: Vec<SocketAddr>,
     /// `[local] s2s`: where our own servers reach us.
     pub local_s2s: Vec<SocketAddr>,
+    /// `[local] components`: where components reach us (XEP-0114).
+    pub local_components: Vec<SocketAddr>,
     /// `[admin] listen`: /metrics, /live, /ready.
     pub admin_listen: Vec<SocketAddr>,
     /// `[limits]`
     pub limits: Limits,
     /// `[[host]]`, one for each entry.
     pub hosts: Vec<Host>,
+    /// `[[component]]`
+    pub components: Vec<Component>,
     /// `[[peer]]`
     pub peers: Vec<Peer>,
     /// `[policy]`
@@ -99,6 +103,17 @@ pub enum LocalAuth {
         /// Every process of this machine may.
         loopback: bool,
     },
+}
+
+/// `[[component]]`: a domain behind this relay that connects to it (XEP-0114).
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// Its domain.
+    pub domain: Domain,
+    /// The file whose first line is the secret that it proves itself with.
+    pub secret_file: PathBuf,
+    /// Whether it may stand in the list of hosts shown to any peer.
+    pub announce: bool,
 }
 
 /// `[[peer]]`: remote domains reached without DNS, or with rules of their own.

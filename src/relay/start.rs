@@ -9,21 +9,25 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::hub::{Hub, Order, Parts};
+use super::local::listener::Who;
 use super::session::Opening;
-use super::settings::{Settings, Trust};
+use super::settings::{Component, Settings, Trust};
 use super::tasks::{Supervisor, Tasks};
 use super::{connector, local, random};
+use crate::identity::component_secret;
 use crate::identity::config::{Carrier, Tls};
 use crate::identity::key_ring::KeyRing;
 use crate::identity::store::CertificateStore;
 use crate::identity::trust::{Anchors, TrustStore};
 use crate::metrics::Metrics;
+use crate::proto::component::Secret;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::{HostFacts, Hosts};
 use crate::proto::mux::secret::SecretKeys;
 use crate::proto::router::{PeerRule, Router};
 use crate::reason::Reason;
 use crate::transport::quic;
+use crate::xmpp::domain::Domain;
 
 /// Label under which the dialback secret is derived from the master key; the mux secret has another one.
 const DIALBACK_KEY_LABEL: &str = "fedmux dialback 1";
@@ -72,6 +76,7 @@ impl std::fmt::Display for DrainReport {
 pub struct Listeners {
     quic: Vec<UdpSocket>,
     s2s: Vec<TcpListener>,
+    components: Vec<TcpListener>,
     admin: Vec<TcpListener>,
 }
 
@@ -92,6 +97,11 @@ impl Listeners {
         Ok(Self {
             quic: settings.remote_quic.iter().map(udp).collect::<Result<_, _>>()?,
             s2s: settings.local_s2s.iter().map(tcp("local.s2s")).collect::<Result<_, _>>()?,
+            components: settings
+                .local_components
+                .iter()
+                .map(tcp("local.components"))
+                .collect::<Result<_, _>>()?,
             admin: settings.admin_listen.iter().map(tcp("admin.listen")).collect::<Result<_, _>>()?,
         })
     }
@@ -106,6 +116,12 @@ impl Listeners {
     #[must_use]
     pub fn local_s2s(&self) -> Vec<SocketAddr> {
         self.s2s.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Where components reach us.
+    #[must_use]
+    pub fn local_components(&self) -> Vec<SocketAddr> {
+        self.components.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
     /// Where /metrics, /live and /ready are.
@@ -281,7 +297,8 @@ fn parts(
     let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
         host.domains.iter().map(move |domain| (domain.clone(), HostFacts { entry, announce: host.announce }))
     });
-    let hosts = Arc::new(Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone()));
+    let hosts = Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone());
+    let hosts = Arc::new(hosts.with_components(components(&settings)?));
     let rules = settings.peers.iter().map(|peer| PeerRule { domains: peer.domains.clone() }).collect();
     Ok(Parts {
         router: Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed()),
@@ -296,6 +313,20 @@ fn parts(
         orders,
         settings,
     })
+}
+
+/// The components, each with the secret that its file holds.
+fn components(settings: &Settings) -> Result<Vec<(Domain, HostFacts, Secret)>, StartError> {
+    let read = |(index, component): (usize, &Component)| {
+        let loaded = component_secret::load(&component.secret_file).map_err(StartError::new)?;
+        if let Some(mode) = loaded.readable_by_others {
+            let (file, mode) = (component.secret_file.display(), format!("{mode:04o}"));
+            warn!(component = %component.domain, %file, mode, "others can read a component's secret; chmod 600 it");
+        }
+        let facts = HostFacts { entry: settings.hosts.len() + index, announce: component.announce };
+        Ok((component.domain.clone(), facts, loaded.secret))
+    };
+    settings.components.iter().enumerate().map(read).collect()
 }
 
 fn anchors(trust: &Trust) -> Result<Anchors, StartError> {
@@ -346,10 +377,13 @@ fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
         }
     }
     let places = Arc::new(Semaphore::new(hub.limits.local_connections));
-    for socket in listeners.s2s {
+    let servers = listeners.s2s.into_iter().map(|socket| (socket, Who::Servers));
+    for (socket, who) in
+        servers.chain(listeners.components.into_iter().map(|socket| (socket, Who::Components)))
+    {
         socket.set_nonblocking(true).map_err(StartError::new)?;
         let listener = tokio::net::TcpListener::from_std(socket).map_err(StartError::new)?;
-        hub.tasks.spawn(local::listener::accept(Arc::clone(hub), listener, Arc::clone(&places)));
+        hub.tasks.spawn(local::listener::accept(Arc::clone(hub), listener, who, Arc::clone(&places)));
     }
     Ok(())
 }

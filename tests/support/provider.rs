@@ -7,7 +7,8 @@ use fedmux::proto::admission::Side;
 use fedmux::proto::limits::Limits;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
-    Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings, Transport, Trust,
+    Component, Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings,
+    Transport, Trust,
 };
 use fedmux::relay::{DrainReport, Listeners, Relay};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
@@ -42,6 +43,8 @@ pub(crate) struct Provider {
     pub(crate) quic: SocketAddr,
     /// Where its own server reaches it.
     pub(crate) s2s: SocketAddr,
+    /// Where components reach it, if it has any.
+    pub(crate) components: Option<SocketAddr>,
     /// Where its metrics are.
     pub(crate) admin: SocketAddr,
     settings: Settings,
@@ -80,6 +83,7 @@ impl Plan {
             },
             remote_quic: vec![any_port],
             local_s2s: vec![any_port],
+            local_components: Vec::new(),
             admin_listen: vec![any_port],
             limits: Limits::default(),
             hosts: vec![HostSettings {
@@ -88,10 +92,21 @@ impl Plan {
                 local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
                 announce: false,
             }],
+            components: Vec::new(),
             peers: Vec::new(),
             policy: Policy::default(),
         };
         Self { settings, server, folder }
+    }
+
+    /// Add a `[[component]]`, which finds a listener of its own.
+    pub(crate) fn component(mut self, domain: &str, secret: &str) -> Self {
+        let secret_file = self.folder.path().join(format!("{domain}.secret"));
+        std::fs::write(&secret_file, secret).unwrap();
+        let domain = Domain::parse(domain).unwrap();
+        self.settings.components.push(Component { domain, secret_file, announce: false });
+        self.settings.local_components = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        self
     }
 
     pub(crate) fn add_certificate(&self, certificate: &Certificate, name: &str) {
@@ -126,6 +141,7 @@ impl Plan {
         let listeners = Listeners::bind(&self.settings).unwrap();
         self.settings.remote_quic = listeners.remote_quic();
         self.settings.local_s2s = listeners.local_s2s();
+        self.settings.local_components = listeners.local_components();
         let quic = listeners.remote_quic()[0];
         Bound { plan: self, listeners, quic }
     }
@@ -162,13 +178,14 @@ impl Bound {
     pub(crate) async fn start(self) -> Provider {
         let Self { plan: Plan { settings, server, folder }, mut listeners, quic } = self;
         let (s2s, admin) = (listeners.local_s2s()[0], listeners.admin()[0]);
+        let components = listeners.local_components().first().copied();
         let admin_socket = listeners.take_admin().remove(0);
         admin_socket.set_nonblocking(true).unwrap();
         let relay = Relay::start(settings.clone(), listeners).await.unwrap();
         let admin_socket = TcpListener::from_std(admin_socket).unwrap();
         let admin_task = tokio::spawn(fedmux::admin::serve(admin_socket, Arc::new(relay.view())));
         let admin_task = EndsWithIt(admin_task.abort_handle());
-        Provider { relay, server, quic, s2s, admin, settings, admin_task, folder }
+        Provider { relay, server, quic, s2s, components, admin, settings, admin_task, folder }
     }
 }
 

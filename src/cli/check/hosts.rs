@@ -19,10 +19,13 @@ const NAMES_SHOWN_MAX: usize = 5;
 /// Look at each host.
 pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: SystemTime, report: &mut Report) {
     let mut covered = Vec::new();
-    for domain in settings.hosts.iter().flat_map(|host| &host.domains) {
+    let hosts = settings.hosts.iter().flat_map(|host| &host.domains).map(|domain| (domain, false));
+    let components = settings.components.iter().map(|component| (&component.domain, true));
+    for (domain, component) in hosts.chain(components) {
         let certificate = chosen(settings, store, domain, now, report);
         report.hosts.push(HostRow {
             domain: domain.to_string(),
+            component,
             certificate: certificate.as_deref().map(file),
             covered_by: certificate.as_deref().map(|certificate| covering_name(certificate, domain)),
         });
@@ -101,8 +104,10 @@ fn note_secrets(
 
 /// A secret for a further host is handed to it only if the peer is shown both its name and that of the session's own host.
 fn warn_of_hidden_hosts(settings: &Settings, covered: &[(&Domain, Arc<Certificate>)], report: &mut Report) {
-    let announced =
-        |domain: &Domain| settings.hosts.iter().any(|host| host.announce && host.domains.contains(domain));
+    let announced = |domain: &Domain| {
+        settings.hosts.iter().any(|host| host.announce && host.domains.contains(domain))
+            || settings.components.iter().any(|component| component.announce && component.domain == *domain)
+    };
     let hidden: Vec<&Domain> =
         covered.iter().map(|(domain, _)| *domain).filter(|domain| !announced(domain)).collect();
     if hidden.is_empty() {

@@ -70,9 +70,10 @@ fn hosts(out: &mut String, report: &Report) {
             Some(name) => name,
             None => "nothing",
         };
+        let component = if row.component { " (component)" } else { "" };
         let _ = match row.domain.chars().count() > width {
-            true => writeln!(out, "  {}\n  {:width$}  {number:11}  {covered_by}", row.domain, ""),
-            false => writeln!(out, "  {:width$}  {number:11}  {covered_by}", row.domain),
+            true => writeln!(out, "  {}\n  {:width$}  {number:11}  {covered_by}{component}", row.domain, ""),
+            false => writeln!(out, "  {:width$}  {number:11}  {covered_by}{component}", row.domain),
         };
     }
 }
