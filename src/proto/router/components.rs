@@ -15,6 +15,7 @@ const WHITE_SPACE: &str = " ";
 /// One component, and who waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Component {
+    /// Its last lane; whether that is still there, the lanes know.
     pub(super) lane: Option<LaneId>,
     pub(super) waiting: BTreeSet<Route>,
 }
@@ -43,13 +44,6 @@ impl Router {
         Ok(())
     }
 
-    /// A local lane is gone: if it was a component's, the component has none.
-    pub(super) fn component_down(&mut self, lane: LaneId) {
-        if let Some(component) = self.components.values_mut().find(|known| known.lane == Some(lane)) {
-            component.lane = None;
-        }
-    }
-
     pub(super) fn place_component(&mut self, route: &Route, entry: usize) {
         if let Some(lane) = self.live_lane(entry) {
             return self.attach(route, lane);
@@ -61,7 +55,7 @@ impl Router {
         }
     }
 
-    /// The lane of a component, unless it is finishing.
+    /// The lane of a component, unless it is gone or finishing.
     fn live_lane(&self, entry: usize) -> Option<LaneId> {
         let lane = self.components.get(&entry)?.lane?;
         self.lanes.get(&lane).is_some_and(|known| !known.closing).then_some(lane)

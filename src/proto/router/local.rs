@@ -52,7 +52,6 @@ impl Router {
     /// A local stream is gone, or could not be opened.
     pub fn local_lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.lanes.remove(&lane) else { return };
-        self.component_down(lane);
         for route in &entry.offers {
             if self.local.get(route) == Some(&lane) {
                 self.local.remove(route);

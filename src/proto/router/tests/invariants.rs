@@ -62,7 +62,8 @@ impl Shell {
             Happens::Receive(a, b) => self.send(&out(a, b).reversed()),
             Happens::ForComponent(a) => self.send(&route(THEIRS[a], COMPONENT)),
             Happens::ComponentCame => {
-                let lived = self.router.components.values().any(|known| known.lane.is_some());
+                let lanes = self.router.components.values().filter_map(|component| component.lane);
+                let lived = lanes.into_iter().any(|lane| self.up.contains(&lane));
                 let taken = super::components::component_came(self);
                 assert!(taken.is_ok() || lived);
                 self.told.retain(|action| !matches!(action, Action::Post { .. }));
