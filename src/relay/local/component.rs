@@ -20,10 +20,13 @@ use crate::transport::quic::Code;
 use crate::xmpp::content::Rescoping;
 use crate::xmpp::domain::Domain;
 
-/// A component's machine that is gone without a word is noticed after this. Until then a second connection is refused.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// A component whose machine is gone without a word, or that takes nothing of what is for it, is given up after this. Until
+/// then a second connection is refused.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A silent connection is asked for a sign of life after this, and then as often.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How often it is asked without an answer; all of it is [`SILENCE_MAX`].
+const KEEPALIVES_MAX: u32 = 3;
 
 /// The components, as one stream meets them.
 pub(crate) struct Components<'a> {
@@ -54,8 +57,10 @@ pub(crate) fn scope(domain: Domain) -> Scope {
 /// Let the system find out whether the component's machine is still there.
 pub(crate) fn watch(connection: &TcpStream) {
     let socket = SockRef::from(connection);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVES_MAX);
     let watched = socket.set_tcp_keepalive(&keepalive);
+    // Keep-alives are only sent while nothing is unacknowledged.
     #[cfg(target_os = "linux")]
     let watched = watched.and_then(|()| socket.set_tcp_user_timeout(Some(SILENCE_MAX)));
     if let Err(error) = watched {
