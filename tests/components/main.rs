@@ -2,6 +2,7 @@
 //!
 //! - [`reach`]: reached from the other relay, from a host of ours and from another component, and the way back
 //! - [`claims`]: who may connect, and speak for whom; [`rivals`]: two connections of one component
+//! - [`dialback`]: a host's server that asks who speaks for a component
 //! - [`outages`]: what is for a component that is away
 //! - [`namespaces`]: stanzas in the namespace of the stream on which they go
 //! - [`bad_input`]: on the port of components
@@ -16,6 +17,7 @@
 
 mod bad_input;
 mod claims;
+mod dialback;
 mod namespaces;
 mod outages;
 mod reach;
