@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::scene::{IRC, Scene};
-use crate::support::until;
+use crate::scene::{BOT, BOT_SECRET, IRC, Scene};
 use crate::support::wire::{Heard, message};
+use crate::support::{component, until};
 
 fn reason(stanza: &fedmux::xmpp::element::Element) -> (String, String, String) {
     assert_eq!(stanza.attribute("type"), Some("error"), "{stanza:?}");
@@ -93,4 +93,37 @@ async fn the_relay_tells_its_components_when_it_stops() {
     };
     let ((report, _), ()) = tokio::join!(scene.a.stop(), hears);
     assert_eq!(report.discarded, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_takes_nothing_disturbs_no_other() {
+    let mut scene = Scene::with_limits(|limits| {
+        limits.pair_queue_bytes = limits.stanza_bytes;
+        limits.read_pause = Duration::from_millis(200);
+    })
+    .await;
+    let mut b1 = scene.b.host("b1.test");
+    let _takes_nothing = scene.irc().await;
+    let mut bot = component::connect(scene.port(), BOT, BOT_SECRET).await;
+    let large = message("b1.test", IRC, "large").replace("<body>", &format!("<body>{}", "x".repeat(50_000)));
+    let full = || scene.a.metric("fedmux_limit_hits_total", &[("limit", "pair_queue_bytes")]) > 0;
+    for n in 0..2000 {
+        b1.say(IRC, &large).await;
+        b1.say(BOT, message("b1.test", BOT, &n.to_string())).await;
+        assert_eq!(bot.ear.stanza().await.attribute("id"), Some(&*n.to_string()));
+        bot.say(message(BOT, "b1.test", &n.to_string())).await;
+        let heard = loop {
+            let heard = b1.receive().await;
+            if heard.attribute("type") != Some("error") {
+                break heard;
+            }
+            assert_eq!(reason(&heard).2, "queue-full");
+        };
+        assert_eq!(heard.attribute("from"), Some(BOT));
+        if full() {
+            break;
+        }
+    }
+    assert!(full(), "the queue of the pair is bounded");
+    scene.a.assert_unharmed();
 }

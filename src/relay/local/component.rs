@@ -54,9 +54,11 @@ pub(crate) fn scope(domain: Domain) -> Scope {
     Scope { side: Side::Local, theirs: Proven::only(domain), ours: Proven::Any, pair: None }
 }
 
-/// Let the system find out whether the component's machine is still there.
+/// Let the system find out whether the component's machine is still there, and hold little for it.
 pub(crate) fn watch(connection: &TcpStream) {
     let socket = SockRef::from(connection);
+    // As towards a server: what the kernel holds when the component dies is lost.
+    let _best_effort = socket.set_send_buffer_size(super::server::SEND_BUFFER_BYTES as usize);
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(KEEPALIVES_MAX);
     let watched = socket.set_tcp_keepalive(&keepalive);
