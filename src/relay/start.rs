@@ -166,6 +166,7 @@ impl Relay {
         let metrics = Arc::new(Metrics::new().ok_or_else(|| StartError::new("metrics can't be registered"))?);
         let (tasks, supervisor) = Supervisor::new(Arc::clone(&metrics));
         let addresses = Addresses { quic: listeners.remote_quic(), s2s: listeners.local_s2s() };
+        let components = listeners.local_components();
         let (orders, ordered) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, orders, &listeners)?));
         metrics.hosts.set(i64::try_from(hub.hosts.iter().count()).unwrap_or(i64::MAX));
@@ -178,7 +179,7 @@ impl Relay {
             supervisor.run().await;
             tell.notify_one();
         });
-        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, hosts = hub.settings.hosts.len(), "relay started");
+        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, ?components, hosts = hub.hosts.iter().count(), "relay started");
         Ok(Self { hub, supervisor, ended, addresses })
     }
 
