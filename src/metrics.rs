@@ -1,13 +1,19 @@
 //! Every metric of the relay, in one place (floor 2). Names follow the conventions of Prometheus; no label is unbounded,
 //! and no remote domain is a label.
 
+use std::time::Duration;
+
 use prometheus::{
-    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::proto::admission::Side;
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
+
+/// A proof takes a handshake and three round trips; it ends after 20 s at most, or is tried again for longer.
+const PROOF_SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
 
 /// The metrics, registered. Children of label sets that the data path uses are resolved once.
 #[derive(Debug)]
@@ -27,8 +33,8 @@ pub struct Metrics {
     local_streams: IntGaugeVec,
     /// `fedmux_domain_pairs`: pairs of a host of ours and a remote domain that are placed on a lane or stream.
     pub domain_pairs: IntGauge,
-    /// `fedmux_proofs_total{proof,result}`
-    proofs: IntCounterVec,
+    /// Domains that are proven.
+    pub proofs: Proofs,
     /// `fedmux_stanzas_bounced_total{reason}`
     bounced: IntCounterVec,
     /// `fedmux_stanzas_discarded_total{reason}`
@@ -67,6 +73,57 @@ pub struct SideCounters {
     pub bytes: IntCounter,
     /// Stanzas handed to the next hop.
     pub delivered: IntCounter,
+}
+
+/// How domains are proven, and by mux secrets in particular.
+#[derive(Debug)]
+pub struct Proofs {
+    /// `fedmux_proofs_total{proof,result}`
+    ended: IntCounterVec,
+    /// `fedmux_proofs_refused_total{proof,reason}`
+    refused: IntCounterVec,
+    /// `fedmux_proofs_started_total{role}`: of hosts that are to join a session by a mux secret.
+    started: IntCounterVec,
+    /// `fedmux_proofs_under_way`: of the same.
+    pub under_way: IntGauge,
+    /// `fedmux_proof_requests_open`: mux secrets that we handed out and that are not back yet.
+    pub requests_open: IntGauge,
+    /// `fedmux_proof_duration_seconds{role}`: from the stanza or the request that began it to the grant.
+    duration: HistogramVec,
+}
+
+impl Proofs {
+    fn new(make: &Maker) -> Option<Self> {
+        Some(Self {
+            ended: make.counters(
+                "proofs_total",
+                "Domains proven or refused, by the kind of proof.",
+                &["proof", "result"],
+            )?,
+            refused: make.counters(
+                "proofs_refused_total",
+                "Domains that were not proven, by the kind of proof and reason.",
+                &["proof", "reason"],
+            )?,
+            started: make.counters(
+                "proofs_started_total",
+                "Proofs of further hosts by mux secrets that began, by our role.",
+                &["role"],
+            )?,
+            under_way: make
+                .gauge("proofs_under_way", "Proofs of further hosts by mux secrets that are going on.")?,
+            requests_open: make.gauge(
+                "proof_requests_open",
+                "Mux secrets that were handed out and have not come back yet.",
+            )?,
+            duration: make.histograms(
+                "proof_duration_seconds",
+                "Time from the wish for a proof by mux secret to its grant, by our role.",
+                &["role"],
+                &PROOF_SECONDS,
+            )?,
+        })
+    }
 }
 
 impl DataPath {
@@ -146,6 +203,13 @@ impl Maker {
         Some(metric)
     }
 
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Option<HistogramVec> {
+        let options = HistogramOpts::new(name, help).namespace("fedmux").buckets(buckets.to_vec());
+        let metric = HistogramVec::new(options, labels).ok()?;
+        self.0.register(Box::new(metric.clone())).ok()?;
+        Some(metric)
+    }
+
     fn counter(&self, name: &str, help: &str) -> Option<IntCounter> {
         let metric = IntCounter::with_opts(Opts::new(name, help).namespace("fedmux")).ok()?;
         self.0.register(Box::new(metric.clone())).ok()?;
@@ -183,11 +247,7 @@ impl Metrics {
             )?,
             domain_pairs: make
                 .gauge("domain_pairs", "Domain pairs that are placed on a lane or a local stream.")?,
-            proofs: make.counters(
-                "proofs_total",
-                "Domains proven or refused, by the kind of proof.",
-                &["proof", "result"],
-            )?,
+            proofs: Proofs::new(&make)?,
             bounced: make.counters(
                 "stanzas_bounced_total",
                 "Stanzas answered with an error, by reason.",
@@ -254,14 +314,27 @@ impl Metrics {
 
     /// A domain was proven, or not.
     pub fn proof(&self, proof: DomainProof, result: Result<(), Reason>) {
+        if let Err(reason) = result {
+            self.proofs.refused.with_label_values(&[proof.as_str(), reason.as_str()]).inc();
+        }
         let result = if result.is_ok() { "granted" } else { "refused" };
-        self.proofs.with_label_values(&[proof.as_str(), result]).inc();
+        self.proofs.ended.with_label_values(&[proof.as_str(), result]).inc();
+    }
+
+    /// A proof by mux secret began, in this role of ours.
+    pub fn proof_started(&self, role: &str) {
+        self.proofs.started.with_label_values(&[role]).inc();
+    }
+
+    /// A proof by mux secret was granted after this time, in this role of ours.
+    pub fn proof_took(&self, role: &str, took: Duration) {
+        self.proofs.duration.with_label_values(&[role]).observe(took.as_secs_f64());
     }
 
     /// How many domains were proven by `proof`.
     #[must_use]
     pub fn proven(&self, proof: DomainProof) -> u64 {
-        self.proofs.with_label_values(&[proof.as_str(), "granted"]).get()
+        self.proofs.ended.with_label_values(&[proof.as_str(), "granted"]).get()
     }
 
     /// A stanza was answered with an error.

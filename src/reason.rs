@@ -156,8 +156,11 @@ reasons! {
     MuxNoRequest = "mux-no-request", false, "nothing: a fresh proof follows; if it repeats, two relays answer at one address";
     /// A secret that we didn't make, or not for this.
     MuxForged = "mux-forged", true, "whoever sent it was not handed the secret that it claims";
-    /// A secret past its time, by the system's clock.
-    MuxExpired = "mux-expired", false, "check the clock of this relay: its secrets are good for 60 seconds";
+    /// A secret came back in time, and past its expiry by the system's clock: that was set forward in between.
+    MuxExpired = "mux-expired", false, "see why the clock of this relay was set forward while it ran (NTP should slew); the next proof goes by the new time";
+    /// A secret came back with an expiry further away than any that is written: the system's clock was set back in
+    /// between.
+    MuxClockBack = "mux-clock-back", false, "see why the clock of this relay was set back while it ran (NTP should slew); the next proof goes by the new time";
     /// A secret came back between other domains than those that were agreed.
     MuxAddress = "mux-address", true, "the peer returned a secret with another from or to than its own";
     /// The peer took a secret back with an error, or doesn't list what it would have to.

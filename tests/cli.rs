@@ -77,6 +77,35 @@ fn a_check_that_finds_a_failure_exits_with_1() {
 }
 
 #[test]
+fn a_check_says_how_each_host_is_proven() {
+    let folder = provider();
+    let made = fedmux(folder.path(), &["certs", "dev", "--out", "certs", "b.test"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let path = folder.path().join("f.toml");
+    let hosts = "domains = [\"a.test\", \"b.test\", \"x.y.test\"]";
+    let text = std::fs::read_to_string(&path).unwrap().replace("domain = \"a.test\"", hosts);
+    std::fs::write(&path, text).unwrap();
+    let json = fedmux(folder.path(), &["check", "--config", "f.toml", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(stdout(&json)).unwrap();
+    let column = |name: &str| {
+        let rows = report["hosts"].as_array().unwrap().iter();
+        rows.map(|row| row[name].as_str().unwrap_or("-").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(column("domain"), ["a.test", "b.test", "x.y.test"]);
+    assert_eq!(column("proven_by"), ["certificate", "mux-secret", "nothing"], "{report:#}");
+    let table = fedmux(folder.path(), &["check", "--config", "f.toml"]);
+    assert_eq!(table.status.code(), Some(1), "a host that nobody can prove would fail");
+    let text = stdout(&table);
+    for expected in [
+        "\n  HOST      CERTIFICATE  PROVEN BY    COVERED BY\n",
+        "  b.test    2            mux secret   its own name\n",
+        "  x.y.test  none         nothing      nothing\n",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_exits_with_2_and_a_line_for_each_mistake() {
     let folder = provider();
     let path = folder.path().join("f.toml");

@@ -14,7 +14,8 @@ use crate::proto::limits::Limits;
 /// there, beside a stream for each. Nothing outside of this machine is contacted, and nothing is left behind.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Domains behind each relay; every one talks to every one of the other side.
+    /// Domains behind each relay, 100 at most; every one talks to every one of the other side. With more than 30 the
+    /// servers share a stream for all pairs of a domain.
     #[arg(long, value_name = "N", default_value_t = demo::Options::default().hosts)]
     hosts: usize,
 

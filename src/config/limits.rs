@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::values::{parse_duration, show_duration};
 use crate::proto::limits::{Congestion, Limits};
+use crate::proto::mux::verifier::Allowance;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -64,6 +65,12 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         credit_wait: wait(ms(100), seconds(60)),
         header_wait: wait(ms(100), seconds(90)),
         single_stream_memory: wait(seconds(1), hours(24 * 7)),
+        proofs_open: count(1, 10_000),
+        proofs_burst: count(1, 1_000_000),
+        proofs_every: wait(ms(1), hours(1)),
+        proofs_under_way: count(1, 10_000),
+        secrets_returned: count(1, 1_000_000),
+        grants: count(1, 1_000_000),
         drain: wait(seconds(0), seconds(600)),
         congestion: congestion,
         congestion_window_min: count(0, 64 * MIB),
@@ -71,6 +78,16 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
     check_together(&reader, &limits);
     reader.finish();
     limits
+}
+
+/// The limits of a `[[peer]]`, in its own table: those that hold for one session and depend on who is at its other end.
+pub(super) fn read_of_peer(r: &mut Reader<'_>) -> Allowance {
+    let Allowance { open, burst, every } = Allowance::PEER;
+    Allowance {
+        open: count(r, "proofs_open", open, 1..=10_000),
+        burst: count(r, "proofs_burst", burst, 1..=1_000_000),
+        every: wait(r, "proofs_every", every, ms(1)..=hours(1)),
+    }
 }
 
 /// What one limit asks of another.

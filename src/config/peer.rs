@@ -2,8 +2,10 @@
 
 use super::host::domains;
 use super::identity::path;
+use super::limits;
 use super::reader::Reader;
 use super::values::{Located, pattern, peer_address};
+use crate::proto::mux::verifier::Allowance;
 use crate::relay::settings::{Endpoint, Peer, Placement, Transport};
 use crate::xmpp::domain::DomainPattern;
 
@@ -16,6 +18,7 @@ pub(super) struct PeerEntry {
     trust: Option<std::path::PathBuf>,
     announce_all: bool,
     placement: Placement,
+    proofs: Allowance,
 }
 
 impl PeerEntry {
@@ -28,6 +31,7 @@ impl PeerEntry {
             trust: self.trust,
             announce_all: self.announce_all,
             placement: self.placement,
+            proofs: self.proofs,
         })
     }
 }
@@ -50,6 +54,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> PeerEntry {
         reader.take("trust").and_then(|entry| path(&entry, "a PEM file of CA certificates, like \"b.pem\""));
     let placements = [("stream-per-pair", Placement::StreamPerPair), ("one-stream", Placement::OneStream)];
     let placement = reader.take("placement").and_then(|entry| entry.choice(&placements)).unwrap_or_default();
+    let proofs = limits::read_of_peer(&mut reader);
     reader.finish();
-    PeerEntry { domains, address, transport, trust, announce_all, placement }
+    PeerEntry { domains, address, transport, trust, announce_all, placement, proofs }
 }

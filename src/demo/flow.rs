@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc};
 
 use super::ledger::{Counts, Ledger, Timing};
@@ -246,6 +247,8 @@ pub(super) struct Flows {
     pub(super) forth: Vec<Arc<Flow>>,
     /// From the domains behind B.
     pub(super) back: Vec<Arc<Flow>>,
+    /// Where each stands in its list, by its domains.
+    places: FxHashMap<(Domain, Domain), usize>,
     /// What they have in common.
     pub(super) shared: Arc<Shared>,
 }
@@ -257,7 +260,8 @@ impl Flows {
         let pairs = || a.iter().flat_map(|a| b.iter().map(move |b| (a.clone(), b.clone())));
         let forth = pairs().map(|(a, b)| Flow::new(a, b, &shared)).collect();
         let back = pairs().map(|(a, b)| Flow::new(b, a, &shared)).collect();
-        Arc::new(Self { forth, back, shared })
+        let places = pairs().enumerate().map(|(place, pair)| (pair, place)).collect();
+        Arc::new(Self { forth, back, places, shared })
     }
 
     /// All flows, those of A first.
@@ -267,7 +271,13 @@ impl Flows {
 
     /// The flow between these domains.
     pub(super) fn find(&self, from: &str, to: &str) -> Option<&Arc<Flow>> {
-        self.all().find(|flow| flow.from.as_str() == from && flow.to.as_str() == to)
+        let (from, to) = (Domain::parse(from).ok()?, Domain::parse(to).ok()?);
+        let pair = (from, to);
+        if let Some(place) = self.places.get(&pair) {
+            return self.forth.get(*place);
+        }
+        let (from, to) = pair;
+        self.back.get(*self.places.get(&(to, from))?)
     }
 
     /// Stanzas arrived so far, of all flows.

@@ -67,6 +67,19 @@ pub(super) fn read(
     if scratch == stanza { Ok(stamp) } else { Err(oddity()) }
 }
 
+/// The domains that a stanza comes from and goes to, as they stand there.
+pub(super) fn domains(stanza: &[u8]) -> Option<(&str, &str)> {
+    let head = stanza.split(|octet| *octet == b'>').next()?;
+    let head = std::str::from_utf8(head).ok()?;
+    let domain = |name: &str| {
+        let (_, rest) = head.split_once(name)?;
+        let quote = rest.chars().next()?;
+        let address = rest[1..].split(quote).next()?;
+        address.rsplit('@').next()?.split('/').next()
+    };
+    Some((domain(" from=")?, domain(" to=")?))
+}
+
 /// The two numbers at the start of the body.
 fn stamp_of(stanza: &[u8]) -> Option<Stamp> {
     let text = std::str::from_utf8(stanza).ok()?;
@@ -104,6 +117,13 @@ mod tests {
             assert_eq!(memchr::memmem::find(&stanza, END), Some(STANZA_BYTES - END.len()));
             assert_eq!(read_back(&stanza, "a1.test"), Ok(number));
         }
+    }
+
+    #[test]
+    fn its_domains_are_read_from_its_addresses() {
+        assert_eq!(domains(&written(3)), Some(("a1.test", "b1.test")));
+        assert_eq!(domains(b"<message to=\"x@a.test/r\" from=\"b.test\"/>"), Some(("b.test", "a.test")));
+        assert_eq!(domains(b"<message to='a.test'/>"), None);
     }
 
     #[test]

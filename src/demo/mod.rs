@@ -35,7 +35,10 @@ pub use self::run::{measure, run};
 use crate::relay::StartError;
 
 /// Most domains behind each relay.
-pub const HOSTS_MAX: usize = 30;
+pub const HOSTS_MAX: usize = 100;
+/// With more domains than this the servers have a stream for each of their domains instead of each pair: a process may
+/// not open that many files.
+const STREAM_PER_PAIR_HOSTS_MAX: usize = 30;
 /// Most datagrams lost, in percent; beyond, no congestion control keeps up with the schedule.
 pub const LOSS_PERCENT_MAX: f64 = 10.0;
 /// Longest round trip of the impaired path.

@@ -13,7 +13,7 @@ use super::pace::{self, Departure};
 use super::progress::Progress;
 use super::report::{Comparison, FullSpeed, Report, Side, quantile_ms, rounded};
 use super::stage::{Cast, Impairment, Links, Stage};
-use super::{DemoError, Options, RTT_MS_DEFAULT, exit_code, floor};
+use super::{DemoError, Options, RTT_MS_DEFAULT, STREAM_PER_PAIR_HOSTS_MAX, exit_code, floor};
 use crate::relay::settings::Placement;
 
 /// Nothing takes longer, whatever happens.
@@ -278,9 +278,11 @@ impl Schedule {
     }
 }
 
-/// Each domain pair has two TCP streams, and both ends of each are in this process.
+/// Each domain pair, or each domain where they are very many, has two TCP streams, and both ends of each are in this
+/// process.
 fn check_open_files(options: &Options) -> Result<(), DemoError> {
-    let needed = 4 * options.hosts * options.hosts + 128;
+    let shared = options.hosts > STREAM_PER_PAIR_HOSTS_MAX;
+    let needed = 4 * options.hosts * if shared { 1 } else { options.hosts } + 128;
     // Where there is no such file, the system's own error must do.
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());

@@ -7,14 +7,15 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::DemoError;
 use super::certificates::Certificates;
 use super::endpoint::Endpoint;
 use super::flow::Flows;
 use super::path::{Counts, Path};
+use super::{DemoError, STREAM_PER_PAIR_HOSTS_MAX};
 use crate::admin;
 use crate::metrics::Opened;
 use crate::proto::limits::Limits;
+use crate::proto::mux::verifier::Allowance;
 use crate::proto::proof::DomainProof;
 use crate::relay::settings::{
     Endpoint as Address, Host, LocalAuth, Peer, Placement, Policy, Settings, Transport,
@@ -110,6 +111,7 @@ impl Stage {
         let addresses = [listeners_a.admin(), listeners_b.admin()].concat();
         let sockets = [listeners_a.take_admin(), listeners_b.take_admin()];
         let local_a = first(&listeners_a.local_s2s())?;
+        let local_b = first(&listeners_b.local_s2s())?;
         let relays = [
             Relay::start(a, listeners_a).await.map_err(DemoError::Relay)?,
             Relay::start(b, listeners_b).await.map_err(DemoError::Relay)?,
@@ -127,9 +129,7 @@ impl Stage {
         }
         let endpoints =
             [Endpoint::serve(server_a, Arc::clone(&flows)), Endpoint::serve(server_b, Arc::clone(&flows))];
-        endpoints[0].open(local_a, &flows.forth).await.map_err(|(flow, error)| {
-            DemoError::Stream(format!("{} -> {}", flow.from, flow.to), error.to_string())
-        })?;
+        open(&endpoints, [local_a, local_b], &flows, cast).await?;
         Ok(Self { flows, path, relays, metrics: addresses, _pages: pages, _endpoints: endpoints })
     }
 
@@ -185,6 +185,31 @@ impl Stage {
     }
 }
 
+/// Open the servers' streams: A's for each pair, or both servers' for each of their domains.
+async fn open(
+    [a, b]: &[Endpoint; 2],
+    [local_a, local_b]: [SocketAddr; 2],
+    flows: &Flows,
+    cast: &Cast,
+) -> Result<(), DemoError> {
+    let failed = |from: &Domain, to: &str, error: &dyn std::fmt::Display| {
+        DemoError::Stream(format!("{from} -> {to}"), error.to_string())
+    };
+    if cast.a.len() <= STREAM_PER_PAIR_HOSTS_MAX {
+        let opened = a.open(local_a, &flows.forth).await;
+        return opened.map_err(|(flow, error)| failed(&flow.from, flow.to.as_str(), &error));
+    }
+    let sides = [(a, local_a, &flows.forth, &cast.a), (b, local_b, &flows.back, &cast.b)];
+    for (endpoint, relay, flows, domains) in sides {
+        for domain in domains {
+            let own = flows.iter().filter(|flow| flow.from == *domain).cloned().collect();
+            let opened = endpoint.open_shared(relay, own).await;
+            opened.map_err(|error| failed(domain, "every domain of the other side", &error))?;
+        }
+    }
+    Ok(())
+}
+
 async fn listen() -> Result<(TcpListener, SocketAddr), DemoError> {
     let failed = |error| DemoError::Io("a listener on 127.0.0.1", error);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
@@ -229,6 +254,7 @@ fn settings(
             // A host list is what lets further hosts be proven.
             announce_all: true,
             placement,
+            proofs: Allowance::PEER,
         }],
         policy: Policy::default(),
     }

@@ -4,12 +4,11 @@
 //! and what we proved to the other end. [`admit`] holds a stanza's domains against it. Nothing else in the relay decides
 //! this, and nothing is forwarded that did not pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::hosts::Hosts;
-use super::proof::CertifiedNames;
+use super::proof::{CertifiedNames, Grants};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -39,7 +38,7 @@ impl Side {
 pub enum Proven {
     /// Every name of a certificate: EXTERNAL succeeded and mux was negotiated (XEP-0451 section 3.1). And the hosts that
     /// were granted to the session by mux secrets (section 3.2), each until its own end.
-    Session(Arc<CertifiedNames>, Arc<BTreeMap<Domain, SystemTime>>),
+    Session(Arc<CertifiedNames>, Arc<Grants>),
     /// These, one by one: without mux only the stream's own pair counts, and dialback proves pair by pair.
     Domains(BTreeSet<Domain>),
     /// Whatever we forward: our own server trusts its relay, or was given a dialback key for each pair.
@@ -63,10 +62,16 @@ impl Proven {
     #[must_use]
     pub fn covers(&self, domain: &Domain) -> bool {
         match self {
-            Self::Session(names, granted) => names.covers(domain) || granted.contains_key(domain),
+            Self::Session(names, granted) => names.covers(domain) || granted.covers(domain),
             Self::Domains(domains) => domains.contains(domain),
             Self::Any => true,
         }
+    }
+
+    /// Whether `domain` was granted to the session, and no longer is.
+    #[must_use]
+    pub fn has_ended(&self, domain: &Domain) -> bool {
+        matches!(self, Self::Session(_, granted) if granted.has_ended(domain))
     }
 }
 
@@ -150,6 +155,8 @@ pub fn admit(
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::super::hosts::HostFacts;
     use super::super::proof::TrustScope;
     use super::*;

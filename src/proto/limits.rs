@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::mux::verifier::Allowance;
+
 /// Which congestion controller QUIC connections use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Congestion {
@@ -69,12 +71,32 @@ pub struct Limits {
     pub header_wait: Duration,
     /// How long it is remembered that a peer takes one stream for each connection.
     pub single_stream_memory: Duration,
+    /// Mux secrets (XEP-0451) that we have handed out for one session and that are not back yet.
+    pub proofs_open: usize,
+    /// Mux secrets that we hand out for one session at once after a quiet time.
+    pub proofs_burst: u32,
+    /// And then one in this time.
+    pub proofs_every: Duration,
+    /// Proofs of further hosts that go on at once for one session, ours and the peer's.
+    pub proofs_under_way: usize,
+    /// Mux secrets that we have returned and whose answers are awaited, in the whole relay.
+    pub secrets_returned: usize,
+    /// Hosts that may join one session by mux secrets, each way.
+    pub grants: usize,
     /// How long lanes may take to finish when the relay stops.
     pub drain: Duration,
     /// Congestion controller of QUIC.
     pub congestion: Congestion,
     /// Floor under Cubic's window: without it a relay that is idle most of the time starves under loss.
     pub congestion_window_min: u64,
+}
+
+impl Limits {
+    /// How many secrets are made for a session of a peer that nobody named.
+    #[must_use]
+    pub const fn proofs(&self) -> Allowance {
+        Allowance { open: self.proofs_open, burst: self.proofs_burst, every: self.proofs_every }
+    }
 }
 
 impl Default for Limits {
@@ -110,6 +132,12 @@ impl Default for Limits {
             credit_wait: seconds(2),
             header_wait: seconds(10),
             single_stream_memory: seconds(86_400),
+            proofs_open: Allowance::STRANGER.open,
+            proofs_burst: Allowance::STRANGER.burst,
+            proofs_every: Allowance::STRANGER.every,
+            proofs_under_way: 32,
+            secrets_returned: 1024,
+            grants: 4096,
             drain: seconds(10),
             congestion: Congestion::Cubic,
             congestion_window_min: 65_536,

@@ -3,9 +3,10 @@
 //! RFC 6120 section 13.7 and RFC 9525 say which names of a certificate count; the `identity` floor reads them, this
 //! file says what they amount to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
+use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// How a domain was proven for a session or a stream.
@@ -100,6 +101,73 @@ impl CertifiedNames {
     /// The names that can be listed: all but wildcards.
     pub fn listed(&self) -> impl Iterator<Item = &Domain> {
         self.exact.iter().filter(|domain| self.scope.allows(domain))
+    }
+}
+
+/// The hosts that joined one session by mux secrets (XEP-0451 section 3.2), in one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grants {
+    /// Each until its own certificate ends.
+    live: BTreeMap<Domain, SystemTime>,
+    /// Those that were granted and have ended: the two ends don't notice in the same instant, so that a stanza for one of
+    /// them is no violation.
+    ended: BTreeSet<Domain>,
+}
+
+impl Grants {
+    /// Grant `host` until `until`, if there are fewer than `max`.
+    ///
+    /// # Errors
+    /// [`Reason::TooMany`].
+    pub fn grant(&mut self, host: Domain, until: SystemTime, max: usize) -> Result<(), Reason> {
+        if self.live.len() >= max && !self.live.contains_key(&host) {
+            return Err(Reason::TooMany);
+        }
+        self.ended.remove(&host);
+        self.live.insert(host, until);
+        Ok(())
+    }
+
+    /// Whether `host` is granted.
+    #[must_use]
+    pub fn covers(&self, host: &Domain) -> bool {
+        self.live.contains_key(host)
+    }
+
+    /// Whether `host` was granted, and no longer is.
+    #[must_use]
+    pub fn has_ended(&self, host: &Domain) -> bool {
+        self.ended.contains(host)
+    }
+
+    /// Take back what has ended by `now`, of which at most `max` is remembered.
+    pub fn end(&mut self, now: SystemTime, max: usize) -> Vec<Domain> {
+        let over = self.live.iter().filter(|(_, until)| **until <= now);
+        let ended: Vec<Domain> = over.map(|(host, _)| host.clone()).collect();
+        self.live.retain(|_, until| *until > now);
+        if self.ended.len() + ended.len() > max {
+            self.ended.clear();
+        }
+        self.ended.extend(ended.iter().cloned());
+        ended
+    }
+
+    /// When the next one ends.
+    #[must_use]
+    pub fn next_end(&self) -> Option<SystemTime> {
+        self.live.values().min().copied()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
     }
 }
 

@@ -7,13 +7,13 @@
 //!
 //! A name that both certificates carry is ours if we serve it; a remote session never proves a host of ours.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::admission::{Direction, Proven, Scope, Side, admit};
 use super::hosts::Hosts;
-use super::proof::CertifiedNames;
+use super::limits::Limits;
+use super::proof::{CertifiedNames, Grants};
 use super::stream::Learned;
 use super::stream::initiating::Wants;
 use super::stream::receiving::{Authority, DialbackOffer, Offers};
@@ -50,25 +50,31 @@ pub struct Facts {
     pub second: bool,
 }
 
-/// Hosts that may be granted to one session, each way.
-pub const GRANTS_MAX: usize = 4096;
-
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Session {
     facts: Facts,
     learned: Option<Learned>,
     /// Hosts that the peer proved by a mux secret, and until when.
-    granted_theirs: Arc<BTreeMap<Domain, SystemTime>>,
+    granted_theirs: Arc<Grants>,
     /// Hosts of ours whose secret the peer took, and until when.
-    granted_ours: Arc<BTreeMap<Domain, SystemTime>>,
+    granted_ours: Arc<Grants>,
+    grants_max: usize,
 }
 
 impl Session {
     /// A session on a connection whose certificates were verified; nothing is granted yet.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
-        Self { facts, learned: None, granted_theirs: Arc::default(), granted_ours: Arc::default() }
+        let grants_max = Limits::default().grants;
+        let (granted_theirs, granted_ours) = (Arc::default(), Arc::default());
+        Self { facts, learned: None, granted_theirs, granted_ours, grants_max }
+    }
+
+    /// With another bound for the hosts that may be granted to it, each way (`limits.grants`).
+    #[must_use]
+    pub fn with_grants_max(self, grants_max: usize) -> Self {
+        Self { grants_max, ..self }
     }
 
     /// What is fixed.
@@ -103,35 +109,31 @@ impl Session {
     /// The peer proved `host` by a mux secret, until `until`.
     ///
     /// # Errors
-    /// [`Reason::InvalidFrom`] for a host of ours, [`Reason::TooMany`] beyond [`GRANTS_MAX`].
+    /// [`Reason::InvalidFrom`] for a host of ours, [`Reason::TooMany`] beyond `limits.grants`.
     pub fn grant_theirs(&mut self, host: Domain, until: SystemTime) -> Result<(), Reason> {
         if self.facts.hosts.serves(&host) {
             return Err(Reason::InvalidFrom);
         }
-        grant(&mut self.granted_theirs, host, until)
+        Arc::make_mut(&mut self.granted_theirs).grant(host, until, self.grants_max)
     }
 
     /// The peer took the secret of `host`, a host of ours, until `until`.
     ///
     /// # Errors
-    /// [`Reason::HostUnknown`] if we don't serve it, [`Reason::TooMany`] beyond [`GRANTS_MAX`].
+    /// [`Reason::HostUnknown`] if we don't serve it, [`Reason::TooMany`] beyond `limits.grants`.
     pub fn grant_ours(&mut self, host: Domain, until: SystemTime) -> Result<(), Reason> {
         if !self.facts.hosts.serves(&host) {
             return Err(Reason::HostUnknown);
         }
-        grant(&mut self.granted_ours, host, until)
+        Arc::make_mut(&mut self.granted_ours).grant(host, until, self.grants_max)
     }
 
     /// Take back what has ended by `now`: the hosts concerned.
     pub fn end_grants(&mut self, now: SystemTime) -> Vec<Domain> {
         let mut ended = Vec::new();
         for grants in [&mut self.granted_theirs, &mut self.granted_ours] {
-            let over: Vec<Domain> =
-                grants.iter().filter(|(_, until)| **until <= now).map(|(host, _)| host.clone()).collect();
-            if !over.is_empty() {
-                let grants = Arc::make_mut(grants);
-                grants.retain(|host, _| !over.contains(host));
-                ended.extend(over);
+            if grants.next_end().is_some_and(|end| end <= now) {
+                ended.extend(Arc::make_mut(grants).end(now, self.grants_max));
             }
         }
         ended
@@ -140,7 +142,7 @@ impl Session {
     /// When the next grant ends.
     #[must_use]
     pub fn next_grant_end(&self) -> Option<SystemTime> {
-        self.granted_theirs.values().chain(self.granted_ours.values()).min().copied()
+        self.granted_theirs.next_end().into_iter().chain(self.granted_ours.next_end()).min()
     }
 
     /// How many hosts were granted: the peer's, and ours.
@@ -165,13 +167,15 @@ impl Session {
     /// Whether the peer is proven for `domain`, by certificate or by secret.
     #[must_use]
     pub fn theirs_proven(&self, domain: &Domain) -> bool {
-        self.certificate_scope().theirs.covers(domain) && !self.facts.hosts.serves(domain)
+        !self.facts.hosts.serves(domain)
+            && (self.facts.theirs.covers(domain) || self.granted_theirs.covers(domain))
     }
 
     /// Whether we are proven for `domain` to the peer, by certificate or by secret.
     #[must_use]
     pub fn ours_proven(&self, domain: &Domain) -> bool {
-        self.certificate_scope().ours.covers(domain) && self.facts.hosts.serves(domain)
+        self.facts.hosts.serves(domain)
+            && (self.facts.ours.covers(domain) || self.granted_ours.covers(domain))
     }
 
     /// Whether the peer makes secrets for who asks.
@@ -259,18 +263,6 @@ impl Session {
             pair: None,
         }
     }
-}
-
-fn grant(
-    grants: &mut Arc<BTreeMap<Domain, SystemTime>>,
-    host: Domain,
-    until: SystemTime,
-) -> Result<(), Reason> {
-    if grants.len() >= GRANTS_MAX && !grants.contains_key(&host) {
-        return Err(Reason::TooMany);
-    }
-    Arc::make_mut(grants).insert(host, until);
-    Ok(())
 }
 
 /// The authority for one stream that the peer opened in a session.
@@ -402,6 +394,13 @@ mod tests {
         assert_eq!(session.grant_theirs(domain("x.test"), until), Err(Reason::InvalidFrom), "a host of ours");
         assert_eq!(session.end_grants(until), [domain("n.test"), domain("x.test")]);
         assert_eq!(session.may_carry(&route("a.test", "n.test")), Err(Reason::InvalidFrom));
+        let scope = session.scope(&route("a.test", "b.test"), true);
+        assert!(scope.theirs.has_ended(&domain("n.test")) && scope.ours.has_ended(&domain("x.test")));
+        session.grant_theirs(domain("n.test"), until).unwrap();
+        let scope = session.scope(&route("a.test", "b.test"), true);
+        assert!(!scope.theirs.has_ended(&domain("n.test")), "it has joined again");
+        let mut session = session.with_grants_max(1);
+        assert_eq!(session.grant_theirs(domain("m.test"), until), Err(Reason::TooMany));
     }
 
     #[test]

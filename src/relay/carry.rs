@@ -32,12 +32,17 @@ use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
 /// Outlets that one stream remembers; over that it forgets them all and looks them up again.
 const KNOWN_MAX: usize = 1024;
 
+/// No session's grants have changed as often: the scope that a stream begins with may be older than it seems.
+const NEVER: u64 = u64::MAX;
+
 /// The data path of one stream.
 #[derive(Debug)]
 pub(crate) struct Carry {
     hub: Arc<Hub>,
     scope: Scope,
     origin: Option<Origin>,
+    /// How often the grants of the session had changed when the scope was made.
+    grants: u64,
     mux: memmem::Finder<'static>,
     counters: SideCounters,
     /// Outlets by the domains as they stand on the wire, admitted under the present scope.
@@ -62,6 +67,24 @@ pub(crate) struct Origin {
 enum Judged {
     Carry(Arc<Outlet>),
     Bounce(Route, Reason),
+    /// Not answered either: whoever sent it may not speak for that domain any more.
+    Drop(Reason),
+}
+
+/// Whose grant has ended.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// That of the peer's host which a stanza comes from.
+    Theirs,
+    /// That of our host which it goes to.
+    Ours,
+}
+
+impl Ended {
+    /// A grant ends with the certificate of its host.
+    const fn reason(self) -> Reason {
+        Reason::CertificateExpired
+    }
 }
 
 impl Carry {
@@ -72,6 +95,7 @@ impl Carry {
             hub: Arc::clone(hub),
             scope,
             origin,
+            grants: NEVER,
             mux: memmem::Finder::new(ns::MUX),
             counters,
             known: FxHashMap::default(),
@@ -107,6 +131,11 @@ impl Carry {
             return Err(Reason::ImproperAddressing);
         };
         let (from, to) = (domain_of(&from), domain_of(&to));
+        if self.is_outdated() {
+            // What came before was admitted before.
+            self.flush(buffer, at).await;
+            self.refresh();
+        }
         // One search over the octets; everybody else's stanzas go on at once.
         if self.mux.find(stanza).is_some() || head.id(stanza).is_some_and(|id| id.starts_with(iq::ID_PREFIX))
         {
@@ -136,6 +165,10 @@ impl Carry {
                 self.counters.accepted.inc();
                 self.hub.bounce_run(&route, stanza, &[mark], reason);
             }
+            Judged::Drop(reason) => {
+                self.counters.accepted.inc();
+                self.hub.metrics.discarded(reason);
+            }
         }
         Ok(())
     }
@@ -151,7 +184,11 @@ impl Carry {
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let route = Route::new(domain(from)?, domain(to)?);
-        admit(&self.scope, &self.hub.hosts, Direction::Inbound, &route.from, &route.to)?;
+        if let Some(ended) = self.admitted(&route)? {
+            self.counters.accepted.inc();
+            self.hub.metrics.discarded(ended.reason());
+            return Ok(true);
+        }
         self.counters.accepted.inc();
         match (&self.origin, said) {
             (Some(Origin { session, lane, .. }), Some(said)) => {
@@ -175,13 +212,11 @@ impl Carry {
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let (from, to) = (domain(from)?, domain(to)?);
-        let mut admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
-        if admitted.is_err() && self.has_grown() {
-            admitted = admit(&self.scope, &self.hub.hosts, Direction::Inbound, &from, &to);
-        }
         let route = Route::new(from, to);
-        match admitted {
-            Ok(()) => {}
+        match self.admitted(&route) {
+            Ok(None) => {}
+            Ok(Some(Ended::Theirs)) => return Ok(Judged::Drop(Ended::Theirs.reason())),
+            Ok(Some(Ended::Ours)) => return Ok(Judged::Bounce(route, Ended::Ours.reason())),
             // Our own server may ask for what the operator doesn't want; that is an answer, not a violation.
             Err(Reason::PolicyDenied) if self.scope.side == Side::Local => {
                 return Ok(Judged::Bounce(route, Reason::PolicyDenied));
@@ -200,16 +235,33 @@ impl Carry {
         }
     }
 
-    /// A stream that carries every pair of its session learns of grants that were made since it was authenticated.
-    /// Whether it may have.
-    fn has_grown(&mut self) -> bool {
-        let Some(Origin { session, route, initiating, .. }) = &self.origin else { return false };
-        if self.scope.pair.is_some() || !matches!(self.scope.theirs, Proven::Session(..)) {
-            return false;
+    /// Ask the one function that decides. What it refuses is a violation of the peer's, unless a grant of the session has
+    /// ended: the peer may not have noticed yet, and whatever else the stream carries goes on.
+    fn admitted(&self, route: &Route) -> Result<Option<Ended>, Reason> {
+        let Scope { theirs, ours, .. } = &self.scope;
+        match admit(&self.scope, &self.hub.hosts, Direction::Inbound, &route.from, &route.to) {
+            Ok(()) => Ok(None),
+            Err(Reason::InvalidFrom) if theirs.has_ended(&route.from) => Ok(Some(Ended::Theirs)),
+            Err(Reason::HostUnknown) if ours.has_ended(&route.to) => Ok(Some(Ended::Ours)),
+            Err(reason) => Err(reason),
         }
-        let scope = lock(&session.machine).scope(route, *initiating);
-        self.rescope(scope);
-        true
+    }
+
+    /// Whether hosts have joined or left the session since the scope was made. Looked at for each stanza, so that no grant
+    /// outlives its end here.
+    fn is_outdated(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.session.grants.count() != self.grants)
+    }
+
+    /// Make the scope anew, if it follows from the session.
+    fn refresh(&mut self) {
+        let Some(Origin { session, route, initiating, .. }) = &self.origin else { return };
+        // The count first: what changes after it is seen at the next stanza.
+        self.grants = session.grants.count();
+        if matches!(self.scope.theirs, Proven::Session(..)) {
+            let scope = lock(&session.machine).scope(route, *initiating);
+            self.rescope(scope);
+        }
     }
 
     /// Push the run that ends at `buffer[..end]` to its outlet.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use super::hub::Hub;
 use super::io::resolve;
 use super::session::Opening;
 use super::settings::{Endpoint, Peer, Placement};
-use super::shared::SessionShared;
+use super::shared::{GrantChanges, SessionShared};
 use crate::identity::certificate::Role;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
@@ -63,7 +65,8 @@ pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, openin
     if let Err(reason) = outcome {
         let address = hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
         hub.metrics.dial_failed(Side::Remote, reason);
-        warn!(pair = %route, %address, %reason, advice = reason.advice(), "peer not reached");
+        let clock = clock_for(reason);
+        warn!(pair = %route, %address, %reason, clock, advice = reason.advice(), "peer not reached");
     }
 }
 
@@ -102,6 +105,12 @@ async fn connect(
         }
     }
     Err(last)
+}
+
+/// What our clock says, where that decides whether a certificate is good: a clock that is off then shows at once.
+fn clock_for(reason: Reason) -> Option<String> {
+    let of_time = matches!(reason, Reason::CertificateExpired | Reason::CertificateNotYetValid);
+    of_time.then(|| OffsetDateTime::now_utc().replace_nanosecond(0).ok()?.format(&Rfc3339).ok()).flatten()
 }
 
 /// How a connection came to be.
@@ -151,10 +160,10 @@ fn session(
     };
     Ok(Arc::new(SessionShared {
         id,
-        machine: Mutex::new(Session::new(facts)),
+        machine: Mutex::new(Session::new(facts).with_grants_max(hub.limits.grants)),
         up: AtomicBool::new(false),
         pinned,
-        granted: Notify::new(),
+        grants: GrantChanges::default(),
         exporter: quic::exporter(&connection, EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         mux_exporter: quic::exporter(&connection, MUX_EXPORTER_LABEL).ok_or(Reason::HandshakeFailed)?,
         peer: quic::canonical(connection.remote_address()).to_string(),
@@ -221,7 +230,8 @@ async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphor
         Err(reason) => {
             hub.metrics.refused(Side::Remote, reason);
             hub.metrics.proof(DomainProof::Certificate, Err(reason));
-            warn!(%peer, %reason, advice = reason.advice(), "connection refused");
+            let clock = clock_for(reason);
+            warn!(%peer, %reason, clock, advice = reason.advice(), "connection refused");
         }
     }
     drop(place);
@@ -246,6 +256,7 @@ async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<Se
         trust: None,
         announce_all: false,
         placement: Placement::StreamPerPair,
+        proofs: hub.limits.proofs(),
     };
     let config = config.unwrap_or(&unknown);
     session(hub, hub.fresh_session(), connection, &verdict, pinned.clone(), Origin::Accepted, config)

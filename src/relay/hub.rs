@@ -15,6 +15,7 @@ use tracing::{debug, info};
 
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Outlet, Pushed, TotalQueued};
+use super::proofs;
 use super::settings::Settings;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
@@ -196,16 +197,7 @@ impl Hub {
                     }
                 }
             }
-            Action::Expire { route, reason } => {
-                let Some(outlet) = self.known_outlet(&route) else {
-                    return control.router.rearm(&route, None, now);
-                };
-                let hold = Hold { iq: self.limits.hold_iq, other: self.limits.hold };
-                let (expired, next) = outlet.expire(hold, now);
-                control.router.rearm(&route, next, now);
-                self.bounce(control, &route, &expired, reason, now);
-                self.retire(&route, &outlet);
-            }
+            Action::Expire { route, reason } => self.expire(control, &route, reason, now),
             Action::Bounce { route, reason } => {
                 let Some(outlet) = self.known_outlet(&route) else { return };
                 let stanzas = outlet.drain();
@@ -218,18 +210,39 @@ impl Hub {
                     mailbox.close(Close::AfterQueue, reason);
                 }
             }
-            Action::MakeSecret { .. }
-            | Action::Post { .. }
-            | Action::Granted { .. }
-            | Action::ProofRefused { .. } => {
-                self.carry_out_proof(control, action, now);
+            Action::MakeSecret { first, host } => control.make_secret(first, &host, now),
+            Action::Post { lane, octets } => {
+                if let Some(mailbox) = control.lanes.get(&lane) {
+                    mailbox.post(&octets);
+                }
             }
+            Action::Granted { session, host, until, ours, took } => {
+                control.grant(session, &host, until, ours);
+                self.proof_granted(control, session, &host, ours, took);
+            }
+            Action::ProofRefused { session, host, reason } => {
+                self.proof_refused(control, session, host.as_ref(), reason);
+            }
+            Action::ProofStarted { role } => self.metrics.proof_started(role.as_str()),
+            Action::LimitHit { limit } => self.metrics.limit_hit(limit),
+            Action::ClockStepped { seconds } => proofs::clock_stepped(seconds),
             Action::CloseSession { session, reason } => {
                 if let Some((commands, _)) = control.sessions.get(&session) {
                     let _ended = commands.send(Command::Close(reason));
                 }
             }
         }
+    }
+
+    fn expire(self: &Arc<Self>, control: &mut Control, route: &Route, reason: Reason, now: Instant) {
+        let Some(outlet) = self.known_outlet(route) else {
+            return control.router.rearm(route, None, now);
+        };
+        let hold = Hold { iq: self.limits.hold_iq, other: self.limits.hold };
+        let (expired, next) = outlet.expire(hold, now);
+        control.router.rearm(route, next, now);
+        self.bounce(control, route, &expired, reason, now);
+        self.retire(route, &outlet);
     }
 
     fn order(&self, order: Order) {
@@ -443,10 +456,19 @@ impl Hub {
 
     /// Bring the gauges up to date that follow from the tables.
     pub(crate) fn refresh_gauges(&self) {
-        let pairs = lock(&self.control).router.pair_count();
-        self.metrics.domain_pairs.set(i64::try_from(pairs).unwrap_or(i64::MAX));
-        self.metrics.queued_bytes.set(i64::try_from(self.queued.bytes()).unwrap_or(i64::MAX));
-        self.metrics.queued_stanzas.set(i64::try_from(self.queued.stanzas()).unwrap_or(i64::MAX));
+        let (pairs, (proofs, requests)) = {
+            let control = lock(&self.control);
+            (control.router.pair_count(), control.router.proof_counts(Instant::now()))
+        };
+        for (gauge, count) in [
+            (&self.metrics.domain_pairs, pairs),
+            (&self.metrics.proofs.under_way, proofs),
+            (&self.metrics.proofs.requests_open, requests),
+            (&self.metrics.queued_bytes, self.queued.bytes()),
+            (&self.metrics.queued_stanzas, self.queued.stanzas()),
+        ] {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 }
 

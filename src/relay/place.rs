@@ -80,8 +80,14 @@ impl Place {
     }
 
     /// The other end's header came. On a stream to one of our servers its id is what a dialback key is made for, until
-    /// the stream is established.
+    /// the stream is established. In a session it may say that a host of ours was granted.
     pub(crate) fn header_came(&mut self, hub: &Arc<Hub>, header: &StreamHeader, established: bool) {
+        if let (Self::Session { session, .. }, Some(to)) = (&*self, &header.to)
+            && hub.hosts.serves(to)
+            && !lock(&session.machine).ours_proven(to)
+        {
+            hub.control(|router, now| router.host_called(session.id, to, now));
+        }
         if let (Self::ToServer { route, key, .. }, Some(id), false) = (self, &header.id, established) {
             hub.open_key(route.clone(), id.clone());
             *key = Some(OpenKey { hub: Arc::clone(hub), key: (route.clone(), id.clone()) });
@@ -116,7 +122,7 @@ impl Place {
                 let id = format!("{ID_PREFIX}{bits}");
                 router.secret_received(session.id, route, prover, secret, id, now);
             }
-            Authorization::Refused => router.secret_refused(session.id, now),
+            Authorization::Refused(refused) => router.secret_refused(session.id, *refused, now),
         });
     }
 

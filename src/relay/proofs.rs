@@ -1,8 +1,7 @@
 //! What the router wants done for proofs of further hosts (XEP-0451 section 3.2): it has neither clock nor randomness, and
 //! a session's machine has another holder beside it.
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
@@ -11,43 +10,56 @@ use super::mailbox::lock;
 use crate::proto::admission::Side;
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::proof::DomainProof;
-use crate::proto::router::{Action, SessionId};
+use crate::proto::router::SessionId;
+use crate::proto::router::proofs::Role;
+use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
 impl Hub {
-    pub(super) fn carry_out_proof(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
-        match action {
-            Action::MakeSecret { first, host } => {
-                let unix = unix_seconds();
-                // Without randomness there is no secret, and the proof runs into its time-out.
-                if let Some(nonce) = super::random::nonce() {
-                    control.router.make_secret(first, &host, nonce, Clocks { now, unix });
-                }
-            }
-            Action::Post { lane, octets } => {
-                if let Some(mailbox) = control.lanes.get(&lane) {
-                    mailbox.post(&octets);
-                }
-            }
-            Action::Granted { session, host, until, ours } => {
-                control.grant(session, &host, until, ours);
-                self.metrics.proof(DomainProof::MuxSecret, Ok(()));
-                info!(session = session.0, %host, ours, "host joined the session");
-            }
-            Action::ProofRefused { host, reason } => {
-                self.metrics.proof(DomainProof::MuxSecret, Err(reason));
-                self.metrics.refused(Side::Remote, reason);
-                let host = host.map(|host| host.to_string());
-                warn!(host, %reason, advice = reason.advice(), "host not proven for the session");
-            }
-            _ => {}
+    /// A host has joined a session.
+    pub(super) fn proof_granted(
+        &self,
+        control: &Control,
+        session: SessionId,
+        host: &Domain,
+        ours: bool,
+        took: Option<Duration>,
+    ) {
+        self.metrics.proof(DomainProof::MuxSecret, Ok(()));
+        let role = if ours { Role::Prover } else { Role::Verifier };
+        if let Some(took) = took {
+            self.metrics.proof_took(role.as_str(), took);
         }
+        let pair = control.router.anchor(session).map(tracing::field::display);
+        info!(session = session.0, %host, ours, pair, "host joined the session");
+    }
+
+    /// A proof came to nothing; what that costs is a connection.
+    pub(super) fn proof_refused(
+        &self,
+        control: &Control,
+        session: Option<SessionId>,
+        host: Option<&Domain>,
+        reason: Reason,
+    ) {
+        self.metrics.proof(DomainProof::MuxSecret, Err(reason));
+        self.metrics.refused(Side::Remote, reason);
+        let pair = session.and_then(|session| control.router.anchor(session)).map(tracing::field::display);
+        let (session, host) = (session.map(|session| session.0), host.map(tracing::field::display));
+        warn!(session, host, pair, %reason, advice = reason.advice(), "host not proven for the session");
     }
 }
 
 impl Control {
+    /// Make the secret for a proof. Without randomness there is none, and the proof runs into its time-out.
+    pub(super) fn make_secret(&mut self, first: SessionId, host: &Domain, now: Instant) {
+        if let Some(nonce) = super::random::nonce() {
+            self.router.make_secret(first, host, nonce, Clocks { now, unix: unix_seconds() });
+        }
+    }
+
     /// The router's own copy of the session has it already.
-    fn grant(&self, session: SessionId, host: &Domain, until: SystemTime, ours: bool) {
+    pub(super) fn grant(&self, session: SessionId, host: &Domain, until: SystemTime, ours: bool) {
         let Some((_, shared)) = self.sessions.get(&session) else { return };
         let mut machine = lock(&shared.machine);
         let granted = if ours {
@@ -58,8 +70,14 @@ impl Control {
         if let Err(reason) = granted {
             warn!(session = session.0, %host, %reason, "the two copies of a session disagree about a grant");
         }
-        shared.granted.notify_one();
+        shared.grants.tell();
     }
+}
+
+/// What refused a secret is our own clock, whatever the peer did.
+pub(super) fn clock_stepped(seconds: i64) {
+    let (by, direction) = (seconds.unsigned_abs(), if seconds < 0 { "back" } else { "forward" });
+    warn!(seconds, "the clock of this relay was set {direction} by {by} s while a secret was out");
 }
 
 /// Seconds since 1970, by the system's clock.

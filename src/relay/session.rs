@@ -183,7 +183,7 @@ async fn grant_due(session: &SessionShared) {
         let next = lock(&session.machine).next_grant_end();
         let left = next.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
         tokio::select! {
-            () = session.granted.notified() => {}
+            () = session.grants.changed() => {}
             // Certificates end by the system's clock, which may be set while we sleep.
             () = tokio::time::sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)), if left.is_some() => return,
         }
@@ -194,6 +194,9 @@ async fn grant_due(session: &SessionShared) {
 fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
     let now = SystemTime::now();
     let ended = lock(&session.machine).end_grants(now);
+    if !ended.is_empty() {
+        session.grants.tell();
+    }
     for host in &ended {
         info!(session = session.id.0, %host, "host left the session: its certificate has ended");
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::proto::limits::Limits;
+use crate::proto::mux::verifier::Allowance;
 use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// Everything a relay is told.
@@ -131,6 +132,8 @@ pub struct Peer {
     pub announce_all: bool,
     /// How its domain pairs are placed in a session.
     pub placement: Placement,
+    /// How many mux secrets are made for its sessions: `proofs_open`, `proofs_burst`, `proofs_every`.
+    pub proofs: Allowance,
 }
 
 /// `[[peer]] transport`

@@ -300,7 +300,11 @@ fn parts(
     });
     let hosts = Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone());
     let hosts = Arc::new(hosts.with_components(components(&settings)?));
-    let rules = settings.peers.iter().map(|peer| PeerRule { domains: peer.domains.clone() }).collect();
+    let rules = settings
+        .peers
+        .iter()
+        .map(|peer| PeerRule { domains: peer.domains.clone(), proofs: peer.proofs })
+        .collect();
     Ok(Parts {
         router: Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed()),
         hosts,

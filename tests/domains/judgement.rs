@@ -31,6 +31,14 @@ fn no_good(authority: &Authority) -> Vec<(Certificate, Reason)> {
     ]
 }
 
+/// Whether `text` is about the present time, in UTC.
+fn shows_our_clock(text: &str) -> bool {
+    let time = time::OffsetDateTime::now_utc();
+    let begins =
+        |time: time::OffsetDateTime| text.starts_with(&format!("{}T{:02}:", time.date(), time.hour()));
+    text.ends_with('Z') && (begins(time) || begins(time - time::Duration::MINUTE))
+}
+
 /// A peer that dials with `certificate` is refused for `reason`.
 async fn is_refused(authority: &Authority, certificate: Option<&Certificate>, reason: Reason) {
     let log = Log::capture();
@@ -43,6 +51,8 @@ async fn is_refused(authority: &Authority, certificate: Option<&Certificate>, re
     let line = log.line("connection refused").await;
     assert_eq!((line.field("reason"), line.field("peer")), (reason.as_str(), &*peer.address.to_string()));
     assert_eq!(line.field("advice"), reason.advice());
+    let of_time = matches!(reason, Reason::CertificateExpired | Reason::CertificateNotYetValid);
+    assert_eq!(shows_our_clock(line.field("clock")), of_time, "whose clock is off is seen at once");
     assert_eq!(provider.refusals(Side::Remote, reason), 1);
     assert_eq!(provider.metric("fedmux_refusals_total", &[]), 1, "{reason} and nothing else");
     let refused = [("proof", "certificate"), ("result", "refused")];

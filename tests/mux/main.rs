@@ -2,6 +2,7 @@
 //!
 //! - [`scene`]: a relay that verifies, and a script that proves
 //! - [`offers`]: secrets that come back otherwise than they were handed out; [`requests`]: who may ask for one
+//! - [`ends`]: what a grant that ends takes with it
 //! - [`proving`]: a relay that proves, and a script that verifies
 //! - [`alone`]: peers that don't take part; [`stanzas`]: the protocol's stanzas on other ways
 //! - [`relays`]: two relays with a certificate for each host
@@ -14,6 +15,7 @@
 )]
 
 mod alone;
+mod ends;
 mod offers;
 mod proving;
 mod relays;

@@ -1,13 +1,10 @@
 //! Secrets that come back: the right one grants its host, once; whatever else comes is `not-acceptable`, counted by its
 //! reason, and changes nothing.
 
-use std::time::{Duration, SystemTime};
-
-use fedmux::identity::development::Request;
 use fedmux::proto::admission::Side;
 use fedmux::reason::Reason;
 
-use crate::scene::{Scene, offer, offering, proofs, second, second_with};
+use crate::scene::{Scene, offer, offering, proofs, second};
 use crate::support::certificates::Authority;
 use crate::support::peer::Peer;
 use crate::support::provider::Plan;
@@ -157,29 +154,6 @@ async fn a_grant_ends_with_its_session() {
     scene.first = scene.prover.dial(scene.relay.quic, "v.test").await.unwrap();
     scene.lane = scene.first.lane("p.test", "v.test").await;
     scene.speaks_not_for("n.test").await;
-}
-
-#[tokio::test]
-async fn a_grant_ends_with_its_certificate_and_nothing_else_does() {
-    let mut scene = Scene::set().await;
-    let not_after = SystemTime::now() + Duration::from_secs(3);
-    let short = scene.authority.issue(&Request { dns: &["n.test"], not_after, ..Request::default() });
-    for (host, certificate) in [("n.test", short), ("m.test", scene.authority.certify(&["m.test"]))] {
-        let mut second = second_with(&certificate, &scene.relay, host).await;
-        let secret = second.ask("p.test", &scene.lane.stream_id).await.unwrap();
-        assert!(scene.offer(&secret).await);
-    }
-    let mut ends = scene.first.lane("n.test", "v.test").await;
-    let mut stays = scene.first.lane("m.test", "v.test").await;
-    ends.say(message("n.test", "v.test", "in time")).await;
-    assert_eq!(scene.v.receive().await.attribute("id"), Some("in time"));
-
-    assert_eq!(ends.hear().await, Heard::End, "in good order");
-    assert!(SystemTime::now() + Duration::from_secs(1) > not_after);
-    scene.speaks_not_for("n.test").await;
-    stays.say(message("m.test", "v.test", "stays")).await;
-    assert_eq!(scene.v.receive().await.attribute("id"), Some("stays"));
-    scene.speaks_for("m.test").await;
 }
 
 #[tokio::test]

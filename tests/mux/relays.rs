@@ -12,10 +12,8 @@ use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
 use crate::support::soon;
 
-const HOSTS: usize = 6;
-
-fn names(letter: char) -> Vec<String> {
-    (1..=HOSTS).map(|n| format!("{letter}{n}.test")).collect()
+fn names(letter: char, hosts: usize) -> Vec<String> {
+    (1..=hosts).map(|n| format!("{letter}{n}.test")).collect()
 }
 
 async fn plan(authority: &Authority, hosts: &[String]) -> Plan {
@@ -30,9 +28,10 @@ async fn plan(authority: &Authority, hosts: &[String]) -> Plan {
     })
 }
 
-/// Both relays, which reach each other.
-async fn relays(authority: &Authority) -> [Provider; 2] {
-    let (mut a, mut b) = (plan(authority, &names('a')).await, plan(authority, &names('b')).await);
+/// Both relays with so many hosts each, which reach each other.
+async fn relays(authority: &Authority, hosts: usize) -> [Provider; 2] {
+    let (mut a, mut b) =
+        (plan(authority, &names('a', hosts)).await, plan(authority, &names('b', hosts)).await);
     let (at_a, at_b) = (a.listeners(), b.listeners());
     a.settings.peers[0].address = Endpoint::Address(at_b.remote_quic()[0]);
     b.settings.peers[0].address = Endpoint::Address(at_a.remote_quic()[0]);
@@ -53,9 +52,9 @@ async fn hears_all(host: &mut Host, others: &[String], round: usize) {
 
 /// Every host sends to every other, on both sides at once; everything arrives.
 async fn everybody_talks(a: &mut [Host], b: &mut [Host], round: usize) {
-    let (to_b, to_a) = (names('b'), names('a'));
-    for n in 0..HOSTS {
-        for other in 0..HOSTS {
+    let (to_b, to_a) = (names('b', b.len()), names('a', a.len()));
+    for n in 0..a.len() {
+        for other in 0..b.len() {
             a[n].send(&to_b[other], &round.to_string()).await;
             b[n].send(&to_a[other], &round.to_string()).await;
         }
@@ -73,30 +72,65 @@ fn connections(relay: &Provider) -> u64 {
     relay.metric("fedmux_connections", &[("transport", "quic")])
 }
 
+/// Two relays and what speaks behind them.
+struct Scene {
+    a: Provider,
+    b: Provider,
+    a_hosts: Vec<Host>,
+    b_hosts: Vec<Host>,
+}
+
+impl Scene {
+    async fn set(authority: &Authority, hosts: usize) -> Self {
+        let [mut a, mut b] = relays(authority, hosts).await;
+        let a_hosts = names('a', hosts).iter().map(|name| a.host(name)).collect();
+        let b_hosts = names('b', hosts).iter().map(|name| b.host(name)).collect();
+        Self { a, b, a_hosts, b_hosts }
+    }
+
+    /// Every pair talks; when it is quiet one connection remains, and every pair talks on it. How many proofs each made.
+    async fn converges(&mut self) -> [u64; 2] {
+        let Self { a, b, a_hosts, b_hosts } = self;
+        everybody_talks(a_hosts, b_hosts, 0).await;
+        soon("one connection to remain", async {
+            while connections(a) > 1 || connections(b) > 1 {
+                // One pair goes on, so that there is something to remain for.
+                a_hosts[1].send("b2.test", "0").await;
+                assert_eq!(b_hosts[1].receive().await.attribute("from"), Some("a2.test"));
+            }
+        })
+        .await;
+        everybody_talks(a_hosts, b_hosts, 1).await;
+        [&*a, &*b].map(|relay| {
+            assert_eq!(connections(relay), 1);
+            assert_eq!(relay.metric("fedmux_stanzas_bounced_total", &[]), 0);
+            relay.assert_unharmed();
+            proofs(relay, "granted")
+        })
+    }
+}
+
 #[tokio::test]
 async fn every_pair_talks_and_one_connection_remains_with_a_proof_for_each_further_host() {
-    let authority = Authority::new();
-    let [mut a, mut b] = relays(&authority).await;
-    let mut a_hosts: Vec<Host> = names('a').iter().map(|name| a.host(name)).collect();
-    let mut b_hosts: Vec<Host> = names('b').iter().map(|name| b.host(name)).collect();
+    const HOSTS: u8 = 6;
+    let mut scene = Scene::set(&Authority::new(), HOSTS.into()).await;
     // Both begin at once, so that both dial: what is on the second session stays there until it falls silent.
-    everybody_talks(&mut a_hosts, &mut b_hosts, 0).await;
-    soon("one connection to remain", async {
-        while connections(&a) > 1 || connections(&b) > 1 {
-            // One pair goes on, so that there is something to remain for.
-            a_hosts[1].send("b2.test", "0").await;
-            assert_eq!(b_hosts[1].receive().await.attribute("from"), Some("a2.test"));
-        }
-    })
-    .await;
-    everybody_talks(&mut a_hosts, &mut b_hosts, 1).await;
-    for relay in [&a, &b] {
-        assert_eq!(connections(relay), 1);
+    for made in scene.converges().await {
         // A proof that began while only one of the two first sessions was up may be made again on the other.
-        let made = usize::try_from(proofs(relay, "granted")).unwrap();
-        assert!((2 * (HOSTS - 1)..=2 * HOSTS).contains(&made), "{made} proofs");
-        let unaccounted = relay.metric("fedmux_stanzas_bounced_total", &[]);
-        assert_eq!(unaccounted, 0);
-        relay.assert_unharmed();
+        assert!((2 * u64::from(HOSTS - 1)..=2 * u64::from(HOSTS)).contains(&made), "{made} proofs");
+    }
+}
+
+/// One end speaks first, so that there is one first session: as many proofs as there are hosts that its certificates
+/// don't name, and not as there are pairs.
+#[tokio::test]
+async fn four_hundred_pairs_take_a_proof_for_each_host() {
+    const HOSTS: u8 = 20;
+    let mut scene = Scene::set(&Authority::new(), HOSTS.into()).await;
+    scene.a_hosts[0].send("b1.test", "first").await;
+    assert_eq!(scene.b_hosts[0].receive().await.attribute("id"), Some("first"));
+    assert_eq!(scene.converges().await, [2 * u64::from(HOSTS - 1); 2]);
+    for relay in [&scene.a, &scene.b] {
+        assert_eq!(proofs(relay, "refused"), 0);
     }
 }

@@ -5,6 +5,7 @@ use fedmux::reason::Reason;
 use fedmux::xmpp::namespace as ns;
 
 use crate::scene::{Scene, offer};
+use crate::support::log::Log;
 use crate::support::peer::Peer;
 use crate::support::wire::{Heard, message};
 
@@ -119,4 +120,44 @@ async fn no_request_makes_the_relay_dial_or_look_up_a_name() {
     }
     assert_eq!(scene.relay.metric("fedmux_dial_failures_total", &[]), 0);
     scene.speaks_not_for("elsewhere.test").await;
+}
+
+#[tokio::test]
+async fn a_refusal_says_whether_asking_again_helps_and_the_limit_is_counted() {
+    let mut scene = Scene::with(|settings| settings.peers[0].proofs.open = 1).await;
+    let log = Log::capture();
+    let stream_id = scene.lane.stream_id.clone();
+    let (mut n, mut m) = (scene.second("n.test").await, scene.second("m.test").await);
+    assert_eq!(m.asked("p.test", "another").await, Err("no-session".to_owned()));
+    let secret = n.asked("p.test", &stream_id).await.unwrap();
+    assert_eq!(m.asked("p.test", &stream_id).await, Err("busy".to_owned()));
+    let counts = |scene: &Scene| {
+        let metric = |name: &str, labels: &[(&str, &str)]| scene.relay.metric(name, labels);
+        [
+            metric("fedmux_proofs_started_total", &[("role", "verifier")]),
+            metric("fedmux_proof_requests_open", &[]),
+            metric("fedmux_proofs_under_way", &[]),
+            metric("fedmux_limit_hits_total", &[("limit", "proofs_open")]),
+            metric("fedmux_proofs_refused_total", &[("proof", "mux-secret"), ("reason", "mux-busy")]),
+            metric("fedmux_proof_duration_seconds_count", &[("role", "verifier")]),
+        ]
+    };
+    assert_eq!(counts(&scene), [2, 1, 1, 1, 1, 0]);
+    assert!(scene.offer(&secret).await);
+    // It has a place again, and who was refused asks again.
+    let secret = m.asked("p.test", &stream_id).await.unwrap();
+    assert!(scene.offer(&secret).await);
+    assert_eq!(counts(&scene), [3, 0, 0, 1, 1, 2]);
+
+    let lines = log.lines();
+    let line = |message: &str, host: &str| {
+        lines.iter().rfind(|line| line.message == message && line.field("host") == host).unwrap().clone()
+    };
+    let refused = line("host not proven for the session", "m.test");
+    let granted = line("host joined the session", "n.test");
+    assert_eq!(refused.field("reason"), "mux-busy");
+    for line in [&refused, &granted] {
+        assert_eq!(line.field("pair"), "v.test->p.test");
+        assert!(line.field("session").parse::<u64>().is_ok(), "{line:?}");
+    }
 }

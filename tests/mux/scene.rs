@@ -3,6 +3,7 @@
 
 use fedmux::proto::admission::Side;
 use fedmux::reason::Reason;
+use fedmux::relay::settings::Settings;
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::namespace as ns;
 
@@ -34,10 +35,17 @@ pub(crate) struct Second {
 
 impl Scene {
     pub(crate) async fn set() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings of the relay; its `[[peer]]` is the prover.
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let authority = Authority::new();
         let prover = Peer::start(&authority.certify(&["p.test", "q.test"]));
         let plan = Plan::new(&authority, &["v.test", "w.test"]).await;
-        let mut relay = plan.peer(&["*"], prover.address).announcing().start().await;
+        let mut plan = plan.peer(&["*"], prover.address).announcing();
+        change(&mut plan.settings);
+        let mut relay = plan.start().await;
         let first = prover.dial(relay.quic, "v.test").await.unwrap();
         let lane = first.lane("p.test", "v.test").await;
         let v = relay.host("v.test");
@@ -93,14 +101,21 @@ impl Scene {
 impl Second {
     /// Ask for a secret. `None`: refused.
     pub(crate) async fn ask(&mut self, prover: &str, stream_id: &str) -> Option<String> {
+        self.asked(prover, stream_id).await.ok()
+    }
+
+    /// The same, or the reason of the refusal.
+    pub(crate) async fn asked(&mut self, prover: &str, stream_id: &str) -> Result<String, String> {
         let namespace = ns::MUX_AUTHORIZE;
         self.lane.say(format!("<authorize xmlns='{namespace}' host='{prover}' stream='{stream_id}'/>")).await;
         match self.lane.hear().await {
             Heard::Element(said) if said.is("mux", ns::MUX) => {
                 assert_eq!(said.attribute("host"), Some(prover));
-                Some(said.text())
+                Ok(said.text())
             }
-            Heard::Element(said) if said.is("refused", ns::MUX_AUTHORIZE) => None,
+            Heard::Element(said) if said.is("refused", ns::MUX_AUTHORIZE) => {
+                Err(said.attribute("reason").unwrap_or_default().to_owned())
+            }
             other => panic!("{other:?} instead of a secret or a refusal"),
         }
     }

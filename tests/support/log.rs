@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::Notify;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
@@ -36,8 +36,15 @@ pub(crate) struct Log {
 #[derive(Clone, Default)]
 struct Captured(Arc<(Mutex<Vec<Line>>, Notify)>);
 
+/// As long as a process has one subscriber only, `tracing` asks the thread that comes to a line first whether anybody
+/// wants it, and remembers the answer for all threads: a test without a log would take the line from one with. These two
+/// hear nothing, and are always there.
+static ALWAYS: OnceLock<[Dispatch; 2]> = OnceLock::new();
+
 impl Log {
     pub(crate) fn capture() -> Self {
+        let wants_all = || Dispatch::new(tracing_subscriber::registry().with(Captured::default()));
+        ALWAYS.get_or_init(|| [wants_all(), wants_all()]);
         let captured = Captured::default();
         let subscriber = tracing_subscriber::registry().with(captured.clone());
         Self { captured, _guard: tracing::subscriber::set_default(subscriber) }

@@ -32,8 +32,8 @@ pub(crate) mod wire;
 use std::future::Future;
 use std::time::Duration;
 
-/// How long anything that must happen may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// How long anything that must happen may take before the test fails. Long: a busy machine is no failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Wait for what must happen; `what` names it if it doesn't.
 pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fedmux::proto::admission::Side;
 use fedmux::proto::limits::Limits;
+use fedmux::proto::mux::verifier::Allowance;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
     Component, Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings,
@@ -126,6 +127,7 @@ impl Plan {
             trust: None,
             announce_all: false,
             placement,
+            proofs: Allowance::PEER,
         });
         self
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::certificates::file;
-use super::report::{HostRow, Report, Severity};
+use super::report::{HostRow, ProvenBy, Report, Severity};
 use crate::identity::certificate::{Certificate, Role};
 use crate::identity::store::CertificateStore;
 use crate::relay::settings::{LocalAuth, Settings};
@@ -18,25 +18,38 @@ const NAMES_SHOWN_MAX: usize = 5;
 
 /// Look at each host.
 pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: SystemTime, report: &mut Report) {
-    let mut covered = Vec::new();
     let hosts = settings.hosts.iter().flat_map(|host| &host.domains).map(|domain| (domain, false));
-    let components = settings.components.iter().map(|component| (&component.domain, true));
-    for (domain, component) in hosts.chain(components) {
-        let certificate = chosen(settings, store, domain, now, report);
+    let domains = hosts.chain(settings.components.iter().map(|component| (&component.domain, true)));
+    let chosen: Vec<_> = domains
+        .map(|(domain, component)| (domain, component, choose(settings, store, domain, now, report)))
+        .collect();
+    let covered: Vec<_> =
+        chosen.iter().filter_map(|(domain, _, certificate)| Some((*domain, certificate.clone()?))).collect();
+    let main = main_certificate(store, &covered, now);
+    for (domain, component, certificate) in chosen {
+        // A session shows one certificate: what that one doesn't cover joins by a secret.
+        let joins = main.as_ref().is_some_and(|main| main.names.covers(domain));
+        let proven_by = match certificate {
+            None => ProvenBy::Nothing,
+            Some(_) if joins => ProvenBy::Certificate,
+            Some(_) => ProvenBy::MuxSecret,
+        };
         report.hosts.push(HostRow {
             domain: domain.to_string(),
             component,
             certificate: certificate.as_deref().map(file),
             covered_by: certificate.as_deref().map(|certificate| covering_name(certificate, domain)),
+            proven_by,
         });
-        covered.extend(certificate.map(|certificate| (domain, certificate)));
     }
-    note_secrets(settings, store, &covered, now, report);
+    if let Some(main) = main {
+        note_secrets(settings, &main, &covered, report);
+    }
     warn_of_trust(settings, report);
 }
 
 /// The certificate that speaks for `domain`; why there is none becomes an error.
-fn chosen(
+fn choose(
     settings: &Settings,
     store: &CertificateStore,
     domain: &Domain,
@@ -67,19 +80,27 @@ fn covering_name(certificate: &Certificate, domain: &Domain) -> String {
     }
 }
 
-/// A session shows one certificate. Hosts that it doesn't cover join it by mux secrets, if the peer is shown their names.
-fn note_secrets(
-    settings: &Settings,
+/// The certificate that proves most hosts at once.
+fn main_certificate(
     store: &CertificateStore,
     covered: &[(&Domain, Arc<Certificate>)],
     now: SystemTime,
-    report: &mut Report,
-) {
-    let covers = |certificate: &Certificate| {
+) -> Option<Arc<Certificate>> {
+    let covers = |certificate: &Arc<Certificate>| {
         covered.iter().filter(|(domain, _)| certificate.names.covers(domain)).count()
     };
     let valid = store.certificates().iter().filter(|certificate| certificate.is_valid_at(now));
-    let Some(main) = valid.max_by_key(|certificate| covers(certificate)) else { return };
+    // Of several the first: where each host has one of its own, any of them could begin a session.
+    valid.rev().max_by_key(|certificate| covers(certificate)).cloned()
+}
+
+/// A session shows one certificate. Hosts that it doesn't cover join it by mux secrets, if the peer is shown their names.
+fn note_secrets(
+    settings: &Settings,
+    main: &Certificate,
+    covered: &[(&Domain, Arc<Certificate>)],
+    report: &mut Report,
+) {
     let mut others: BTreeMap<PathBuf, Vec<&Domain>> = BTreeMap::new();
     for (domain, certificate) in covered.iter().filter(|(domain, _)| !main.names.covers(domain)) {
         others.entry(file(certificate)).or_default().push(domain);

@@ -59,6 +59,28 @@ pub(super) struct CertificateRow {
     pub(super) issuer: String,
 }
 
+/// How a host of ours is proven to peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ProvenBy {
+    /// By the certificate that a session shows, together with all others that it covers.
+    Certificate,
+    /// By a certificate of its own, and then by a mux secret if it is to join a session (XEP-0451).
+    MuxSecret,
+    /// By nothing that we have.
+    Nothing,
+}
+
+impl fmt::Display for ProvenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Certificate => "certificate",
+            Self::MuxSecret => "mux secret",
+            Self::Nothing => "nothing",
+        })
+    }
+}
+
 /// A host of ours.
 #[derive(Debug, Serialize)]
 pub(super) struct HostRow {
@@ -69,6 +91,8 @@ pub(super) struct HostRow {
     pub(super) certificate: Option<PathBuf>,
     /// The name in the certificate that covers it: its own, or a wildcard.
     pub(super) covered_by: Option<String>,
+    /// How it joins the session that carries most hosts.
+    pub(super) proven_by: ProvenBy,
 }
 
 /// Everything that was found.

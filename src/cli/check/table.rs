@@ -7,7 +7,7 @@ use super::report::{Report, Severity, date};
 
 const COLUMNS: usize = 80;
 /// Widest column of host names; a longer name has a line of its own.
-const HOST_COLUMNS_MAX: usize = 40;
+const HOST_COLUMNS_MAX: usize = 32;
 
 /// The whole report.
 pub(super) fn render(report: &Report) -> String {
@@ -58,7 +58,7 @@ fn hosts(out: &mut String, report: &Report) {
     let width = report.hosts.iter().map(|row| row.domain.chars().count()).max().unwrap_or(0);
     let width = width.clamp("HOST".len(), HOST_COLUMNS_MAX);
     // Writing to a String can't fail.
-    let _ = writeln!(out, "\n  {:width$}  CERTIFICATE  COVERED BY", "HOST");
+    let _ = writeln!(out, "\n  {:width$}  CERTIFICATE  PROVEN BY    COVERED BY", "HOST");
     for row in &report.hosts {
         let number = report
             .certificates
@@ -71,9 +71,18 @@ fn hosts(out: &mut String, report: &Report) {
             None => "nothing",
         };
         let component = if row.component { " (component)" } else { "" };
+        let proven_by = row.proven_by;
         let _ = match row.domain.chars().count() > width {
-            true => writeln!(out, "  {}\n  {:width$}  {number:11}  {covered_by}{component}", row.domain, ""),
-            false => writeln!(out, "  {:width$}  {number:11}  {covered_by}{component}", row.domain),
+            true => {
+                writeln!(
+                    out,
+                    "  {}\n  {:width$}  {number:11}  {proven_by:11}  {covered_by}{component}",
+                    row.domain, ""
+                )
+            }
+            false => {
+                writeln!(out, "  {:width$}  {number:11}  {proven_by:11}  {covered_by}{component}", row.domain)
+            }
         };
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::report::Finding;
+use super::report::{Finding, ProvenBy};
 use super::*;
 use crate::identity::development::{DevelopmentCa, Purpose, Request};
 
@@ -73,7 +73,7 @@ fn hosts_are_covered_by_their_name_or_by_a_wildcard() {
     let covered: Vec<_> = report.hosts.iter().map(|row| row.covered_by.as_deref().unwrap()).collect();
     assert_eq!(covered, ["a.test", "*.a.test"]);
     let text = table::render(&report);
-    assert!(text.contains("\n  rooms.a.test  1            *.a.test\n"), "{text}");
+    assert!(text.contains("\n  rooms.a.test  1            certificate  *.a.test\n"), "{text}");
     assert!(text.ends_with("\nNothing would fail.\n"), "{text}");
 }
 
@@ -122,6 +122,8 @@ fn hosts_with_another_certificate_are_told() {
     place.certificate("most", &Request { dns: &["a.test", "b.test"], ..Request::default() });
     place.certificate("other", &Request { dns: &["c.test"], ..Request::default() });
     let report = place.report(&["a.test", "b.test", "c.test"], "");
+    let proven: Vec<_> = report.hosts.iter().map(|row| row.proven_by).collect();
+    assert_eq!(proven, [ProvenBy::Certificate, ProvenBy::Certificate, ProvenBy::MuxSecret]);
     let notes = of(&report, Severity::Note);
     assert_eq!((notes.len(), notes[0].subject.as_str()), (1, "c.test"));
     assert!(notes[0].text.contains("it will need a mux secret to join"), "{notes:?}");
@@ -200,7 +202,9 @@ fn the_report_fits_80_columns_and_is_json_too() {
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     assert_eq!(json["ok"], false);
     assert_eq!(json["hosts"][0]["covered_by"], "a.test");
+    assert_eq!(json["hosts"][0]["proven_by"], "certificate");
     assert_eq!(json["hosts"][2]["certificate"], serde_json::Value::Null);
+    assert_eq!(json["hosts"][2]["proven_by"], "nothing");
     assert_eq!(json["findings"][0]["severity"], "error");
     assert!(json["certificates"][0]["not_after"].as_str().unwrap().ends_with('Z'));
 }
@@ -227,6 +231,6 @@ fn components_are_hosts_and_their_secrets_are_read() {
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert!(warnings[0].subject == "irc.a.test" && warnings[0].text.contains("mode 0644"), "{warnings:#?}");
     let text = table::render(&report);
-    assert!(text.contains("irc.a.test  1            its own name (component)\n"), "{text}");
+    assert!(text.contains("irc.a.test  1            certificate  its own name (component)\n"), "{text}");
     assert!(!text.contains("opensesame") && !report.to_json().contains("opensesame"));
 }

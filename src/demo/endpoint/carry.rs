@@ -14,7 +14,7 @@ use super::StreamError;
 use crate::demo::flow::{Flow, Sender};
 use crate::demo::message;
 
-const READ_BYTES: usize = 65_536;
+pub(super) const READ_BYTES: usize = 65_536;
 /// Longer than any stanza of the demo, and than one that comes back with an error in it.
 const STANZA_BYTES_MAX: usize = 4_096;
 
@@ -30,10 +30,14 @@ pub(super) async fn carry(
         outcome = read(&mut reading, &rest, inbound) => outcome,
         outcome = write(&mut writing, outbound) => outcome,
     };
-    // RFC 6120 section 4.4: a closed stream is closed in return. If that fails, there is nobody left to tell.
-    drop(writing.write_all(b"</stream:stream>").await);
-    drop(writing.shutdown().await);
+    close(&mut writing).await;
     outcome
+}
+
+/// RFC 6120 section 4.4: a closed stream is closed in return. If that fails, there is nobody left to tell.
+pub(super) async fn close(socket: &mut (impl AsyncWriteExt + Unpin)) {
+    drop(socket.write_all(b"</stream:stream>").await);
+    drop(socket.shutdown().await);
 }
 
 async fn write(
@@ -62,20 +66,28 @@ async fn read(
     let mut scratch = Vec::new();
     loop {
         take_stanzas(&mut buffer, &end, inbound, &mut scratch);
-        let tail = buffer.trim_ascii();
-        if tail == b"</stream:stream>" {
+        if is_over(&buffer)? {
             return Ok(());
-        }
-        if tail.starts_with(b"<stream:error") || tail.len() > STANZA_BYTES_MAX {
-            return Err(StreamError::Closed(String::from_utf8_lossy(tail).into_owned()));
         }
         buffer.reserve(READ_BYTES);
         if socket.read_buf(&mut buffer).await? == 0 {
-            return Err(StreamError::Closed(
-                "the end of the connection, without </stream:stream>".to_owned(),
-            ));
+            return Err(cut());
         }
     }
+}
+
+/// Whether what stands behind the last whole stanza is the end of the stream.
+pub(super) fn is_over(rest: &[u8]) -> Result<bool, StreamError> {
+    let tail = rest.trim_ascii();
+    if tail.starts_with(b"<stream:error") || tail.len() > STANZA_BYTES_MAX {
+        return Err(StreamError::Closed(String::from_utf8_lossy(tail).into_owned()));
+    }
+    Ok(tail == b"</stream:stream>")
+}
+
+/// The connection ended before the stream did.
+pub(super) fn cut() -> StreamError {
+    StreamError::Closed("the end of the connection, without </stream:stream>".to_owned())
 }
 
 /// Count every whole stanza of the buffer, under one lock.

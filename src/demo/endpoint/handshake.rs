@@ -33,6 +33,29 @@ pub(super) async fn initiate(wire: &mut Wire, from: &Domain, to: &Domain) -> Res
     Ok(())
 }
 
+/// Authenticate an open stream for further pairs (XEP-0220 section 2.6). The relay believes this server by its address
+/// and asks nobody about the key.
+pub(super) async fn join(
+    wire: &mut Wire,
+    pairs: impl ExactSizeIterator<Item = (&Domain, &Domain)>,
+) -> Result<(), StreamError> {
+    let count = pairs.len();
+    let dialback = namespace::DIALBACK;
+    let mut requests = String::new();
+    for (from, to) in pairs {
+        requests
+            .push_str(&format!("<db:result xmlns:db='{dialback}' from='{from}' to='{to}'>demo</db:result>"));
+    }
+    wire.send(&requests).await?;
+    for _ in 0..count {
+        let answer = wire.child().await?;
+        if !answer.is(dialback, "result") || answer.attribute("type") != "valid" {
+            return Err(StreamError::Unexpected(format!("{answer} instead of a valid dialback result")));
+        }
+    }
+    Ok(())
+}
+
 /// The receiving side's stream header and features.
 async fn features(wire: &mut Wire) -> Result<Element, StreamError> {
     wire.header().await?;

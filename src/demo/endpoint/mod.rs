@@ -6,6 +6,7 @@
 
 mod carry;
 mod handshake;
+mod shared;
 mod wire;
 
 #[cfg(test)]
@@ -100,6 +101,27 @@ impl Endpoint {
                 report(&flows, &format!("{} -> {}", outbound.from, outbound.to), outcome);
             });
         }
+        Ok(())
+    }
+}
+
+impl Endpoint {
+    /// Open one stream to a relay for all of these flows, which leave the same domain; it carries their opposite
+    /// directions too.
+    ///
+    /// # Errors
+    /// Why it can't be opened.
+    pub(super) async fn open_shared(
+        &self,
+        relay: SocketAddr,
+        outbound: Vec<Arc<Flow>>,
+    ) -> Result<(), StreamError> {
+        let wire = within(shared::open(relay, &outbound)).await?;
+        let flows = Arc::clone(&self.flows);
+        lock(&self.streams).spawn(async move {
+            let outcome = shared::carry_all(wire, outbound, &flows).await;
+            report(&flows, "a shared stream", outcome);
+        });
         Ok(())
     }
 }

@@ -12,8 +12,15 @@
 //! <mux xmlns='urn:xmpp:mux:0' host='p.example'>secret</mux>
 //! ```
 //!
-//! or, where the verifier knows no such session, `<refused xmlns='urn:fedmux:mux-authorize:0'/>`. Nobody dials back: no
-//! request of a peer makes the other look up or dial a name.
+//! or a refusal, which says why: [`Refused`]. Nobody dials back: no request of a peer makes the other look up or dial a
+//! name.
+//!
+//! ```xml
+//! <refused xmlns='urn:fedmux:mux-authorize:0' reason='busy'/>
+//! ```
+//!
+//! A refusal for a limit passes: the prover asks again on the same S2, a little later each time. One for a rule stays as
+//! it is, and is remembered for an hour; so is one without a reason, or with one that is not known.
 
 use super::secret::SECRET_BYTES_MAX;
 use crate::reason::Reason;
@@ -23,10 +30,40 @@ use crate::xmpp::escape::escape_into;
 use crate::xmpp::header::STREAM_ID_BYTES_MAX;
 use crate::xmpp::namespace as ns;
 
-/// The refusal.
-pub const REFUSED: &str = "<refused xmlns='urn:fedmux:mux-authorize:0'/>";
 /// The feature, after authentication.
 pub const FEATURE: &str = "<authorize xmlns='urn:fedmux:mux-authorize:0'/>";
+
+/// Why the verifier makes no secret: the `reason` of `<refused/>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// `busy`: too many proofs under way, or too fast. Asking again soon helps.
+    Busy,
+    /// `no-session`: no session with this stream is known here in which the prover is proven by certificate.
+    NoSession,
+    /// `not-proven`: the host isn't proven by certificate on this connection, or the asker didn't open it.
+    NotProven,
+    /// None, or one that we don't know.
+    Other,
+}
+
+impl Refused {
+    const WORDS: [(&'static str, Self); 3] =
+        [("busy", Self::Busy), ("no-session", Self::NoSession), ("not-proven", Self::NotProven)];
+
+    fn read(word: Option<&str>) -> Self {
+        let known = Self::WORDS.into_iter().find(|(known, _)| Some(*known) == word);
+        known.map_or(Self::Other, |(_, refused)| refused)
+    }
+
+    /// As the prover counts and remembers it.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Busy => Reason::MuxBusy,
+            Self::NoSession | Self::NotProven | Self::Other => Reason::MuxRefused,
+        }
+    }
+}
 
 /// What an element of S2 says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +83,7 @@ pub enum Authorization {
         secret: String,
     },
     /// The verifier refuses.
-    Refused,
+    Refused(Refused),
 }
 
 impl Authorization {
@@ -75,7 +112,8 @@ impl Authorization {
             let stream_id = stream_id.ok_or(Reason::BadFormat)?.to_owned();
             return Ok(Some(Self::Request { prover: host()?, stream_id }));
         }
-        Ok(element.is("refused", ns::MUX_AUTHORIZE).then_some(Self::Refused))
+        let refused = element.is("refused", ns::MUX_AUTHORIZE);
+        Ok(refused.then(|| Self::Refused(Refused::read(element.attribute("reason")))))
     }
 }
 
@@ -92,6 +130,15 @@ pub fn write_secret(out: &mut String, prover: &Domain, secret: &str) {
     out.push_str(&format!("<mux xmlns='{}' host='{prover}'>", ns::MUX));
     escape_into(out, secret);
     out.push_str("</mux>");
+}
+
+/// Refuse to make a secret.
+pub fn write_refused(out: &mut String, refused: Refused) {
+    out.push_str(&format!("<refused xmlns='{}'", ns::MUX_AUTHORIZE));
+    if let Some((word, _)) = Refused::WORDS.into_iter().find(|(_, known)| *known == refused) {
+        out.push_str(&format!(" reason='{word}'"));
+    }
+    out.push_str("/>");
 }
 
 #[cfg(test)]
@@ -111,7 +158,34 @@ mod tests {
         let stream_id = "a'b".to_owned();
         assert_eq!(read(&request), Ok(Some(Authorization::Request { prover: prover.clone(), stream_id })));
         assert_eq!(read(&secret), Ok(Some(Authorization::Secret { prover, secret: "s&t".to_owned() })));
-        assert_eq!(read(REFUSED), Ok(Some(Authorization::Refused)));
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_what_is_not_known_counts_as_a_rule() {
+        for refused in [Refused::Busy, Refused::NoSession, Refused::NotProven, Refused::Other] {
+            let mut text = String::new();
+            write_refused(&mut text, refused);
+            assert_eq!(read(&text), Ok(Some(Authorization::Refused(refused))), "{text}");
+            assert_eq!(refused.reason() == Reason::MuxBusy, refused == Refused::Busy);
+        }
+        let other = Ok(Some(Authorization::Refused(Refused::Other)));
+        assert_eq!(read("<refused xmlns='urn:fedmux:mux-authorize:0'/>"), other);
+        assert_eq!(read("<refused xmlns='urn:fedmux:mux-authorize:0' reason='tired'/>"), other);
+    }
+
+    #[test]
+    fn the_documented_examples_are_what_is_written() {
+        let documentation = concat!(include_str!("authorize.rs"), include_str!("mod.rs"));
+        let prover = Domain::parse("p.example").unwrap();
+        let mut request = String::new();
+        write_request(&mut request, &prover, "id of the stream of v and p on S1");
+        let mut secret = String::new();
+        write_secret(&mut secret, &prover, "secret");
+        let mut refused = String::new();
+        write_refused(&mut refused, Refused::Busy);
+        for written in [request, secret, refused] {
+            assert!(documentation.lines().any(|line| line == format!("//! {written}")), "{written}");
+        }
     }
 
     #[test]

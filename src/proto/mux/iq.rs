@@ -25,6 +25,8 @@ pub enum MuxIq {
         from: String,
         /// Its `to`.
         to: String,
+        /// For which host it comes back, where the prover says so.
+        host: Option<String>,
         /// The secret.
         secret: String,
     },
@@ -57,7 +59,8 @@ impl MuxIq {
         match iq.attribute("type")? {
             "set" => {
                 let mux = iq.child("mux", ns::MUX)?;
-                Some(Self::Offer { id, from, to, secret: mux.text() })
+                let host = mux.attribute("host").map(str::to_owned);
+                Some(Self::Offer { id, from, to, host, secret: mux.text() })
             }
             kind @ ("result" | "error") if id.starts_with(ID_PREFIX) => {
                 Some(Self::Answer { id, from, to, granted: kind == "result" })
@@ -73,10 +76,17 @@ pub fn holds_mux(stanza: &Element) -> bool {
     stanza.children().any(|child| child.ns() == ns::MUX)
 }
 
-/// Write the offer of `secret` from `prover` to `verifier`.
-pub fn write_offer(out: &mut String, id: &str, prover: &Domain, verifier: &Domain, secret: &str) {
+/// Write the offer of `secret`, which was handed to `host`, from `prover` to `verifier`.
+pub fn write_offer(
+    out: &mut String,
+    id: &str,
+    prover: &Domain,
+    verifier: &Domain,
+    host: &Domain,
+    secret: &str,
+) {
     out.push_str(&format!(
-        "<iq type='set' from='{prover}' to='{verifier}' id='{id}'><mux xmlns='{}'>",
+        "<iq type='set' from='{prover}' to='{verifier}' id='{id}'><mux xmlns='{}' host='{host}'>",
         ns::MUX
     ));
     escape_into(out, secret);
@@ -113,11 +123,12 @@ mod tests {
     fn offers_and_answers_are_read_as_they_are_written() {
         let (p, v) = (Domain::parse("p.test").unwrap(), Domain::parse("v.test").unwrap());
         let mut offer = String::new();
-        write_offer(&mut offer, "fedmux-mux-1", &p, &v, "a<b");
+        write_offer(&mut offer, "fedmux-mux-1", &p, &v, &Domain::parse("n.test").unwrap(), "a<b");
         let expected = MuxIq::Offer {
             id: "fedmux-mux-1".to_owned(),
             from: "p.test".to_owned(),
             to: "v.test".to_owned(),
+            host: Some("n.test".to_owned()),
             secret: "a<b".to_owned(),
         };
         assert_eq!(read(&offer), Some(expected));

@@ -41,13 +41,17 @@
 //! ```xml
 //! S2, V to n:  <mux xmlns='urn:xmpp:mux:0' host='p.test'>AQFKmIC6...</mux>
 //! S1, P to V:  <iq type='set' from='p.test' to='v.test' id='fedmux-mux-6b1f...'>
-//!                <mux xmlns='urn:xmpp:mux:0'>AQFKmIC6...</mux></iq>
+//!                <mux xmlns='urn:xmpp:mux:0' host='n.test'>AQFKmIC6...</mux></iq>
 //! S1, V to P:  <iq type='result' from='v.test' to='p.test' id='fedmux-mux-6b1f...'/>
 //! ```
 //!
 //! - *Who dials S2?* The XEP knows one case: V does, because a stanza waits to go TO n. A provider with a certificate for
 //!   each customer has the other one: a stanza waits to come FROM n. Then P dials S2 with n's client certificate and asks
 //!   for the secret, in a namespace of our own: [`authorize`]. Nobody dials back.
+//! - *What does a refusal mean?* In the XEP's case there is none: V sends nothing, and n keeps a connection of its own. In
+//!   the other `<refused/>` gives a `reason`: `busy` is a limit, and P asks again on the same S2, after a second at
+//!   first and at most every few minutes; `no-session`, `not-proven`, anything else and nothing at all are rules, and
+//!   P doesn't ask again for an hour. A limit is no reason to send `not-acceptable`: that answers a secret.
 //! - *What makes anyone dial?* A stanza that waits, and nothing else.
 //! - *Lists.* S2's list must name p: that is n's own word that p may speak for it. S1's must name n, where P is S1's
 //!   receiving entity; an initiating entity has shown no list.
@@ -59,8 +63,12 @@
 //!   smallest exporter value, and after `not-acceptable` the next; V takes it on S1 and nowhere else, because the HMAC
 //!   binds S1's exporter value. A `result` counts on the session where the offer went, from v's bare JID, for an id of
 //!   128 random bits.
+//! - *For which host?* The secret is opaque to P, and who shares the name v, with a certificate of its own, may hand one to
+//!   P on an S2 of its own: a secret that V had made for another host. P says in the IQ's `host` (ours; the XEP has none
+//!   there) what it takes the secret for, and V refuses any other. Without it P would believe n accepted where V granted
+//!   something else, and n's stanzas would be refused on S1.
 //! - *What is looked at, in this order?* V's own open request (one for each S1 and n, monotonic clock, gone with S1); then
-//!   the HMAC over all that was agreed ([`secret`]); then `from` and `to`. The grant stands before `result` is sent.
+//!   the HMAC over all that was agreed ([`secret`]); then `from`, `to` and, if given, `host`. The grant stands before `result` is sent.
 //!   Anything else is `not-acceptable`, and changes nothing.
 //! - *What is granted?* n, to S1's peer, both ways, until S1 ends or n's certificate does. A host that was granted never
 //!   serves as p.

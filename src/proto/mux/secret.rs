@@ -46,6 +46,9 @@ use crate::xmpp::domain::Domain;
 pub const NONCE_BYTES: usize = 16;
 /// How long a secret is good, in seconds.
 pub const LIFETIME_SECONDS: u64 = 60;
+/// How much further in the future than its lifetime a secret's expiry may lie, in seconds: clocks are corrected by little
+/// all the time. Beyond that, the clock was set back after the secret was made.
+pub const CLOCK_TOLERANCE_SECONDS: u64 = 5;
 /// Longest secret that is looked at, a peer's own format included, in octets.
 pub const SECRET_BYTES_MAX: usize = 4096;
 
@@ -103,6 +106,8 @@ pub enum SecretRefusal {
     UnknownKey,
     /// Past its expiry, by the system's clock.
     Expired,
+    /// Its expiry lies further in the future than any that was ever written: the system's clock was set back.
+    FromFuture,
     /// The HMAC is wrong: forged, or made for something else.
     Forged,
 }
@@ -170,7 +175,13 @@ impl SecretKeys {
         hmac::verify(&key.key, &covered(fixed, binding), mac).map_err(|_| SecretRefusal::Forged)?;
         let mut expires = [0; 8];
         expires.copy_from_slice(&fixed[2 + KEY_ID_BYTES..2 + KEY_ID_BYTES + 8]);
-        if u64::from_be_bytes(expires) < now { Err(SecretRefusal::Expired) } else { Ok(()) }
+        match u64::from_be_bytes(expires) {
+            expires if expires < now => Err(SecretRefusal::Expired),
+            expires if expires > now.saturating_add(LIFETIME_SECONDS + CLOCK_TOLERANCE_SECONDS) => {
+                Err(SecretRefusal::FromFuture)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -298,6 +309,9 @@ mod tests {
         let keys = SecretKeys::new([key(0)]);
         let refused = |text: &str, now| keys.verify(text, &binding(), now).unwrap_err();
         assert_eq!(refused(&secret(), NOW + LIFETIME_SECONDS + 1), SecretRefusal::Expired);
+        let earliest = NOW - CLOCK_TOLERANCE_SECONDS;
+        assert_eq!(keys.verify(&secret(), &binding(), earliest), Ok(()));
+        assert_eq!(refused(&secret(), earliest - 1), SecretRefusal::FromFuture);
         assert_eq!(refused(&secret()[..80], NOW), SecretRefusal::Malformed);
         assert_eq!(refused("", NOW), SecretRefusal::Malformed);
         assert_eq!(refused("secret", NOW), SecretRefusal::Malformed);

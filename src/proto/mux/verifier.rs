@@ -2,8 +2,16 @@
 //! secret comes back.
 //!
 //! One of these belongs to each session S1. It keeps one open request for each further host, with a monotonic time-out;
-//! a secret without an open request is refused before anything else is looked at, so that replays, restarts and wrong
-//! clocks all end there. The requests go with the session.
+//! a secret without an open request is refused before anything else is looked at, so that replays and restarts end there.
+//! The requests go with the session.
+//!
+//! # Clocks
+//!
+//! The expiry in a secret is written and read by this end alone, by its own wall clock: however far the clocks of the
+//! two ends are apart, it makes no difference. And it is read within [`ANSWER_WAIT`] by the monotonic clock, far below
+//! its lifetime, so that it can only be wrong if the wall clock was set in between. Then the secret is refused: one
+//! clock that is trusted for grants (they end with certificates) has just proven untrustworthy. How far it was set
+//! follows from the monotonic clock, and is told to the operator ([`Refusal::clock_step`]).
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +21,7 @@ use crate::xmpp::domain::Domain;
 
 /// How long an answer is waited for.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// How many requests a session may have.
+/// How many requests a session may have: `limits.proofs_open`, `proofs_burst` and `proofs_every`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     /// Open at once.
@@ -25,9 +33,9 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// For a peer that nobody named.
+    /// For a peer that nobody named: the defaults of `[limits]`.
     pub const STRANGER: Self = Self { open: 8, burst: 32, every: Duration::from_secs(1) };
-    /// For a `[[peer]]`: the operator links hundreds of hosts with it.
+    /// For a `[[peer]]`, if it says nothing else: the operator links hundreds of hosts with it.
     pub const PEER: Self = Self { open: 64, burst: 4096, every: Duration::from_millis(100) };
 }
 
@@ -44,6 +52,8 @@ pub struct Granted {
 struct OpenRequest {
     nonce: [u8; NONCE_BYTES],
     binding: Binding,
+    /// When it was opened.
+    asked: Clocks,
     until: Instant,
 }
 
@@ -56,6 +66,34 @@ pub struct Clocks {
     pub unix: u64,
 }
 
+impl Clocks {
+    /// By how many seconds the wall clock was set between `self` and `later`; forwards is positive. The monotonic clock
+    /// says how much time really passed. Exact to a second.
+    #[must_use]
+    pub fn step_until(&self, later: &Self) -> i64 {
+        let passed = later.now.saturating_duration_since(self.now).as_secs();
+        let seconds = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        seconds(later.unix).saturating_sub(seconds(self.unix.saturating_add(passed)))
+    }
+}
+
+/// Why an offer was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// Whose request it was and was used up by it; `None`: it belonged to none, and nothing is changed.
+    pub host: Option<Domain>,
+    /// By how many seconds the wall clock was set while the secret was out, where that is the reason.
+    pub clock_step: Option<i64>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, host: None, clock_step: None }
+    }
+}
+
 /// An IQ that offers a secret, as it came on S1.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer<'a> {
@@ -63,8 +101,19 @@ pub struct Offer<'a> {
     pub from: &'a str,
     /// Its `to`.
     pub to: &'a str,
+    /// The host that the prover takes it for, if it says so.
+    pub host: Option<&'a str>,
     /// The secret.
     pub secret: &'a str,
+}
+
+/// Why no request was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub reason: Reason,
+    /// The limit that was hit, as it is called in `[limits]`.
+    pub limit: Option<&'static str>,
 }
 
 /// The verifier of one session.
@@ -98,19 +147,32 @@ impl Verifier {
         binding: Binding,
         nonce: [u8; NONCE_BYTES],
         clocks: Clocks,
-    ) -> Result<String, Reason> {
+    ) -> Result<String, Denied> {
         self.expire(clocks.now);
         let Allowance { open, burst, every } = self.allowance;
         let whole_at = self.whole_at.map_or(clocks.now, |at| at.max(clocks.now)) + every;
-        let too_fast = whole_at > clocks.now + every * burst;
-        if too_fast || self.open.len() >= open || self.has_open(&binding.host) {
-            return Err(Reason::MuxBusy);
+        let busy = |limit| Err(Denied { reason: Reason::MuxBusy, limit });
+        if self.has_open(&binding.host) {
+            return busy(None);
         }
-        let secret =
-            keys.make(&binding, clocks.unix + LIFETIME_SECONDS, &nonce).ok_or(Reason::InternalServerError)?;
+        if self.open.len() >= open {
+            return busy(Some("proofs_open"));
+        }
+        if whole_at > clocks.now + every.saturating_mul(burst) {
+            return busy(Some("proofs_burst"));
+        }
+        let secret = keys
+            .make(&binding, clocks.unix + LIFETIME_SECONDS, &nonce)
+            .ok_or(Denied { reason: Reason::InternalServerError, limit: None })?;
         self.whole_at = Some(whole_at);
-        self.open.push(OpenRequest { nonce, binding, until: clocks.now + ANSWER_WAIT });
+        self.open.push(OpenRequest { nonce, binding, asked: clocks, until: clocks.now + ANSWER_WAIT });
         Ok(secret)
+    }
+
+    /// How many requests are open.
+    #[must_use]
+    pub fn open_count(&self, now: Instant) -> usize {
+        self.open.iter().filter(|request| request.until > now).count()
     }
 
     /// Whether a request for `host` is open.
@@ -123,19 +185,28 @@ impl Verifier {
     /// is forged changes nothing.
     ///
     /// # Errors
-    /// [`Reason::MuxNoRequest`], [`Reason::MuxForged`], [`Reason::MuxExpired`], [`Reason::MuxAddress`]; nothing is
-    /// changed by them beyond the request that was used up.
-    pub fn judge(&mut self, keys: &SecretKeys, offer: Offer<'_>, clocks: Clocks) -> Result<Granted, Reason> {
+    /// [`Reason::MuxNoRequest`], [`Reason::MuxForged`], [`Reason::MuxExpired`], [`Reason::MuxClockBack`],
+    /// [`Reason::MuxAddress`]; nothing is changed by them beyond the request that was used up.
+    pub fn judge(&mut self, keys: &SecretKeys, offer: Offer<'_>, clocks: Clocks) -> Result<Granted, Refusal> {
         self.expire(clocks.now);
         let nonce = secret::nonce(offer.secret).map_err(reason)?;
         let at = self.open.iter().position(|request| request.nonce == nonce).ok_or(Reason::MuxNoRequest)?;
-        let binding = &self.open[at].binding;
-        keys.verify(offer.secret, binding, clocks.unix).map_err(reason)?;
+        let timely = match keys.verify(offer.secret, &self.open[at].binding, clocks.unix) {
+            Ok(()) => Ok(()),
+            Err(refusal @ (SecretRefusal::Expired | SecretRefusal::FromFuture)) => Err(reason(refusal)),
+            Err(refusal) => return Err(reason(refusal).into()),
+        };
         // The HMAC is right, so this is the answer, and the only one: whatever is wrong with it now stays wrong.
-        let OpenRequest { binding, .. } = self.open.swap_remove(at);
+        let OpenRequest { binding, asked, .. } = self.open.swap_remove(at);
+        let host = Some(binding.host.clone());
+        if let Err(reason) = timely {
+            return Err(Refusal { reason, host, clock_step: Some(asked.step_until(&clocks)) });
+        }
         let is = |text: &str, domain: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *domain);
-        if !is(offer.from, &binding.prover) || !is(offer.to, &binding.verifier) {
-            return Err(Reason::MuxAddress);
+        // Somebody who shares our name may have had the prover return a secret that was made for another host.
+        let misled = offer.host.is_some_and(|host| !is(host, &binding.host));
+        if misled || !is(offer.from, &binding.prover) || !is(offer.to, &binding.verifier) {
+            return Err(Refusal { host, ..Reason::MuxAddress.into() });
         }
         Ok(Granted { host: binding.host, dialled: binding.dialled })
     }
@@ -154,6 +225,7 @@ fn reason(refusal: SecretRefusal) -> Reason {
         SecretRefusal::TooLong | SecretRefusal::Malformed | SecretRefusal::Forged => Reason::MuxForged,
         SecretRefusal::UnknownKey => Reason::MuxNoRequest,
         SecretRefusal::Expired => Reason::MuxExpired,
+        SecretRefusal::FromFuture => Reason::MuxClockBack,
     }
 }
 
@@ -186,7 +258,7 @@ mod tests {
     }
 
     fn offer(secret: &str) -> Offer<'_> {
-        Offer { from: "p.test", to: "v.test", secret }
+        Offer { from: "p.test", to: "v.test", host: None, secret }
     }
 
     #[test]
@@ -195,7 +267,11 @@ mod tests {
         let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
         let granted = Granted { host: domain("n.test"), dialled: Dialled::ByVerifier };
         assert_eq!(verifier.judge(&keys(), offer(&secret), clocks), Ok(granted));
-        assert_eq!(verifier.judge(&keys(), offer(&secret), clocks), Err(Reason::MuxNoRequest), "a replay");
+        assert_eq!(
+            verifier.judge(&keys(), offer(&secret), clocks),
+            Err(Reason::MuxNoRequest.into()),
+            "a replay"
+        );
     }
 
     #[test]
@@ -205,11 +281,11 @@ mod tests {
         let secret = other.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
         assert_eq!(
             verifier.judge(&keys(), offer(&secret), clocks),
-            Err(Reason::MuxNoRequest),
+            Err(Reason::MuxNoRequest.into()),
             "another session's"
         );
         let late = Clocks { now: clocks.now + ANSWER_WAIT, ..clocks };
-        assert_eq!(other.judge(&keys(), offer(&secret), late), Err(Reason::MuxNoRequest), "too late");
+        assert_eq!(other.judge(&keys(), offer(&secret), late), Err(Reason::MuxNoRequest.into()), "too late");
     }
 
     #[test]
@@ -229,8 +305,40 @@ mod tests {
         {
             let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
             let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
-            let offer = Offer { from, to, secret: &secret };
-            assert_eq!(verifier.judge(&keys(), offer, clocks), Err(Reason::MuxAddress), "{from} {to}");
+            let offer = Offer { from, to, host: None, secret: &secret };
+            let refusal = Refusal { host: Some(domain("n.test")), ..Reason::MuxAddress.into() };
+            assert_eq!(verifier.judge(&keys(), offer, clocks), Err(refusal), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_a_secret_is_out_refuses_it_and_is_told() {
+        let outcome = |step: i64| {
+            let (mut verifier, asked) = (Verifier::new(Allowance::STRANGER), start());
+            let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], asked).unwrap();
+            let unix = (asked.unix + 2).checked_add_signed(step).unwrap();
+            let clocks = Clocks { now: asked.now + Duration::from_secs(2), unix };
+            let judged = verifier.judge(&keys(), offer(&secret), clocks);
+            let open = verifier.has_open(&domain("n.test"));
+            assert!(!open, "granted or refused, it was the answer");
+            judged.map(drop).map_err(|refusal| (refusal.reason, refusal.host, refusal.clock_step))
+        };
+        let host = Some(domain("n.test"));
+        assert_eq!(outcome(600), Err((Reason::MuxExpired, host.clone(), Some(600))));
+        assert_eq!(outcome(-600), Err((Reason::MuxClockBack, host, Some(-600))));
+        for step in [-7, -1, 0, 1, 58] {
+            assert_eq!(outcome(step), Ok(()), "{step}: what clocks are corrected by");
+        }
+        assert!(outcome(-8).is_err() && outcome(59).is_err());
+    }
+
+    #[test]
+    fn a_prover_that_takes_the_secret_for_another_hosts_is_refused() {
+        for (host, good) in [("n.test", true), ("other.test", false), ("n.test/r", false)] {
+            let (mut verifier, clocks) = (Verifier::new(Allowance::STRANGER), start());
+            let secret = verifier.ask(&keys(), binding("n.test"), [9; NONCE_BYTES], clocks).unwrap();
+            let offer = Offer { host: Some(host), ..offer(&secret) };
+            assert_eq!(verifier.judge(&keys(), offer, clocks).is_ok(), good, "{host}");
         }
     }
 
@@ -243,7 +351,9 @@ mod tests {
         for n in 0..Allowance::STRANGER.open {
             assert_eq!(ask(&mut verifier, &format!("n{n}.test"), clocks), Ok(()));
         }
-        assert_eq!(ask(&mut verifier, "more.test", clocks), Err(Reason::MuxBusy));
+        let busy = |limit| Err(Denied { reason: Reason::MuxBusy, limit });
+        assert_eq!(ask(&mut verifier, "more.test", clocks), busy(Some("proofs_open")));
+        assert_eq!(ask(&mut verifier, "n0.test", clocks), busy(None), "one at a time for a host");
         let mut made = Allowance::STRANGER.open;
         for round in 0..100 {
             clocks.now += ANSWER_WAIT / 50;
@@ -254,7 +364,10 @@ mod tests {
         assert_eq!(ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }), Ok(()));
         assert_eq!(
             ask(&mut verifier, "n.test", Clocks { now: clocks.now + ANSWER_WAIT, ..clocks }),
-            Err(Reason::MuxBusy)
+            busy(None)
         );
+        verifier.open.clear();
+        verifier.allow(Allowance { burst: 0, ..Allowance::STRANGER });
+        assert_eq!(ask(&mut verifier, "n.test", clocks), busy(Some("proofs_burst")));
     }
 }

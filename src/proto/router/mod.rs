@@ -13,9 +13,12 @@
 //! - `routes.rs`: routes, waiting and expiry
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
-//! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it
+//! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
+//! - `again.rs`: proofs that a limit stopped
 //! - `retry.rs`: when to try a failed next hop again
 
+mod action;
+mod again;
 mod components;
 mod lanes;
 mod local;
@@ -25,23 +28,26 @@ mod retry;
 mod returning;
 mod routes;
 mod sessions;
+mod turns;
 
+pub use action::Action;
 pub use lanes::LaneFailure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
 use super::hosts::Hosts;
 use super::limits::Limits;
-use super::mux::secret::SecretKeys;
+use super::mux::secret::{Dialled, SecretKeys};
 use super::mux::verifier::{Allowance, Verifier};
-use super::session::Session;
+use super::session::{Lanes, Session};
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
+use again::Rested;
 use components::Component;
 use local::Server;
 use proofs::{Anchor, Proof, Purpose};
@@ -63,114 +69,6 @@ pub struct LaneId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub usize);
 
-/// What the shell is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Connect to a peer and open `lane` for `route` as the session's first stream.
-    Dial {
-        /// Where.
-        peer: PeerId,
-        /// The session that comes of it.
-        session: SessionId,
-        /// Its first lane.
-        lane: LaneId,
-        /// The pair that it is for: certificates and TLS names follow from it.
-        route: Route,
-        /// It is the second connection of a proof: mux isn't negotiated on it.
-        second: bool,
-    },
-    /// Open a stream for `route` in a session.
-    OpenLane {
-        /// The session.
-        session: SessionId,
-        /// The new lane.
-        lane: LaneId,
-        /// The pair.
-        route: Route,
-        /// Don't pipeline: a pipelined attempt was refused.
-        plain: bool,
-    },
-    /// Connect to the server of `route.to`, a host of ours.
-    OpenLocal {
-        /// The new lane.
-        lane: LaneId,
-        /// The pair.
-        route: Route,
-    },
-    /// From now on `lane` takes the stanzas of `route`, as soon as it is established.
-    Attach {
-        /// The route.
-        route: Route,
-        /// Its lane.
-        lane: LaneId,
-    },
-    /// The lane of `route` is gone. If stanzas wait, the route is wanted again.
-    Detach {
-        /// The route.
-        route: Route,
-    },
-    /// Bounce what has waited for its full time in the queue of `route`, then [`Router::rearm`].
-    Expire {
-        /// The route.
-        route: Route,
-        /// Why they waited.
-        reason: Reason,
-    },
-    /// Bounce everything in the queue of `route`.
-    Bounce {
-        /// The route.
-        route: Route,
-        /// Why.
-        reason: Reason,
-    },
-    /// Finish a lane in good order.
-    CloseLane {
-        /// The lane.
-        lane: LaneId,
-        /// Why.
-        reason: Reason,
-    },
-    /// Give a fresh nonce and the time to [`Router::make_secret`].
-    MakeSecret {
-        /// The session that the host is to join.
-        first: SessionId,
-        /// The host.
-        host: Domain,
-    },
-    /// Write octets to a lane: of connection authorization, or to see whether it lives.
-    Post {
-        /// The lane.
-        lane: LaneId,
-        /// A whole element or stanza, or white space.
-        octets: String,
-    },
-    /// A host was granted to a session: tell its other holders.
-    Granted {
-        /// The session.
-        session: SessionId,
-        /// The host.
-        host: Domain,
-        /// When its own certificate ends.
-        until: SystemTime,
-        /// It is a host of ours that the peer accepted, not one of the peer's.
-        ours: bool,
-    },
-    /// A proof came to nothing. Nothing else is changed by that.
-    ProofRefused {
-        /// The host.
-        host: Option<Domain>,
-        /// Why.
-        reason: Reason,
-    },
-    /// Close a session that has no lane.
-    CloseSession {
-        /// The session.
-        session: SessionId,
-        /// Why.
-        reason: Reason,
-    },
-}
-
 /// What is known of a session when its first stream is authenticated.
 #[derive(Debug, Clone)]
 pub struct SessionFacts {
@@ -189,6 +87,8 @@ pub struct SessionFacts {
 pub struct PeerRule {
     /// The domains that it carries.
     pub domains: Vec<DomainPattern>,
+    /// How many secrets are made for its sessions.
+    pub proofs: Allowance,
 }
 
 /// What carries a lane.
@@ -345,9 +245,19 @@ impl SessionEntry {
     }
 }
 
+impl SessionEntry {
+    /// Whether one lane carries every pair: without mux a stream proves its own pair alone, however the two ends meant to
+    /// place pairs.
+    fn shares_lanes(&self) -> bool {
+        let shares = |session: &Session| session.facts().lanes == Lanes::Shared && session.is_multiplexed();
+        self.session.as_ref().is_some_and(shares)
+    }
+}
+
 #[derive(Debug)]
 struct PeerState {
     domains: Vec<DomainPattern>,
+    proofs: Allowance,
     dialling: Option<SessionId>,
     waiting: BTreeSet<Route>,
     retry: Retry,
@@ -369,6 +279,8 @@ pub struct Router {
     lanes: FxHashMap<LaneId, Lane>,
     sessions: BTreeMap<SessionId, SessionEntry>,
     peers: Vec<PeerState>,
+    /// The entries that name a domain itself.
+    peers_by_name: FxHashMap<Domain, PeerId>,
     /// Of each `[[host]]` entry whose server was ever needed.
     servers: BTreeMap<usize, Server>,
     /// The same of each `[[component]]`.
@@ -377,6 +289,10 @@ pub struct Router {
     local: FxHashMap<Route, LaneId>,
     /// Proofs under way, by the session that a host is to join and the host.
     proofs: FxHashMap<(SessionId, Domain), Proof>,
+    /// Proofs that a limit stopped, and that are tried again.
+    again: FxHashMap<(SessionId, Domain), Rested>,
+    /// Proofs that wait for one of those to end, by the session.
+    turns: FxHashMap<SessionId, BTreeMap<Domain, (PeerId, Dialled)>>,
     /// Secrets that we returned, by the id of the IQ.
     returned: FxHashMap<String, Returned>,
     /// Hosts that could not be proven to or by a peer, and until when that is remembered.
@@ -397,10 +313,20 @@ impl Router {
         keys: Arc<SecretKeys>,
         seed: u64,
     ) -> Self {
+        let mut peers_by_name = FxHashMap::default();
+        for (index, rule) in peers.iter().enumerate() {
+            for domain in &rule.domains {
+                if let DomainPattern::Exact(domain) = domain {
+                    // Of two that name it the first counts.
+                    peers_by_name.entry(domain.clone()).or_insert(PeerId(index));
+                }
+            }
+        }
         let peers = peers
             .into_iter()
             .map(|rule| PeerState {
                 domains: rule.domains,
+                proofs: rule.proofs,
                 dialling: None,
                 waiting: BTreeSet::new(),
                 retry: Retry::default(),
@@ -417,10 +343,13 @@ impl Router {
             lanes: FxHashMap::default(),
             sessions: BTreeMap::new(),
             peers,
+            peers_by_name,
             servers: BTreeMap::new(),
             components: BTreeMap::new(),
             local: FxHashMap::default(),
             proofs: FxHashMap::default(),
+            again: FxHashMap::default(),
+            turns: FxHashMap::default(),
             returned: FxHashMap::default(),
             unproven: FxHashMap::default(),
             keys,
@@ -454,6 +383,9 @@ impl Router {
     /// The entry whose rule speaks most closely of `domain`.
     #[must_use]
     pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
+        if let Some(named) = self.peers_by_name.get(domain) {
+            return Some(*named);
+        }
         self.peers
             .iter()
             .enumerate()
@@ -468,6 +400,19 @@ impl Router {
             })
             .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
             .map(|(_, index)| PeerId(index))
+    }
+
+    /// The pair that a session was made for.
+    #[must_use]
+    pub fn anchor(&self, session: SessionId) -> Option<Route> {
+        let anchor = self.sessions.get(&session)?.anchor.as_ref()?;
+        Some(Route::new(anchor.ours.clone(), anchor.theirs.clone()))
+    }
+
+    /// Proofs under way, and secrets that were handed out and are not back yet.
+    #[must_use]
+    pub fn proof_counts(&self, now: Instant) -> (usize, usize) {
+        (self.proofs.len(), self.sessions.values().map(|entry| entry.verifier.open_count(now)).sum())
     }
 
     /// How many routes are placed or waiting.

@@ -16,19 +16,17 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Action, LaneId, PeerId, Router, SessionEntry, SessionId};
-use crate::proto::mux::authorize;
+use super::{Action, Again, LaneId, PeerId, Router, SessionEntry, SessionId};
+use crate::proto::mux::authorize::{self, Refused};
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::secret::{Binding, Dialled, NONCE_BYTES};
-use crate::proto::mux::verifier::{ANSWER_WAIT, Clocks, Offer};
+use crate::proto::mux::verifier::{ANSWER_WAIT, Clocks, Denied, Granted, Offer, Refusal};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
 
 /// How long it is remembered that a host could not be proven.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Proofs under way at once for one first session, in either role.
-const UNDER_WAY_MAX: usize = 8;
 
 /// The pair that a first session was made for, and the id of its stream: what its secrets are bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +48,26 @@ pub(super) enum Purpose {
     Proof { first: SessionId, host: Domain, dialled: Dialled },
 }
 
+/// What we are in a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A host of the peer's is proven to us.
+    Verifier,
+    /// A host of ours is proven to the peer.
+    Prover,
+}
+
+impl Role {
+    /// The word, as it stands in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Verifier => "verifier",
+            Self::Prover => "prover",
+        }
+    }
+}
+
 /// A proof under way.
 #[derive(Debug)]
 pub(super) struct Proof {
@@ -61,6 +79,10 @@ pub(super) struct Proof {
     pub(super) dialled: Dialled,
     /// When the host's own certificate ends, once it is known.
     pub(super) not_after: Option<SystemTime>,
+    /// When it was wished for.
+    pub(super) began: Instant,
+    /// How often a limit has stopped it.
+    pub(super) stopped: u32,
     pub(super) until: Instant,
 }
 
@@ -68,11 +90,11 @@ impl Router {
     /// Whether `route`, which no session carries, waits for proofs; those that are missing are begun.
     pub(super) fn waits_for_proof(&mut self, route: &Route, peer: PeerId, now: Instant) -> bool {
         let Some(first) = self.first_session(route, peer, now) else { return false };
-        let Some((missing, anchor)) = self.sessions.get(&first).and_then(|entry| {
-            let (session, anchor) = (entry.session.as_ref()?, entry.anchor.clone()?);
+        let Some(missing) = self.sessions.get(&first).and_then(|entry| {
+            let session = entry.session.as_ref()?;
             let to = (!session.theirs_proven(&route.to)).then(|| (route.to.clone(), Dialled::ByVerifier));
             let from = (!session.ours_proven(&route.from)).then(|| (route.from.clone(), Dialled::ByProver));
-            Some((to.into_iter().chain(from).collect::<Vec<_>>(), anchor))
+            Some(to.into_iter().chain(from).collect::<Vec<_>>())
         }) else {
             return false;
         };
@@ -81,10 +103,7 @@ impl Router {
             return false;
         }
         for (host, dialled) in missing {
-            let under_way = self.proofs.keys().filter(|(session, _)| *session == first).count();
-            if under_way < UNDER_WAY_MAX && !self.proofs.contains_key(&(first, host.clone())) {
-                self.begin(first, peer, host, dialled, &anchor, now);
-            }
+            self.want_proof(first, peer, host, dialled, now);
         }
         true
     }
@@ -92,9 +111,12 @@ impl Router {
     /// The session that `route` could join if its hosts were proven: of several the one with the smallest exporter
     /// value, at both ends alike.
     fn first_session(&self, route: &Route, peer: PeerId, now: Instant) -> Option<SessionId> {
-        let forgotten =
-            |host: &Domain| self.unproven.get(&(peer, host.clone())).is_none_or(|until| *until <= now);
-        let may = |entry: &SessionEntry| {
+        let may = |id: SessionId, entry: &SessionEntry| {
+            // What a limit stopped goes on by itself, on the second connection that it has.
+            let forgotten = |host: &Domain| {
+                self.unproven.get(&(peer, host.clone())).is_none_or(|until| *until <= now)
+                    && !self.again.contains_key(&(id, host.clone()))
+            };
             let session = entry.session.as_ref()?;
             let anchor = entry.anchor.as_ref()?;
             let anchored =
@@ -107,27 +129,30 @@ impl Router {
             let from = session.ours_proven(&route.from) || forgotten(&route.from);
             (usable && to && from).then_some(entry.exporter)
         };
-        self.sessions.iter().filter_map(|(id, entry)| Some((may(entry)?, *id))).min().map(|(_, id)| id)
+        self.sessions.iter().filter_map(|(id, entry)| Some((may(*id, entry)?, *id))).min().map(|(_, id)| id)
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         first: SessionId,
         peer: PeerId,
         host: Domain,
         dialled: Dialled,
-        anchor: &Anchor,
         now: Instant,
     ) {
+        let Some(anchor) = self.sessions.get(&first).and_then(|entry| entry.anchor.clone()) else { return };
         let route = match dialled {
-            Dialled::ByVerifier => Route::new(anchor.ours.clone(), host.clone()),
-            Dialled::ByProver => Route::new(host.clone(), anchor.theirs.clone()),
+            Dialled::ByVerifier => Route::new(anchor.ours, host.clone()),
+            Dialled::ByProver => Route::new(host.clone(), anchor.theirs),
         };
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
         let until = now + self.limits.connect + ANSWER_WAIT;
-        let proof = Proof { second, other: None, lane, dialled, not_after: None, until };
+        let proof =
+            Proof { second, other: None, lane, dialled, not_after: None, began: now, stopped: 0, until };
         self.proofs.insert((first, host), proof);
+        let role = if dialled == Dialled::ByVerifier { Role::Verifier } else { Role::Prover };
+        self.actions.push(Action::ProofStarted { role });
         self.actions.push(Action::Dial { peer, session: second, lane, route, second: true });
     }
 
@@ -182,14 +207,20 @@ impl Router {
                 authorize::write_secret(&mut octets, &anchor.theirs, &secret);
                 self.actions.push(Action::Post { lane, octets });
             }
-            Err(reason) => {
+            Err(Denied { reason, limit }) => {
+                self.actions.extend(limit.map(|limit| Action::LimitHit { limit }));
                 if dialled == Dialled::ByProver {
-                    let octets = authorize::REFUSED.to_owned();
-                    self.actions.push(Action::Post { lane, octets });
+                    self.refuse_secret(lane, Refused::Busy);
                 }
                 self.proof_failed(&key, reason, clocks.now);
             }
         }
+    }
+
+    fn refuse_secret(&mut self, lane: LaneId, refused: Refused) {
+        let mut octets = String::new();
+        authorize::write_refused(&mut octets, refused);
+        self.actions.push(Action::Post { lane, octets });
     }
 
     /// On S2, which the peer dialled from its host `pair.from`: it asks for a secret with which its session with the
@@ -224,29 +255,34 @@ impl Router {
         let own = first.and_then(|first| self.proofs.get(&(first, host.clone())));
         let own = own.map(|proof| (proof.second, proof.dialled, proof.not_after.is_some()));
         let refused = match own {
-            _ if first.is_none() || known.is_none() => true,
-            Some((_, Dialled::ByProver, _)) => true,
+            _ if known.is_none() => Some(Refused::NotProven),
+            _ if first.is_none() => Some(Refused::NoSession),
+            // It has asked already.
+            Some((_, Dialled::ByProver, _)) => Some(Refused::Busy),
             // We began it too, and the secret is on its way or has come back already: that answers this.
             Some((_, Dialled::ByVerifier, true)) => return,
             None if has_joined => return,
-            _ => false,
+            _ => None,
         };
-        let (false, Some(first), Some(_)) = (refused, first, known) else {
-            self.actions.push(Action::Post { lane, octets: authorize::REFUSED.to_owned() });
-            self.actions.push(Action::ProofRefused { host: Some(host), reason: Reason::MuxNoRequest });
+        let (None, Some(first)) = (refused, first) else {
+            self.refuse_secret(lane, refused.unwrap_or(Refused::NoSession));
+            self.refused(first, Some(host), Reason::MuxNoRequest);
             return;
         };
         let (until, other) = (now + ANSWER_WAIT, own.map(|(second, ..)| second));
-        let proof = Proof { second, other, lane, dialled: Dialled::ByProver, not_after: known, until };
-        self.proofs.insert((first, host.clone()), proof);
+        let (dialled, stopped) = (Dialled::ByProver, 0);
+        let proof = Proof { second, other, lane, dialled, not_after: known, began: now, stopped, until };
+        if self.proofs.insert((first, host.clone()), proof).is_none() {
+            self.actions.push(Action::ProofStarted { role: Role::Verifier });
+        }
         self.actions.push(Action::MakeSecret { first, host });
     }
 
     /// An IQ of this protocol came on `lane` of the session `first`.
     pub fn mux_iq(&mut self, first: SessionId, lane: LaneId, iq: &MuxIq, clocks: Clocks) {
         match iq {
-            MuxIq::Offer { id, from, to, secret } => {
-                let judged = self.judge(first, Offer { from, to, secret }, clocks);
+            MuxIq::Offer { id, from, to, host, secret } => {
+                let judged = self.judge(first, Offer { from, to, host: host.as_deref(), secret }, clocks);
                 let mut octets = String::new();
                 iq::write_answer(&mut octets, id, from, to, judged.is_ok());
                 // The grant stands before the peer hears of it: what follows the answer is already admitted.
@@ -264,52 +300,78 @@ impl Router {
     fn judge(&mut self, first: SessionId, offer: Offer<'_>, clocks: Clocks) -> Result<Domain, Reason> {
         let keys = std::sync::Arc::clone(&self.keys);
         let entry = self.sessions.get_mut(&first).ok_or(Reason::MuxNoRequest)?;
-        let judged = entry.verifier.judge(&keys, offer, clocks).and_then(|granted| {
-            let proof = self.proofs.get(&(first, granted.host.clone())).ok_or(Reason::MuxNoRequest)?;
-            let until = proof.not_after.ok_or(Reason::MuxNoRequest)?;
-            let session = entry.session.as_mut().ok_or(Reason::MuxNoRequest)?;
-            session.grant_theirs(granted.host.clone(), until)?;
-            Ok((granted.host, until))
+        let judged = entry.verifier.judge(&keys, offer, clocks).and_then(|Granted { host, .. }| {
+            let mut granted = || {
+                let proof = self.proofs.get(&(first, host.clone())).ok_or(Reason::MuxNoRequest)?;
+                let until = proof.not_after.ok_or(Reason::MuxNoRequest)?;
+                let session = entry.session.as_mut().ok_or(Reason::MuxNoRequest)?;
+                session.grant_theirs(host.clone(), until).map(|()| until)
+            };
+            match granted() {
+                Ok(until) => Ok((host, until)),
+                Err(reason) => Err(Refusal { host: Some(host), ..reason.into() }),
+            }
         });
         match judged {
             Ok((host, until)) => {
-                self.actions.push(Action::Granted { session: first, host: host.clone(), until, ours: false });
+                self.granted(first, &host, until, false, clocks.now);
                 Ok(host)
             }
-            Err(reason) => {
-                match self.used_up(first) {
+            Err(Refusal { reason, host, clock_step }) => {
+                if let Some(seconds) = clock_step {
+                    self.actions.push(Action::ClockStepped { seconds });
+                }
+                let key = host.map(|host| (first, host)).filter(|key| self.proofs.contains_key(key));
+                match key {
                     Some(key) => self.proof_failed(&key, reason, clocks.now),
-                    None => self.actions.push(Action::ProofRefused { host: None, reason }),
+                    None => self.refused(Some(first), None, reason),
                 }
                 Err(reason)
             }
         }
     }
 
-    /// A proof whose secret was handed out and has come back, so that nothing can come of it any more.
-    fn used_up(&self, first: SessionId) -> Option<(SessionId, Domain)> {
-        let verifier = &self.sessions.get(&first)?.verifier;
-        let handed_out = |proof: &Proof| proof.not_after.is_some();
-        let mut ours = self.proofs.iter().filter(|((session, _), _)| *session == first);
-        ours.find(|((_, host), proof)| handed_out(proof) && !verifier.has_open(host))
-            .map(|(key, _)| key.clone())
+    /// Say that a host has joined a session.
+    pub(super) fn granted(
+        &mut self,
+        session: SessionId,
+        host: &Domain,
+        until: SystemTime,
+        ours: bool,
+        now: Instant,
+    ) {
+        let proof = self.proofs.get(&(session, host.clone()));
+        let took = proof.map(|proof| now.saturating_duration_since(proof.began));
+        self.actions.push(Action::Granted { session, host: host.clone(), until, ours, took });
     }
 
-    /// What was granted to `session` until `until` or before has ended: the lanes of the pairs concerned finish, and
-    /// their routes find another way.
+    /// Say that a proof came to nothing.
+    pub(super) fn refused(&mut self, session: Option<SessionId>, host: Option<Domain>, reason: Reason) {
+        if reason == Reason::TooMany {
+            self.actions.push(Action::LimitHit { limit: "grants" });
+        }
+        self.actions.push(Action::ProofRefused { session, host, reason });
+    }
+
+    /// What was granted to `session` until `until` or before has ended. The pairs concerned leave it at once and find
+    /// another way; lanes of their own finish, one that is shared with others goes on with those.
     pub fn grants_end(&mut self, session: SessionId, until: SystemTime, now: Instant) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         let ended = entry.session.as_mut().map(|session| session.end_grants(until)).unwrap_or_default();
+        let shared = entry.shares_lanes();
         let concerns = |route: &Route| ended.contains(&route.from) || ended.contains(&route.to);
-        let lanes = entry.lanes.iter().filter(|id| {
-            let lane = self.lanes.get(id).filter(|lane| !lane.closing);
-            lane.is_some_and(|lane| {
-                lane.opened_for.iter().chain(&lane.offers).chain(&lane.routes).any(concerns)
-            })
-        });
-        let actions: Vec<_> =
-            lanes.map(|lane| Action::CloseLane { lane: *lane, reason: Reason::CertificateExpired }).collect();
-        self.actions.extend(actions);
+        let mut leaving = Vec::new();
+        for id in &entry.lanes {
+            let Some(lane) = self.lanes.get_mut(id) else { continue };
+            let own = !shared && lane.opened_for.iter().chain(&lane.offers).any(concerns);
+            leaving.extend(lane.routes.iter().filter(|route| concerns(route)).cloned());
+            lane.routes.retain(|route| !concerns(route));
+            if own && !lane.closing {
+                let reason = Reason::CertificateExpired;
+                self.actions.push(Action::CloseLane { lane: *id, reason });
+            }
+        }
+        self.detach_all(leaving, Again::AtOnce, Reason::CertificateExpired, now);
         self.place_waiting_of(session, now);
     }
 
@@ -320,7 +382,11 @@ impl Router {
                 self.session_retires(second, now);
             }
         }
-        self.place_waiting_of(first, now);
+        let pinned = self.sessions.get(&first).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        for peer in pinned {
+            self.place_waiting_with(peer, host, now);
+        }
+        self.next_turn(first, now);
     }
 
     fn place_waiting_of(&mut self, session: SessionId, now: Instant) {
@@ -330,17 +396,37 @@ impl Router {
         }
     }
 
-    /// S2 could not be had. A connection of its own would fail alike, so that what is learnt from it counts.
-    pub(super) fn second_unreached(&mut self, peer: PeerId, host: &Domain, reason: Reason, now: Instant) {
-        let Some(state) = self.peers.get_mut(peer.0) else { return };
-        if reason.is_permanent() {
-            let concerned = |route: &&Route| route.to == *host || route.from == *host;
-            let routes: Vec<Route> = state.waiting.iter().filter(concerned).cloned().collect();
-            for route in routes {
-                self.remember_refusal(peer, &route, reason, now);
+    /// S2, which would have led to `peers`, did not come to be. A connection of its own would fail alike, so what is
+    /// learnt from it counts for every pair that would make the same one: those between the host and a domain that the
+    /// first session proves by certificate. Its proof has failed, if that didn't go over to a connection of the peer's.
+    pub(super) fn second_unreached(
+        &mut self,
+        second: SessionId,
+        peers: &[PeerId],
+        key: &(SessionId, Domain),
+        reason: Reason,
+        now: Instant,
+    ) {
+        let (first, host) = key;
+        for peer in peers {
+            let Some(state) = self.peers.get_mut(peer.0) else { continue };
+            if !reason.is_permanent() {
+                state.retry.failed(reason, now, &self.limits, &mut self.jitter);
+                continue;
             }
-        } else {
-            state.retry.failed(reason, now, &self.limits, &mut self.jitter);
+            let session = self.sessions.get(first).and_then(|entry| entry.session.as_ref());
+            let same = |route: &&Route| {
+                (route.to == *host && session.is_none_or(|session| session.ours_by_certificate(&route.from)))
+                    || (route.from == *host
+                        && session.is_none_or(|session| session.theirs_by_certificate(&route.to)))
+            };
+            let refused: Vec<Route> = state.waiting.iter().filter(same).cloned().collect();
+            for route in refused {
+                self.remember_refusal(*peer, &route, reason, now);
+            }
+        }
+        if self.proofs.get(key).is_some_and(|proof| proof.second == second) {
+            self.proof_failed(key, reason, now);
         }
     }
 
@@ -352,58 +438,27 @@ impl Router {
             entry.purpose = Purpose::Own;
         }
         // What passes by itself is soon forgotten; a peer that refused would only refuse again.
-        let refused = reason.is_permanent() || matches!(reason, Reason::MuxRefused | Reason::MuxTimeout);
+        let refused = reason.is_permanent()
+            || matches!(reason, Reason::MuxRefused | Reason::MuxTimeout | Reason::TooMany);
         let remembered = if refused { REMEMBERED } else { self.limits.retry_min };
+        if reason == Reason::MuxBusy {
+            self.rest(key, proof, now);
+        }
         for peer in &pinned {
             self.unproven.insert((*peer, key.1.clone()), now + remembered);
         }
-        self.actions.push(Action::ProofRefused { host: Some(key.1.clone()), reason });
+        self.refused(Some(key.0), Some(key.1.clone()), reason);
         for peer in pinned {
-            self.place_waiting(peer, now);
+            self.place_waiting_with(peer, &key.1, now);
         }
-    }
-
-    /// S2 did not come to be; its proof has failed, if it didn't go over to the peer's.
-    pub(super) fn second_down(
-        &mut self,
-        second: SessionId,
-        key: &(SessionId, Domain),
-        reason: Reason,
-        now: Instant,
-    ) {
-        if self.proofs.get(key).is_some_and(|proof| proof.second == second) {
-            if reason.is_permanent() {
-                self.remember_for_all(key, reason, now);
-            }
-            self.proof_failed(key, reason, now);
-        }
-    }
-
-    /// What was shown on S2 and refused there is what the waiting routes of the same host would show and find.
-    fn remember_for_all(&mut self, (first, host): &(SessionId, Domain), reason: Reason, now: Instant) {
-        let Some(entry) = self.sessions.get(first) else { return };
-        let Some(session) = &entry.session else { return };
-        let same = |route: &&Route| {
-            (route.to == *host && session.ours_by_certificate(&route.from))
-                || (route.from == *host && session.theirs_by_certificate(&route.to))
-        };
-        let waiting = |peer: &PeerId| self.peers.get(peer.0).map(|state| (*peer, &state.waiting));
-        let refused: Vec<(PeerId, Route)> = entry
-            .pinned
-            .iter()
-            .filter_map(waiting)
-            .flat_map(|(peer, routes)| routes.iter().filter(same).map(move |route| (peer, route.clone())))
-            .collect();
-        for (peer, route) in refused {
-            self.remember_refusal(peer, &route, reason, now);
-        }
+        self.next_turn(key.0, now);
     }
 
     /// The peer refused to make a secret on S2.
-    pub fn secret_refused(&mut self, second: SessionId, now: Instant) {
+    pub fn secret_refused(&mut self, second: SessionId, refused: Refused, now: Instant) {
         let key = self.proofs.iter().find(|(_, proof)| proof.second == second).map(|(key, _)| key.clone());
         if let Some(key) = key {
-            self.proof_failed(&key, Reason::MuxRefused, now);
+            self.proof_failed(&key, refused.reason(), now);
         }
     }
 
@@ -414,18 +469,22 @@ impl Router {
         for key in late {
             self.proof_failed(&key, Reason::MuxTimeout, now);
         }
-        self.returned.retain(|_, returned| returned.until > now);
+        self.expire_returned(now);
+        self.ask_again(now);
         self.unproven.retain(|_, until| *until > now);
     }
 
     /// A session is gone, and the proofs with it that were made for it.
     pub(super) fn forget_proofs(&mut self, session: SessionId) {
         self.proofs.retain(|(first, _), _| *first != session);
+        self.again.retain(|(first, _), rested| *first != session && rested.second() != session);
+        self.turns.remove(&session);
         self.returned.retain(|_, returned| returned.first != session);
     }
 
     pub(super) fn proof_deadline(&self) -> Option<Instant> {
         let proofs = self.proofs.values().map(|proof| proof.until);
-        proofs.chain(self.returned.values().map(|returned| returned.until)).min()
+        let returned = self.returned.values().map(|returned| returned.until);
+        proofs.chain(returned).chain(self.again.values().map(|rested| rested.at)).min()
     }
 }

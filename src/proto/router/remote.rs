@@ -7,7 +7,6 @@ use rustc_hash::FxHashMap;
 
 use super::proofs::Purpose;
 use super::{Action, Carrier, Hop, Lane, LaneId, PeerId, REFUSALS_MAX, Router, SessionEntry, SessionId};
-use crate::proto::session::{Lanes, Session};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -111,14 +110,12 @@ impl Router {
 
     /// A lane of `entry` that can take `route` as it is.
     fn lane_in(&self, entry: &SessionEntry, route: &Route) -> Option<LaneId> {
-        // Without mux a stream proves its own pair alone, however the two ends meant to place pairs.
-        let shares = |session: &Session| session.facts().lanes == Lanes::Shared && session.is_multiplexed();
         let usable = |lane: &LaneId| {
             self.lanes
                 .get(lane)
                 .is_some_and(|lane| !lane.closing && (lane.opened_for.is_some() || !lane.offers.is_empty()))
         };
-        if entry.session.as_ref().is_some_and(shares) {
+        if entry.shares_lanes() {
             entry.lanes.iter().copied().find(usable)
         } else {
             entry.by_route.get(route).copied().filter(usable)

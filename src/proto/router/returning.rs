@@ -3,7 +3,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::proofs::Proof;
+use super::proofs::{Proof, Role};
 use super::{Action, LaneId, Router, SessionEntry, SessionId};
 use crate::proto::mux::iq;
 use crate::proto::mux::secret::Dialled;
@@ -11,9 +11,6 @@ use crate::proto::mux::verifier::ANSWER_WAIT;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
-
-/// Secrets that we have returned and whose answers are awaited; further ones are passed over.
-const RETURNED_MAX: usize = 1024;
 
 /// A secret that we returned, whose answer is awaited.
 #[derive(Debug)]
@@ -25,6 +22,8 @@ pub(super) struct Returned {
     verifier: Domain,
     not_after: SystemTime,
     pub(super) until: Instant,
+    /// The proof was our wish, and stands in the list of those under way.
+    own: bool,
     secret: String,
     /// Further sessions of the same two domains, where it is returned next if this one doesn't take it: each end may
     /// have begun while only one of two was up.
@@ -61,24 +60,29 @@ impl Router {
         let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();
         firsts.sort_unstable_by_key(|(exporter, ..)| std::cmp::Reverse(*exporter));
         let mut others: Vec<_> = firsts.into_iter().map(|(_, first, lane)| (first, lane)).collect();
-        if self.returned.len() >= RETURNED_MAX {
-            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxBusy });
-            return;
+        if self.returned.len() >= self.limits.secrets_returned {
+            self.actions.push(Action::LimitHit { limit: "secrets_returned" });
+            return self.refused(None, Some(host.clone()), Reason::MuxBusy);
         }
         let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
-            self.actions.push(Action::ProofRefused { host: Some(host.clone()), reason: Reason::MuxAddress });
-            return;
+            return self.refused(None, Some(host.clone()), Reason::MuxAddress);
         };
+        let own = self.proofs.contains_key(&(first, host.clone()));
+        if !own {
+            self.actions.push(Action::ProofStarted { role: Role::Prover });
+        }
         let until = now + ANSWER_WAIT;
         let (host, verifier, prover) = (host.clone(), verifier.clone(), prover.clone());
         let secret = secret.to_owned();
-        let returned = Returned { first, second, host, prover, verifier, not_after, until, secret, others };
+        let returned =
+            Returned { first, second, host, prover, verifier, not_after, until, own, secret, others };
         self.return_secret(id, lane, returned);
     }
 
     fn return_secret(&mut self, id: String, lane: LaneId, returned: Returned) {
         let mut octets = String::new();
-        iq::write_offer(&mut octets, &id, &returned.prover, &returned.verifier, &returned.secret);
+        let Returned { prover, verifier, host, secret, .. } = &returned;
+        iq::write_offer(&mut octets, &id, prover, verifier, host, secret);
         self.returned.insert(id, returned);
         self.actions.push(Action::Post { lane, octets });
     }
@@ -103,23 +107,59 @@ impl Router {
         }
         let key = (first, returned.host.clone());
         if !granted {
-            return self.proof_failed(&key, Reason::MuxRefused, now);
+            return self.not_taken(&key, returned.own, Reason::MuxRefused, now);
         }
+        self.taken(returned, now);
+    }
+
+    /// The peer opens a stream to `host` in the session `first`. If its answer to our secret for that host is awaited,
+    /// this is one: the answer goes on another stream, and streams overtake each other.
+    pub fn host_called(&mut self, first: SessionId, host: &Domain, now: Instant) {
+        let mut awaited = self.returned.iter();
+        let awaited = awaited.find(|(_, returned)| returned.first == first && returned.host == *host);
+        let id = awaited.map(|(id, _)| id.clone());
+        if let Some(returned) = id.and_then(|id| self.returned.remove(&id)) {
+            self.taken(returned, now);
+        }
+    }
+
+    /// The peer took the secret: the session speaks for our host.
+    fn taken(&mut self, returned: Returned, now: Instant) {
+        let Returned { first, second, host, not_after, own, .. } = returned;
         let Some(session) = self.sessions.get_mut(&first).and_then(|entry| entry.session.as_mut()) else {
             return;
         };
-        if session.grant_ours(returned.host.clone(), returned.not_after).is_ok() {
-            let (host, until) = (returned.host.clone(), returned.not_after);
-            self.actions.push(Action::Granted { session: first, host, until, ours: true });
-            self.proofs.entry(key).or_insert(Proof {
-                second: returned.second,
-                other: None,
-                lane: LaneId(0),
-                dialled: Dialled::ByVerifier,
-                not_after: None,
-                until: now,
-            });
-            self.joined(first, &returned.host, now);
+        if let Err(reason) = session.grant_ours(host.clone(), not_after) {
+            return self.not_taken(&(first, host), own, reason, now);
+        }
+        self.granted(first, &host, not_after, true, now);
+        self.proofs.entry((first, host.clone())).or_insert(Proof {
+            second,
+            other: None,
+            lane: LaneId(0),
+            dialled: Dialled::ByVerifier,
+            not_after: None,
+            began: now,
+            stopped: 0,
+            until: now,
+        });
+        self.joined(first, &host, now);
+    }
+
+    /// A secret that we returned led to nothing. Where the peer wished for the proof, there is no other trace of it.
+    fn not_taken(&mut self, key: &(SessionId, Domain), own: bool, reason: Reason, now: Instant) {
+        if own {
+            self.proof_failed(key, reason, now);
+        } else {
+            self.refused(Some(key.0), Some(key.1.clone()), reason);
+        }
+    }
+
+    /// Secrets whose answers did not come in time.
+    pub(super) fn expire_returned(&mut self, now: Instant) {
+        let late: Vec<_> = self.returned.extract_if(|_, returned| returned.until <= now).collect();
+        for (_, Returned { first, host, own, .. }) in late {
+            self.not_taken(&(first, host), own, Reason::MuxTimeout, now);
         }
     }
 }

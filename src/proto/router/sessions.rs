@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::proofs::Purpose;
 use super::{Action, Again, LaneId, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
-use crate::proto::mux::verifier::Allowance;
 use crate::proto::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
@@ -30,9 +29,8 @@ impl Router {
         pins.extend(pinned);
         pins.sort_unstable();
         pins.dedup();
-        if !pins.is_empty() {
-            entry.verifier.allow(Allowance::PEER);
-        }
+        let named = pins.first().and_then(|peer| self.peers.get(peer.0)).map(|peer| peer.proofs);
+        entry.verifier.allow(named.unwrap_or(self.limits.proofs()));
         entry.pinned = pins;
         entry.news = true;
     }
@@ -51,7 +49,13 @@ impl Router {
     /// `peer` has a session: whatever waits for it need not wait for its own attempt.
     fn peer_is_back(&mut self, peer: PeerId, id: SessionId, now: Instant) {
         let (Some(state), Some(entry)) = (self.peers.get_mut(peer.0), self.sessions.get(&id)) else { return };
+        let was_down = state.retry.is_down();
         state.retry.succeeded();
+        // It carries that host's pairs and no others, and nothing else has changed.
+        let alone = match &entry.purpose {
+            Purpose::Proof { host, .. } if !was_down => Some(host.clone()),
+            _ => None,
+        };
         let carries = |route: &Route| entry.session.as_ref().is_some_and(|s| s.may_carry(route).is_ok());
         state.refused.retain(|route, _| !carries(route));
         let dialling = if state.dialling == Some(id) { state.dialling.take() } else { state.dialling };
@@ -73,6 +77,9 @@ impl Router {
                 self.place(route, now);
             }
         }
+        if let Some(host) = alone {
+            return self.place_waiting_with(peer, &host, now);
+        }
         self.place_waiting(peer, now);
         let later: Vec<Route> = self.later.iter().map(|(_, route)| route.clone()).collect();
         for route in later {
@@ -89,10 +96,7 @@ impl Router {
             entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         if let Purpose::Proof { first, host, .. } = entry.purpose {
             self.detach_all(routes, Again::AtOnce, reason, now);
-            for peer in entry.pinned {
-                self.second_unreached(peer, &host, reason, now);
-            }
-            return self.second_down(id, &(first, host), reason, now);
+            return self.second_unreached(id, &entry.pinned, &(first, host), reason, now);
         }
         for peer in entry.pinned {
             let Some(state) = self.peers.get_mut(peer.0) else { continue };
@@ -134,11 +138,17 @@ impl Router {
             self.lane_down(lane, reason, now);
         }
         self.forget_proofs(id);
-        for peer in self.sessions.remove(&id).map(|entry| entry.pinned).unwrap_or_default() {
-            if let Some(state) = self.peers.get_mut(peer.0).filter(|state| state.dialling == Some(id)) {
+        let Some(entry) = self.sessions.remove(&id) else { return };
+        // Routes may have waited for proofs that are gone with it.
+        let was_first = entry.session.is_some_and(|session| session.is_multiplexed());
+        for peer in entry.pinned {
+            let Some(state) = self.peers.get_mut(peer.0) else { continue };
+            if state.dialling == Some(id) {
                 state.dialling = None;
-                self.place_waiting(peer, now);
+            } else if !was_first {
+                continue;
             }
+            self.place_waiting(peer, now);
         }
     }
 

@@ -11,6 +11,8 @@ pub(super) struct Held {
     /// The shell's copy of the session; the router has one of its own.
     pub(super) machine: Session,
     pub(super) up: bool,
+    /// How many grants the router's copy and this one had when they were last checked.
+    pub(super) checked: [Option<(usize, usize)>; 2],
     pub(super) pinned: Vec<PeerId>,
 }
 
@@ -25,7 +27,7 @@ pub(super) struct Line {
 #[derive(Default)]
 pub(super) struct Outlet {
     pub(super) lane: Option<LaneId>,
-    pub(super) waiting: usize,
+    pub(super) waiting: Vec<String>,
 }
 
 /// A relay, from one start to the next.
@@ -51,7 +53,7 @@ impl Relay {
         let hosts = Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], Vec::new()));
         let rule = |names: BTreeSet<Domain>| {
             let domains = names.iter().map(|name| DomainPattern::parse(name.as_str()).unwrap());
-            PeerRule { domains: domains.collect() }
+            PeerRule { domains: domains.collect(), proofs: Allowance::PEER }
         };
         let mut attackers = cast.names(ATTACKER);
         attackers.remove(&domain(SHARED));
@@ -97,14 +99,19 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    /// `owner`: the honest relay one of whose names the attacker's certificate carries too.
-    pub(super) fn new(owner: usize, shy: bool) -> Self {
+    /// `owner`: the honest relay one of whose names the attacker's certificate carries too,
+    /// and `apart`: in a certificate of its own at the honest relay.
+    pub(super) fn new(owner: usize, apart: bool, shy: bool) -> Self {
         let mut lists: Vec<Vec<Vec<&str>>> = vec![
-            vec![vec!["v.test"], vec!["v1.test"], vec!["v2.test"]],
+            vec![vec!["v.test", "w.test"], vec!["v1.test"], vec!["v2.test"]],
             vec![vec!["p.test"], vec!["n1.test"], vec!["n2.test"], vec![TENANT]],
             vec![vec!["mallory.test", SHARED], vec!["m2.test"], vec![SHARED]],
         ];
-        lists[owner][0].push(SHARED);
+        if apart {
+            lists[owner].push(vec![SHARED]);
+        } else {
+            lists[owner][0].push(SHARED);
+        }
         let mut ends = 4_000_000_000;
         let mut certificate = |list: Vec<&str>| {
             // Each ends at a time of its own, so that a grant shows whose end it took.

@@ -53,7 +53,7 @@ impl World {
             Action::Detach { route } => {
                 let waits = me.outlets.get_mut(&route).is_some_and(|outlet| {
                     outlet.lane = None;
-                    outlet.waiting > 0
+                    !outlet.waiting.is_empty()
                 });
                 if waits { me.router.want(&route, now) } else { me.router.unwanted(&route) }
             }
@@ -84,8 +84,11 @@ impl World {
                 }
             }
             Action::Post { lane, octets } => self.post(relay, lane, octets),
-            Action::Granted { session, host, until, ours } => self.granted(relay, session, host, until, ours),
+            Action::Granted { session, host, until, ours, .. } => {
+                self.granted(relay, session, host, until, ours)
+            }
             Action::ProofRefused { .. } => self.truth.refusals += 1,
+            Action::ProofStarted { .. } | Action::LimitHit { .. } | Action::ClockStepped { .. } => {}
             Action::CloseSession { session, .. } => {
                 let Some((conn, end)) = me.sessions.get(&session).map(|held| (held.conn, held.end)) else {
                     return;
@@ -109,9 +112,15 @@ impl World {
     fn dial(&mut self, relay: usize, peer: PeerId, ids: (SessionId, LaneId), route: Route, second: bool) {
         let meant = if peer == PEER { 1 - relay } else { ATTACKER };
         let party = self.redirected(meant, relay);
-        let shown = self.cast.certificate(relay, &route.from);
+        let ours = self.cast.certificate(relay, &route.from);
+        let mut theirs = self.cast.certificate(party, &route.to);
+        if party == ATTACKER && self.dice.percent(30) {
+            theirs = self.dice.pick(self.cast.certificates(ATTACKER)).cloned();
+        }
+        // As `identity::verifier` refuses a server whose certificate doesn't name it.
+        let theirs = theirs.filter(|shown| shown.covers(&route.to));
         let life = self.relays[relay].life;
-        let (Some(ours), Some(theirs)) = (shown, self.cast.certificate(party, &route.to)) else {
+        let (Some(ours), Some(theirs)) = (ours, theirs) else {
             let at = self.now + Duration::from_millis(100);
             return self.arrive(at, Arrival::DialFailed { relay, life, session: ids.0 });
         };
@@ -143,7 +152,7 @@ impl World {
             announce_all: false,
             second: false,
         };
-        Held { conn, end, machine: Session::new(facts), up: false, pinned }
+        Held { conn, end, machine: Session::new(facts), up: false, checked: [None; 2], pinned }
     }
 
     /// A secret is on its way to the other end of `lane`: the rules by which it may be.
@@ -159,10 +168,21 @@ impl World {
         let end = usize::from(two.parties[0] != relay);
         assert!(two.certificates[1 - end].covers(host), "a secret for {host} to who isn't proven for it");
         assert!(one.certificates[1 - held.end].covers(&prover), "{prover} isn't proven by certificate");
-        assert!(held.conn != line.conn && !me.hosts.serves(host));
-        // Who asks for itself needs no list.
-        let asked = two.strands[line.strand].opener != end;
-        assert!(asked || two.listed[0].contains(&prover), "{host} doesn't list {prover}");
+        assert!(
+            held.conn != line.conn && !me.hosts.serves(host),
+            "a secret for {host}, a host of ours or of S1"
+        );
+        assert!(held.machine.is_multiplexed(), "a secret for a session without mux");
+        let anchor = me.router.sessions[&first].anchor.clone().unwrap();
+        if two.strands[line.strand].opener == end {
+            assert!(two.listed[0].contains(&prover), "{host} doesn't list {prover}");
+            assert!(held.end == 1 || one.listed[0].contains(host), "{prover} doesn't list {host}");
+        } else {
+            // Who asks for itself needs no list, but dials, and says for which session.
+            assert_eq!(end, 1, "a secret was asked for where the verifier had dialled");
+            let named = Some((line.conn, prover.clone(), anchor.stream_id));
+            assert_eq!(self.truth.asking, named, "a secret for another session than was named");
+        }
         let made = truth::Made {
             verifier: relay,
             life: me.life,
@@ -170,13 +190,13 @@ impl World {
             holder: two.parties[1 - end],
             host: host.clone(),
             prover,
-            asker: me.router.sessions[&first].anchor.clone().unwrap().ours,
+            asker: anchor.ours,
             at: self.now,
             unix: self.unix(relay),
             not_after: two.certificates[1 - end].not_after,
             used: false,
         };
-        self.truth.made.insert(secret, made);
+        self.truth.secret_made(secret, made);
     }
 
     fn post(&mut self, relay: usize, lane: LaneId, octets: String) {
@@ -185,7 +205,27 @@ impl World {
             return;
         };
         if let Some(iq) = Element::parse(octets.as_bytes()).ok().as_ref().and_then(MuxIq::read) {
+            let route = &self.conns[conn].strands[strand].route;
+            if let MuxIq::Offer { from, to, .. } = &iq {
+                let session = self.relays[relay].session_of(conn).unwrap();
+                assert!(
+                    self.relays[relay].sessions[&session].machine.is_multiplexed(),
+                    "returned without mux"
+                );
+                let pair = [route, &route.reversed()].map(|r| (r.from.to_string(), r.to.to_string()));
+                assert!(
+                    pair.contains(&(from.clone(), to.clone())),
+                    "{octets} was returned on a stream of {route}"
+                );
+            }
+            self.truth.relay_sends(conn, relay, &iq, &self.conns, self.now);
             self.truth.iq_sent(conn, relay, &iq);
+        }
+        if octets.starts_with("<authorize") {
+            assert!(self.conns[conn].authorizes, "asked for a secret where none is made");
+        }
+        if octets.starts_with("<iq type='result'") {
+            self.truth.result_sent(conn, relay);
         }
         let end = usize::from(self.conns[conn].parties[0] != relay);
         self.send(conn, end, What::Text { strand, octets });
@@ -198,7 +238,9 @@ impl World {
         let Some(held) = me.sessions.get_mut(&session) else { return };
         let (conn, end) = (held.conn, held.end);
         if ours {
-            held.machine.grant_ours(host, until).unwrap();
+            held.machine.grant_ours(host.clone(), until).unwrap();
+            let verifier = self.conns[conn].parties[1 - end];
+            self.truth.joined((conn, verifier), &host, until, self.now);
         } else {
             held.machine.grant_theirs(host.clone(), until).unwrap();
             let Conn { parties, certificates, .. } = &self.conns[conn];
@@ -207,11 +249,17 @@ impl World {
         }
     }
 
-    /// A stanza of one of our servers.
-    pub(super) fn stanza(&mut self, relay: usize, route: &Route) {
+    /// A message from one of our servers.
+    pub(super) fn message(&mut self, relay: usize, route: &Route) {
+        self.forward(relay, route, format!("<message from='{}' to='{}'/>", route.from, route.to));
+    }
+
+    /// A stanza of one of our servers is to go on.
+    pub(super) fn forward(&mut self, relay: usize, route: &Route, octets: String) {
+        truth::forwarded(&octets);
         self.relays[relay].wanted.insert(route.clone());
         let outlet = self.relays[relay].outlets.entry(route.clone()).or_default();
-        outlet.waiting += 1;
+        outlet.waiting.push(octets);
         if outlet.lane.is_none() {
             self.tell(relay, |router, now| router.want(route, now));
         }
@@ -224,15 +272,14 @@ impl World {
         let Some(line) = outlet.lane.and_then(|lane| me.lanes.get(&lane)).filter(|line| line.scope.is_some())
         else {
             if outlet.lane.is_some() && me.hosts.serves(&route.to) {
-                outlet.waiting = 0;
+                outlet.waiting.clear();
             }
             return;
         };
         let (conn, strand) = (line.conn, line.strand);
-        let waiting = std::mem::take(&mut outlet.waiting).min(3);
+        let waiting = std::mem::take(&mut outlet.waiting);
         let end = usize::from(self.conns[conn].parties[0] != relay);
-        for _ in 0..waiting {
-            let octets = format!("<message from='{}' to='{}'/>", route.from, route.to);
+        for octets in waiting.into_iter().take(3) {
             self.send(conn, end, What::Text { strand, octets });
         }
     }
@@ -254,6 +301,7 @@ impl World {
                 let mine = self.conns[conn].strands[strand].opener == end;
                 let Some(lane) = self.relays[relay].lane_of(conn, strand).filter(|_| mine) else { return };
                 self.conns[conn].listed[end].extend(learned.listed.iter().cloned());
+                self.conns[conn].authorizes |= learned.authorize;
                 self.proven(relay, conn, lane, learned);
                 self.tell(relay, |router, now| router.lane_established(lane, now));
                 self.flush_lane(relay, lane);
@@ -373,26 +421,24 @@ impl World {
         if admit(&scope, &me.hosts, Direction::Inbound, &from, &to).is_err() {
             return false;
         }
-        let id = element.attribute("id").map(str::as_bytes);
-        if iq::is_suspect(octets.as_bytes(), id) {
-            if let Some(said) = MuxIq::read(&element).filter(|_| element.name() == "iq") {
-                let clocks = Clocks { now: self.now, unix: self.unix(relay) };
-                self.touched = true;
-                if let MuxIq::Offer { secret, from, to, .. } = &said {
-                    self.truth.judging = (secret.trim().to_owned(), from.clone(), to.clone());
-                }
-                self.tell(relay, |router, _| router.mux_iq(session, lane, &said, clocks));
-                return true;
+        match tenant::relays_own(&element) {
+            Some(Some(said)) => self.mux_iq(relay, conn, (session, lane), &said),
+            Some(None) => {}
+            None => {
+                self.truth.stanza_taken(relay, &me.sessions[&session], &self.conns, &from);
+                self.delivered(&to, octets);
             }
-            if iq::holds_mux(&element) {
-                return true;
-            }
-        }
-        self.truth.stanza_taken(relay, &me.sessions[&session], &self.conns, &from);
-        if to.as_str() == TENANT {
-            self.attacker.hear(octets);
         }
         true
+    }
+
+    /// An IQ of connection authorization came on a connection.
+    fn mux_iq(&mut self, relay: usize, conn: usize, (session, lane): (SessionId, LaneId), said: &MuxIq) {
+        let clocks = Clocks { now: self.now, unix: self.unix(relay) };
+        self.touched = true;
+        self.truth.judging = Some((conn, said.clone()));
+        self.tell(relay, |router, _| router.mux_iq(session, lane, said, clocks));
+        self.truth.judged(relay, self.relays[relay].life, clocks);
     }
 
     fn authorization(
@@ -405,6 +451,8 @@ impl World {
     ) -> bool {
         match Authorization::parse(element) {
             Ok(Some(Authorization::Request { prover, stream_id })) => {
+                let conn = self.relays[relay].sessions[&id].conn;
+                self.truth.asking = Some((conn, prover.clone(), stream_id.clone()));
                 self.tell(relay, |router, now| {
                     router.secret_requested(id, lane, pair, &prover, &stream_id, now)
                 });
@@ -412,11 +460,13 @@ impl World {
             Ok(Some(Authorization::Secret { prover, secret })) => {
                 let iq = format!("{}{}", iq::ID_PREFIX, self.dice.identifier());
                 let host = if self.relays[relay].hosts.serves(&pair.to) { &pair.to } else { &pair.from };
-                self.truth.asked_for(&iq, host);
+                let held = &self.relays[relay].sessions[&id];
+                let certificate = &self.conns[held.conn].certificates[held.end];
+                self.truth.asked_for(&iq, host, held.conn, certificate, &secret, self.now);
                 self.tell(relay, |router, now| router.secret_received(id, pair, &prover, &secret, iq, now));
             }
-            Ok(Some(Authorization::Refused)) => {
-                self.tell(relay, |router, now| router.secret_refused(id, now))
+            Ok(Some(Authorization::Refused(refused))) => {
+                self.tell(relay, |router, now| router.secret_refused(id, refused, now))
             }
             Ok(None) | Err(_) => return false,
         }

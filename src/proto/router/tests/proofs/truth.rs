@@ -3,7 +3,8 @@
 use super::world::Conn;
 use super::*;
 use crate::proto::mux::secret::LIFETIME_SECONDS;
-use crate::proto::mux::verifier::ANSWER_WAIT;
+use crate::proto::mux::verifier::{ANSWER_WAIT, Clocks};
+use crate::xmpp::element::Element;
 
 /// A secret that an honest relay handed out.
 pub(super) struct Made {
@@ -21,7 +22,22 @@ pub(super) struct Made {
     /// The verifier's wall clock, seconds since 1970.
     pub(super) unix: u64,
     pub(super) not_after: SystemTime,
+    /// It came back to where it was to come back in time: never again.
     pub(super) used: bool,
+}
+
+/// A secret that an honest relay was handed, and returns.
+struct Asked {
+    host: Domain,
+    secret: String,
+    /// Where it was handed over, and whether the host's own certificate was shown there.
+    second: usize,
+    certified: bool,
+    not_after: SystemTime,
+    at: Instant,
+    /// Where it was returned, with its `from` and `to`.
+    returned: Option<(usize, String, String)>,
+    used: bool,
 }
 
 /// An offer as somebody sent it.
@@ -37,49 +53,149 @@ struct Sent {
 /// The record.
 #[derive(Default)]
 pub(super) struct Truth {
-    pub(super) made: BTreeMap<String, Made>,
-    /// Secret, from and to of the offer that arrived last.
-    pub(super) judging: (String, String, String),
+    made: BTreeMap<String, Made>,
+    /// The IQ that arrived last, and on which connection.
+    pub(super) judging: Option<(usize, MuxIq)>,
+    /// The request that arrived last: the connection, the prover and the stream that it names.
+    pub(super) asking: Option<(usize, Domain, String)>,
     offers: BTreeSet<Sent>,
-    /// Offers of honest relays by their id: the connection, and the host of theirs.
-    asked: BTreeMap<String, (Option<usize>, Domain)>,
-    /// Answered with `result` by the other end of that connection itself.
+    /// Offers of honest relays by their id.
+    asked: BTreeMap<String, Asked>,
+    /// Answered with `result` by the other end of that connection itself: the connection, the id.
+    answered: BTreeSet<(usize, String)>,
+    /// Hosts of honest relays that joined a connection because of that.
     accepted: BTreeSet<(usize, Domain)>,
     /// Grants that stand to reason: connection, verifier, host.
     granted: BTreeSet<(usize, usize, Domain)>,
+    /// The connection of a grant whose `result` hasn't been sent yet.
+    owed: Option<usize>,
     /// How many grants there were, the attacker's own among them.
     pub(super) grants: usize,
     pub(super) grants_to_attacker: usize,
     pub(super) refusals: usize,
+    /// Stanzas of the tenant's that were refused as the relay's own.
+    pub(super) not_allowed: usize,
+}
+
+fn is(text: &str, name: &Domain) -> bool {
+    Domain::parse(text).is_ok_and(|parsed| parsed == *name)
+}
+
+/// A stanza is forwarded, either way: nothing of the relays' own may be.
+pub(super) fn forwarded(octets: &str) {
+    let stanza = Element::parse(octets.as_bytes()).unwrap();
+    let own = stanza.children().any(|child| child.ns() == "urn:xmpp:mux:0");
+    let id = stanza.attribute("id").unwrap_or_default();
+    let answer =
+        stanza.name() == "iq" && id.starts_with("fedmux-mux-") && stanza.attribute("type") != Some("get");
+    assert!(!own && !answer, "{octets} was forwarded");
 }
 
 impl Truth {
-    /// Somebody sends `iq` on a connection. A relay that is not the attacker sends such only as its router says.
+    /// A relay hands out a secret.
+    pub(super) fn secret_made(&mut self, secret: String, made: Made) {
+        let open = |other: &&Made| !other.used && made.at < other.at + ANSWER_WAIT;
+        let same = |other: &Made| {
+            (other.verifier, other.life, other.first, &other.host)
+                == (made.verifier, made.life, made.first, &made.host)
+        };
+        assert!(
+            !self.made.values().filter(open).any(same),
+            "two open requests for {} on {}",
+            made.host,
+            made.first
+        );
+        self.made.insert(secret, made);
+    }
+
+    /// Somebody sends `iq` on a connection.
     pub(super) fn iq_sent(&mut self, conn: usize, by: usize, iq: &MuxIq) {
         match iq {
-            MuxIq::Offer { id, from, to, secret } => {
-                // Returned again on another session of the same two domains, its id is longer by a mark.
-                if let Some((_, host)) = self.asked.get(id.trim_end_matches('-')).cloned() {
-                    self.asked.entry(id.clone()).or_insert((None, host));
-                }
-                if let Some((on, _)) = self.asked.get_mut(id).filter(|_| by != ATTACKER) {
-                    *on = Some(conn);
-                }
+            MuxIq::Offer { from, to, secret, .. } => {
                 let (from, to, secret) = (from.clone(), to.clone(), secret.trim().to_owned());
                 self.offers.insert(Sent { conn, by, from, to, secret });
             }
             MuxIq::Answer { id, granted: true, .. } => {
-                if let Some((_, host)) = self.asked.get(id).filter(|(on, _)| *on == Some(conn)) {
-                    self.accepted.insert((conn, host.clone()));
-                }
+                self.answered.insert((conn, id.clone()));
             }
             MuxIq::Answer { .. } => {}
         }
     }
 
-    /// An honest relay was handed a secret for a host of its own, and returns it under this id.
-    pub(super) fn asked_for(&mut self, id: &str, host: &Domain) {
-        self.asked.insert(id.to_owned(), (None, host.clone()));
+    /// A relay that is honest sends `iq` on a connection, as its router says.
+    pub(super) fn relay_sends(
+        &mut self,
+        conn: usize,
+        relay: usize,
+        iq: &MuxIq,
+        conns: &[Conn],
+        now: Instant,
+    ) {
+        let MuxIq::Offer { id, from, to, secret, .. } = iq else { return };
+        // Returned again on another session of the same two domains, its id is longer by a mark.
+        let before = id.strip_suffix('-').unwrap_or(id);
+        let Some(mut asked) = self.asked.remove(before) else {
+            panic!("an offer of nothing that was handed over")
+        };
+        let (on, end) = (&conns[conn], usize::from(conns[conn].parties[0] != relay));
+        assert!(asked.second != conn && asked.certified, "{} isn't proven by certificate", asked.host);
+        let names =
+            |end: usize, name: &str| Domain::parse(name).is_ok_and(|name| on.certificates[end].covers(&name));
+        assert!(names(end, from) && names(1 - end, to), "a secret for {to} to somebody else");
+        assert!(*secret == asked.secret && now <= asked.at + ANSWER_WAIT);
+        asked.returned = Some((conn, from.clone(), to.clone()));
+        self.asked.insert(id.clone(), asked);
+    }
+
+    /// A relay says `result` to an offer on a connection.
+    pub(super) fn result_sent(&mut self, conn: usize, relay: usize) {
+        assert_eq!(self.owed.take(), Some(conn), "relay {relay} says result before it grants");
+    }
+
+    /// An honest relay was handed a secret for a host of its own, on the connection `second` where it showed
+    /// `certificate`, and returns it under this id.
+    pub(super) fn asked_for(
+        &mut self,
+        id: &str,
+        host: &Domain,
+        second: usize,
+        certificate: &CertifiedNames,
+        secret: &str,
+        at: Instant,
+    ) {
+        let (certified, not_after) = (certificate.covers(host), certificate.not_after);
+        let (host, secret) = (host.clone(), secret.to_owned());
+        let asked = Asked { host, secret, second, certified, not_after, at, returned: None, used: false };
+        self.asked.insert(id.to_owned(), asked);
+    }
+
+    /// An honest relay lets a host of its own join a connection: did the other end say so?
+    pub(super) fn joined(
+        &mut self,
+        (conn, verifier): (usize, usize),
+        host: &Domain,
+        until: SystemTime,
+        now: Instant,
+    ) {
+        let prefix = format!("{host} joined {conn}");
+        let Some((on, MuxIq::Answer { id, from, to, granted })) = &self.judging else {
+            panic!("{prefix} without a result")
+        };
+        assert!(*granted && *on == conn, "{prefix} without a result on it");
+        let Some(asked) = self.asked.get_mut(id) else {
+            panic!("{prefix} by a result for nothing that was asked")
+        };
+        let Some((returned, prover, asker)) = &asked.returned else { panic!("{prefix} unasked") };
+        assert_eq!(*returned, conn, "{prefix}: the secret was returned on another session");
+        assert!(self.answered.contains(&(conn, id.clone())), "{prefix}: nobody answered there");
+        assert!(from == asker && to == prover, "{prefix}: {from} answered {to}");
+        assert!(!asked.used, "{prefix} by a result that was used before");
+        assert!(now <= asked.at + ANSWER_WAIT, "{prefix} by a late result");
+        assert!(asked.host == *host && asked.not_after == until, "{prefix} for too long");
+        let truly = verifier == ATTACKER || self.granted.contains(&(conn, verifier, host.clone()));
+        assert!(truly, "{prefix}, and relay {verifier} has granted something else");
+        asked.used = true;
+        self.accepted.insert((conn, host.clone()));
     }
 
     /// A relay has granted a host to the other end of a connection: was it right to?
@@ -93,36 +209,64 @@ impl Truth {
         (now, unix): (Instant, u64),
     ) {
         let prefix = format!("relay {verifier} let party {holder} speak for {host}");
-        let ((secret, from, to), offers) = (&self.judging, &self.offers);
-        let is = |text: &str, name: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *name);
-        let good = self.made.get_mut(secret).filter(|made| {
-            let handed = offers.iter().any(|sent| {
-                (sent.conn, sent.by, &sent.secret) == (conn, holder, secret)
-                    && (&sent.from, &sent.to) == (from, to)
-            });
-            let handed =
-                handed && is(from, &made.prover) && is(to, &made.asker) && certificate.covers(&made.prover);
-            let same = (made.verifier, made.life, made.first, made.holder) == (verifier, life, conn, holder);
-            same && made.host == *host && handed && !made.used
-        });
-        let Some(made) = good else {
-            panic!("{prefix}, whose holder did not hand the secret to this session")
+        let Some((on, MuxIq::Offer { secret, from, to, .. })) = &self.judging else {
+            panic!("{prefix} without an offer")
         };
-        made.used = true;
+        let secret = secret.trim();
+        let Some(made) = self.made.get(secret) else { panic!("{prefix} by a secret that nobody made") };
+        assert!(*on == conn && made.first == conn, "{prefix} by another session's secret");
+        assert!((made.verifier, made.life) == (verifier, life), "{prefix} by a secret of another life");
+        assert_eq!(made.host, *host, "{prefix} by another host's secret");
+        assert_eq!(made.holder, holder, "{prefix}, whose holder did not hand the secret to this session");
+        let handed = |sent: &Sent| {
+            (sent.conn, sent.by, sent.secret.as_str(), &sent.from, &sent.to)
+                == (conn, holder, secret, from, to)
+        };
+        assert!(self.offers.iter().any(handed), "{prefix}, which did not return the secret itself");
+        assert!(is(from, &made.prover) && is(to, &made.asker), "{prefix} by an offer from {from} to {to}");
+        assert!(
+            certificate.covers(&made.prover),
+            "{prefix}, proven by {from} that is itself proven by secret"
+        );
+        assert!(!made.used, "{prefix} by a secret that came before");
         assert!(now < made.at + ANSWER_WAIT, "{prefix} after the answer's time");
         assert!(unix <= made.unix + LIFETIME_SECONDS, "{prefix} with an expired secret");
         assert_eq!(until, made.not_after, "{prefix}, until another certificate's end");
         self.granted.insert((conn, verifier, host.clone()));
+        self.owed = Some(conn);
         self.grants += 1;
         self.grants_to_attacker += usize::from(holder == ATTACKER);
     }
 
+    /// A relay has judged what arrived last. The first offer of a secret, where it belongs and in time, uses it up,
+    /// whatever else is wrong with it.
+    pub(super) fn judged(&mut self, verifier: usize, life: u64, clocks: Clocks) {
+        assert_eq!(self.owed, None, "relay {verifier} grants and doesn't say so");
+        let Some((conn, MuxIq::Offer { secret, .. })) = self.judging.take() else { return };
+        if let Some(made) = self.made.get_mut(secret.trim()) {
+            let there = (made.verifier, made.life, made.first) == (verifier, life, conn);
+            let fresh = clocks.now < made.at + ANSWER_WAIT && clocks.unix <= made.unix + LIFETIME_SECONDS;
+            made.used |= there && fresh;
+        }
+    }
+
     /// No session believes more than its certificate and the record allow.
-    pub(super) fn check(&self, party: usize, relay: &Relay, conns: &[Conn], everybody: &BTreeSet<Domain>) {
-        for (id, held) in &relay.sessions {
+    pub(super) fn check(
+        &self,
+        party: usize,
+        relay: &mut Relay,
+        conns: &[Conn],
+        everybody: &BTreeSet<Domain>,
+    ) {
+        for (id, held) in &mut relay.sessions {
             let conn = &conns[held.conn];
             let (shown, ours) = (&conn.certificates[1 - held.end], &conn.certificates[held.end]);
             let routers = relay.router.sessions.get(id).and_then(|entry| entry.session.as_ref());
+            // Nothing but its grants changes what a session believes, and they are only ever more.
+            let grants = [routers.map(Session::grants), Some(held.machine.grants())];
+            if std::mem::replace(&mut held.checked, grants) == grants {
+                continue;
+            }
             for session in routers.into_iter().chain([&held.machine]) {
                 for name in everybody {
                     let theirs = !relay.hosts.serves(name)

@@ -12,6 +12,8 @@ pub(super) struct Conn {
     pub(super) strands: Vec<Strand>,
     /// What the end was told in the host list.
     pub(super) listed: [Vec<Domain>; 2],
+    /// The dialler was told that secrets are made for who asks.
+    pub(super) authorizes: bool,
     /// The end has seen it go.
     pub(super) over: [bool; 2],
 }
@@ -77,7 +79,7 @@ pub(super) struct World {
     pub(super) hostile: bool,
     /// The attacker sits at the honest relays' addresses too: pins tell nothing.
     pub(super) same_address: bool,
-    /// The attacker overhears some of what the honest say to each other.
+    /// The attacker overhears IQs of the honest: the ids, and the secrets that come back.
     pub(super) leaks: bool,
     /// A session came up or an offer was judged since the last check: nothing else changes what is believed.
     pub(super) touched: bool,
@@ -86,7 +88,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, hostile: bool) -> Self {
         let mut dice = Dice(seed);
-        let cast = Cast::new(dice.below(2), hostile);
+        let cast = Cast::new(dice.below(2), dice.percent(50), hostile);
         let now = Instant::now();
         let relays = (0..2).map(|party| Relay::new(&cast, party, dice.octets(), 0)).collect();
         let (same_address, leaks) = (hostile && dice.percent(50), hostile && dice.percent(30));
@@ -95,7 +97,7 @@ impl World {
             cast,
             relays,
             conns: Vec::new(),
-            attacker: Attacker::default(),
+            attacker: Attacker::new(dice.below(2)),
             truth: Truth::default(),
             dice,
             now,
@@ -141,7 +143,8 @@ impl World {
             *last = at;
         }
         if let What::Text { octets, .. } = &what {
-            if self.leaks && self.dice.percent(40) {
+            // What is said on a second connection is for who holds it alone: there a secret is good for whoever has it.
+            if self.leaks && octets.starts_with("<iq") && self.dice.percent(40) {
                 self.attacker.hear(octets);
             }
             if self.hostile && self.dice.percent(2) {
@@ -165,6 +168,7 @@ impl World {
             exporters,
             strands: Vec::new(),
             listed,
+            authorizes: false,
             over: [false; 2],
         });
         self.conns.len() - 1
@@ -210,7 +214,7 @@ impl World {
         else {
             return;
         };
-        self.stanza(relay, &Route::new(from, to));
+        self.message(relay, &Route::new(from, to));
     }
 
     /// Every pair of the two honest relays talks, both ways, `rounds` times.
@@ -220,7 +224,7 @@ impl World {
                 let (ours, theirs) = (self.cast.names(relay), self.cast.names(1 - relay));
                 for from in &ours {
                     for to in &theirs {
-                        self.stanza(relay, &Route::new(from.clone(), to.clone()));
+                        self.message(relay, &Route::new(from.clone(), to.clone()));
                         let time = self.dice.next() % 300;
                         self.pass(Duration::from_millis(time));
                     }
@@ -286,7 +290,7 @@ impl World {
 
     fn check(&mut self) {
         if std::mem::take(&mut self.touched) {
-            for (party, relay) in self.relays.iter().enumerate() {
+            for (party, relay) in self.relays.iter_mut().enumerate() {
                 self.truth.check(party, relay, &self.conns, &self.everybody);
             }
         }
