@@ -51,6 +51,8 @@ pub struct Metrics {
     limit_hits: IntCounterVec,
     /// `fedmux_hosts`
     pub hosts: IntGauge,
+    /// `fedmux_reloads_total{result="done"|"refused"}`
+    reloads: IntCounterVec,
     /// `fedmux_tasks_failed_total`
     pub tasks_failed: IntCounter,
     /// Data path: accepted from and delivered to each side.
@@ -272,6 +274,11 @@ impl Metrics {
             )?,
             limit_hits: make.counters("limit_hits_total", "How often a limit was hit.", &["limit"])?,
             hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
+            reloads: make.counters(
+                "reloads_total",
+                "Changes of the configuration while running, by what became of them.",
+                &["result"],
+            )?,
             tasks_failed: make
                 .counter("tasks_failed_total", "Tasks that ended by a panic: always a defect.")?,
             data: DataPath::new(&make)?,
@@ -361,6 +368,12 @@ impl Metrics {
     /// An attempt to reach a next hop failed.
     pub fn dial_failed(&self, side: Side, reason: Reason) {
         self.dial_failures.with_label_values(&[side.as_str(), reason.as_str()]).inc();
+    }
+
+    /// Changes of the configuration that were `done` or `refused`.
+    #[must_use]
+    pub fn reloads(&self, result: &str) -> IntCounter {
+        self.reloads.with_label_values(&[result])
     }
 
     /// A limit of `[limits]` was hit.

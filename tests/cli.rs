@@ -222,8 +222,44 @@ fn a_relay_runs_until_it_is_told_to_stop() {
     assert!(get(address, "/ready").starts_with("HTTP/1.1 200 "));
     let metrics = get(address, "/metrics");
     assert!(metrics.contains("\n# TYPE fedmux_") && !metrics.contains("a.test"), "{metrics}");
+    relay.signal("TERM");
+    relay.wait_for("stopped: ");
+    assert_eq!(relay.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sighup_takes_up_what_can_change_and_leaves_the_rest() {
+    let folder = provider();
+    let mut relay = Running::start(folder.path());
+    let address = relay.wait_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
+    let path = folder.path().join("f.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+
+    std::fs::write(&path, format!("{text}\n[[host]]\ndomain = \"b.test\"\ndeliver = \"127.0.0.3:5269\"\n"))
+        .unwrap();
     relay.signal("HUP");
-    relay.wait_for("SIGHUP: reloading is not available");
+    assert_eq!(relay.wait_for("reload: ")["message"], "reload: host b.test added");
+    assert_eq!(relay.wait_for("reloaded")["changes"], 1);
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("\nfedmux_hosts 2\n"), "{metrics}");
+    assert!(metrics.contains("\nfedmux_reloads_total{result=\"done\"} 1\n"), "{metrics}");
+
+    std::fs::write(&path, format!("{text}colour = 1\n")).unwrap();
+    relay.signal("HUP");
+    let told = relay.wait_for("reload: ");
+    assert!(
+        told["message"].as_str().unwrap().starts_with("reload: admin.colour is not a known key: f.toml:"),
+        "{told}"
+    );
+    relay.wait_for("not reloaded: the relay goes on with the configuration that it had");
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("\nfedmux_hosts 2\n"), "{metrics}");
+    assert!(metrics.contains("\nfedmux_reloads_total{result=\"refused\"} 1\n"), "{metrics}");
+
+    std::fs::write(&path, format!("{text}[limits]\nlanes = 500\n")).unwrap();
+    relay.signal("HUP");
+    assert_eq!(relay.wait_for("reload: ")["message"], "reload: host b.test taken away");
+    assert_eq!(relay.wait_for("reload: ")["message"], "reload: [limits] has changed and needs a restart");
     relay.signal("TERM");
     relay.wait_for("stopped: ");
     assert_eq!(relay.process.wait().unwrap().code(), Some(0));

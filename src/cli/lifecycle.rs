@@ -1,7 +1,19 @@
 //! From started to stopped: the first signal drains, a second one ends at once, and a part that fails ends it too.
 
+/// What an operator asks for while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// End, in good order; the second time at once.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+}
+
 /// What runs until it is told to stop.
 pub(super) trait Service {
+    /// Read the configuration again. What comes of it is logged; nothing of it ends the service.
+    fn reload(&self) -> impl Future<Output = ()>;
+
     /// Resolves if a part without which it can't work has ended, and says which and why.
     fn failed(&self) -> impl Future<Output = String>;
 
@@ -20,17 +32,28 @@ pub(super) enum Ended {
     Failed(String),
 }
 
-/// Run `service` until it ends; each call of `stop` waits for the next signal.
-pub(super) async fn run(service: impl Service, mut stop: impl AsyncFnMut()) -> Ended {
-    tokio::select! {
-        failure = service.failed() => return Ended::Failed(failure),
-        () = stop() => tracing::info!("stopping: draining; a second signal ends at once"),
+/// Run `service` until it ends; each call of `asked` waits for the next signal.
+pub(super) async fn run(service: impl Service, mut asked: impl AsyncFnMut() -> Asked) -> Ended {
+    loop {
+        tokio::select! {
+            failure = service.failed() => return Ended::Failed(failure),
+            asked = asked() => match asked {
+                Asked::Reload => service.reload().await,
+                Asked::Stop => break,
+            },
+        }
     }
+    tracing::info!("stopping: draining; a second signal ends at once");
+    let again = async {
+        while asked().await == Asked::Reload {
+            tracing::warn!("SIGHUP: the relay is stopping, and reads no configuration any more");
+        }
+    };
     tokio::select! {
         // Draining that has finished counts, even if a second signal came with it.
         biased;
         report = service.drain() => Ended::Drained(report),
-        () = stop() => Ended::AtOnce,
+        () = again => Ended::AtOnce,
     }
 }
 
@@ -45,10 +68,19 @@ mod tests {
 
     /// Drains when it is told that it is done.
     struct StandIn {
+        reloads: mpsc::UnboundedSender<()>,
         failure: Option<&'static str>,
         drained: oneshot::Receiver<()>,
     }
+    impl StandIn {
+        fn new(failure: Option<&'static str>, drained: oneshot::Receiver<()>) -> Self {
+            Self { reloads: mpsc::unbounded_channel().0, failure, drained }
+        }
+    }
     impl Service for StandIn {
+        async fn reload(&self) {
+            let _counted = self.reloads.send(());
+        }
         async fn failed(&self) -> String {
             match self.failure {
                 Some(failure) => failure.to_owned(),
@@ -64,25 +96,38 @@ mod tests {
     async fn the_first_signal_drains() {
         let (done, drained) = oneshot::channel();
         done.send(()).unwrap();
-        let ended = run(StandIn { failure: None, drained }, async || ready(()).await).await;
+        let ended = run(StandIn::new(None, drained), async || ready(Asked::Stop).await).await;
         assert_eq!(ended, Ended::Drained("all done".to_owned()));
     }
 
     #[tokio::test]
     async fn a_second_signal_ends_at_once() {
         let (_done, drained) = oneshot::channel();
-        let (signals, mut received) = mpsc::channel(2);
-        signals.send(()).await.unwrap();
-        signals.send(()).await.unwrap();
-        let running = run(StandIn { failure: None, drained }, async || received.recv().await.unwrap());
+        let (signals, mut received) = mpsc::channel(3);
+        for asked in [Asked::Stop, Asked::Reload, Asked::Stop] {
+            signals.send(asked).await.unwrap();
+        }
+        let running = run(StandIn::new(None, drained), async || received.recv().await.unwrap());
         let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
         assert_eq!(ended, Ok(Ended::AtOnce), "it must not wait for a drain that never ends");
     }
 
     #[tokio::test]
+    async fn each_reload_is_made_and_it_runs_on() {
+        let (done, drained) = oneshot::channel();
+        done.send(()).unwrap();
+        let (reloads, mut made) = mpsc::unbounded_channel();
+        let mut asked = [Asked::Reload, Asked::Reload, Asked::Stop].into_iter();
+        let service = StandIn { reloads, failure: None, drained };
+        let ended = run(service, async || ready(asked.next().unwrap()).await).await;
+        assert_eq!(ended, Ended::Drained("all done".to_owned()));
+        assert!(made.recv().await.is_some() && made.recv().await.is_some() && made.recv().await.is_none());
+    }
+
+    #[tokio::test]
     async fn a_part_that_fails_ends_the_relay() {
         let (_done, drained) = oneshot::channel();
-        let ended = run(StandIn { failure: Some("the listener"), drained }, async || pending().await).await;
+        let ended = run(StandIn::new(Some("the listener"), drained), async || pending().await).await;
         assert_eq!(ended, Ended::Failed("the listener".to_owned()));
     }
 }

@@ -1,5 +1,6 @@
 //! `fedmux run`: the relay.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,6 +18,10 @@ use crate::{admin, config};
 ///
 /// SIGTERM (or SIGINT) lets it finish what is under way, for at most limits.drain; a second one ends it at once. A
 /// mistake in the configuration is told before any port is bound.
+///
+/// SIGHUP reads the configuration again, and the certificates, authorities and keys that it names. Hosts, policy and
+/// identity change at once; listeners, limits and peers need a restart, and the log says so if they have changed. With a
+/// mistake in it nothing changes. A renewed certificate or another key counts after a SIGHUP, for new connections.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -32,13 +37,13 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
     })?;
-    let ended = runtime.block_on(serve(settings));
+    let ended = runtime.block_on(serve(settings, &arguments.config.config));
     // Whatever still runs had its time, or was told to end at once.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+async fn serve(settings: Settings, path: &Path) -> Result<ExitCode, Failure> {
     let mut signals = Signals::watch()?;
     let mut listeners = Listeners::bind(&settings).map_err(Failure::failed_as)?;
     let admin_listeners = listeners.take_admin();
@@ -49,7 +54,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         admin_tasks.spawn(admin::serve(listener, Arc::new(relay.view())));
     }
     // The admin tasks only end by being dropped here, so that a draining relay can still be watched.
-    match lifecycle::run(relay, async || signals.stop().await).await {
+    match lifecycle::run(Running { relay, path }, async || signals.next().await).await {
         Ended::Drained(report) => {
             tracing::info!("stopped: {report}");
             Ok(ExitCode::SUCCESS)
@@ -73,12 +78,35 @@ fn asynchronous(listener: std::net::TcpListener) -> Result<tokio::net::TcpListen
     Ok(listener)
 }
 
-impl Service for Relay {
+/// A relay, and where its configuration is.
+struct Running<'a> {
+    relay: Relay,
+    path: &'a Path,
+}
+
+impl Service for Running<'_> {
+    async fn reload(&self) {
+        // It reads a few files; other threads go on with the stanzas.
+        let errors: Vec<String> = match config::load(self.path) {
+            Ok(settings) => self.relay.reload(settings).err().iter().map(ToString::to_string).collect(),
+            Err(errors) => {
+                self.relay.reload_refused();
+                errors.to_string().lines().map(str::to_owned).collect()
+            }
+        };
+        for error in &errors {
+            tracing::error!("reload: {error}");
+        }
+        if !errors.is_empty() {
+            tracing::error!("not reloaded: the relay goes on with the configuration that it had");
+        }
+    }
+
     async fn failed(&self) -> String {
-        Relay::failed(self).await.to_string()
+        self.relay.failed().await.to_string()
     }
 
     async fn drain(self) -> String {
-        Relay::drain(self).await.to_string()
+        self.relay.drain().await.to_string()
     }
 }

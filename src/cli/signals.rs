@@ -1,8 +1,9 @@
-//! The signals of an operator: SIGTERM and SIGINT stop the relay, SIGHUP would reload it.
+//! The signals of an operator: SIGTERM and SIGINT stop the relay, SIGHUP lets it read its configuration again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
+use super::lifecycle::Asked;
 
 /// Signals as they come. Made before anything is started, so that none is missed.
 pub(super) struct Signals {
@@ -25,16 +26,12 @@ impl Signals {
         })
     }
 
-    /// The next signal that asks us to stop.
-    pub(super) async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => tracing::warn!(
-                    "SIGHUP: reloading is not available in this version; restart to take up a changed configuration"
-                ),
-            }
+    /// The next signal.
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }

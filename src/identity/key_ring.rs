@@ -1,7 +1,8 @@
 //! Master keys that rotate: `[identity] mux_key_file` may name a folder. Its newest key makes new secrets, all of them
 //! are taken, so that a secret made just before a rotation is still good after it.
 //!
-//! A rotation is a new file in the folder; once the longest-lived secret has ended, a minute later, the old one may go.
+//! A rotation is a new file in the folder, and a reload (SIGHUP); then the old one may go. A relay that runs still takes what
+//! it made with the old one until its next reload; one that was restarted has no open request for it anyway.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -103,6 +103,7 @@ pub enum Direction {
 /// - [`Reason::InvalidFrom`]: `from` isn't proven by the other end. A remote session never proves a host of ours,
 ///   whatever its certificate says; a local stream proves nothing but hosts of ours.
 /// - [`Reason::NotOurHost`]: from a remote session to a domain that we don't serve; nothing goes remote to remote.
+/// - [`Reason::HostGone`]: to a host that we served before a change of the configuration; on the local side, from one.
 /// - [`Reason::HostUnknown`]: to a host of ours that we didn't prove on this session.
 /// - [`Reason::WrongPair`]: a lane carries its own pair only.
 /// - [`Reason::PolicyDenied`]: the operator doesn't want it.
@@ -125,6 +126,9 @@ pub fn admit(
             if hosts.serves(theirs) || !scope.theirs.covers(theirs) {
                 return Err(Reason::InvalidFrom);
             }
+            if hosts.has_gone(ours) {
+                return Err(Reason::HostGone);
+            }
             if !ours_is_host {
                 return Err(Reason::NotOurHost);
             }
@@ -133,6 +137,9 @@ pub fn admit(
             }
         }
         Side::Local => {
+            if hosts.has_gone(theirs) && scope.theirs.covers(theirs) {
+                return Err(Reason::HostGone);
+            }
             if !hosts.serves(theirs) || !scope.theirs.covers(theirs) {
                 return Err(Reason::InvalidFrom);
             }

@@ -1,10 +1,13 @@
 //! The domains served behind this relay, and which remote domains they may talk to.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::component::Secret;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
+
+/// Hosts that were taken away and are remembered.
+const GONE_MAX: usize = 4096;
 
 /// What the machines know of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Hosts {
     hosts: FxHashMap<Domain, HostFacts>,
     /// Those of them that are components.
     components: FxHashMap<Domain, Secret>,
+    /// Served before, in the life of this process, and now no longer.
+    gone: FxHashSet<Domain>,
     allow: Vec<DomainPattern>,
     deny: Vec<DomainPattern>,
 }
@@ -33,7 +38,13 @@ impl Hosts {
         allow: Vec<DomainPattern>,
         deny: Vec<DomainPattern>,
     ) -> Self {
-        Self { hosts: hosts.into_iter().collect(), components: FxHashMap::default(), allow, deny }
+        Self {
+            hosts: hosts.into_iter().collect(),
+            components: FxHashMap::default(),
+            gone: FxHashSet::default(),
+            allow,
+            deny,
+        }
     }
 
     /// With these components as further hosts.
@@ -53,6 +64,21 @@ impl Hosts {
     #[must_use]
     pub fn component(&self, domain: &Domain) -> Option<&Secret> {
         self.components.get(domain)
+    }
+
+    /// The same, knowing which hosts of `former` it takes away.
+    #[must_use]
+    pub fn after(mut self, former: &Self) -> Self {
+        let known = former.hosts.keys().chain(&former.gone);
+        let gone = known.filter(|domain| !self.hosts.contains_key(*domain)).take(GONE_MAX).cloned();
+        self.gone = gone.collect();
+        self
+    }
+
+    /// Whether we served `domain` before a change of the configuration, and no longer do.
+    #[must_use]
+    pub fn has_gone(&self, domain: &Domain) -> bool {
+        self.gone.contains(domain)
     }
 
     /// Whether we serve `domain`.

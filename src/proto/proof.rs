@@ -140,6 +140,11 @@ impl Grants {
         self.ended.contains(host)
     }
 
+    /// Take back what `over` says. Unlike what has ended, it isn't remembered: whoever speaks for it now violates.
+    pub fn revoke(&mut self, over: impl Fn(&Domain) -> bool) {
+        self.live.retain(|host, _| !over(host));
+    }
+
     /// Take back what has ended by `now`, of which at most `max` is remembered.
     pub fn end(&mut self, now: SystemTime, max: usize) -> Vec<Domain> {
         let over = self.live.iter().filter(|(_, until)| **until <= now);

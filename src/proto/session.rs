@@ -8,6 +8,7 @@
 //! A name that both certificates carry is ours if we serve it; a remote session never proves a host of ours.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::admission::{Direction, Proven, Scope, Side, admit};
@@ -60,6 +61,8 @@ pub struct Session {
     /// Hosts of ours whose secret the peer took, and until when.
     granted_ours: Arc<Grants>,
     grants_max: usize,
+    /// The list that the peer was shown has changed: the next stream that it opens shows it again.
+    list_is_news: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -68,13 +71,35 @@ impl Session {
     pub fn new(facts: Facts) -> Self {
         let grants_max = Limits::default().grants;
         let (granted_theirs, granted_ours) = (Arc::default(), Arc::default());
-        Self { facts, learned: None, granted_theirs, granted_ours, grants_max }
+        let list_is_news = Arc::default();
+        Self { facts, learned: None, granted_theirs, granted_ours, grants_max, list_is_news }
     }
 
     /// With another bound for the hosts that may be granted to it, each way (`limits.grants`).
     #[must_use]
     pub fn with_grants_max(self, grants_max: usize) -> Self {
         Self { grants_max, ..self }
+    }
+
+    /// The hosts of this relay, or its policy, have changed: grants of hosts that it no longer serves end, and so do
+    /// those of hosts that are its own now.
+    pub fn set_hosts(&mut self, hosts: &Arc<Hosts>) {
+        if Arc::ptr_eq(&self.facts.hosts, hosts) {
+            return;
+        }
+        let shown = self.host_list();
+        self.facts.hosts = Arc::clone(hosts);
+        Arc::make_mut(&mut self.granted_ours).revoke(|host| !hosts.serves(host));
+        Arc::make_mut(&mut self.granted_theirs).revoke(|host| hosts.serves(host));
+        // An initiating entity shows no list.
+        if !self.facts.dialled && self.is_up() && self.host_list() != shown {
+            self.list_is_news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The peer said that it no longer serves `host`: what it proved by a secret for it is over.
+    pub fn revoke_theirs(&mut self, host: &Domain) {
+        Arc::make_mut(&mut self.granted_theirs).revoke(|granted| granted == host);
     }
 
     /// What is fixed.
@@ -270,7 +295,8 @@ impl Session {
 pub struct StreamAuthority<'a> {
     /// The session.
     pub session: &'a Session,
-    /// Whether this is the first stream of the connection, the one with the host list.
+    /// Whether this is the first stream of the connection, the one with the host list; another shows it only if it has
+    /// changed since.
     pub first: bool,
 }
 
@@ -288,7 +314,8 @@ impl Authority for StreamAuthority<'_> {
     }
 
     fn host_list(&self) -> Vec<Domain> {
-        if self.first { self.session.host_list() } else { Vec::new() }
+        let news = self.session.list_is_news.swap(false, Ordering::Relaxed);
+        if self.first || news { self.session.host_list() } else { Vec::new() }
     }
 
     fn dialback(&self, _route: &Route) -> Result<DialbackOffer, Reason> {
@@ -401,6 +428,28 @@ mod tests {
         assert!(!scope.theirs.has_ended(&domain("n.test")), "it has joined again");
         let mut session = session.with_grants_max(1);
         assert_eq!(session.grant_theirs(domain("m.test"), until), Err(Reason::TooMany));
+    }
+
+    #[test]
+    fn a_change_of_hosts_ends_their_grants_and_shows_the_list_once_more() {
+        let mut session = session(false);
+        session.learn(Learned { mux: true, ..Learned::default() });
+        let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10);
+        session.grant_ours(domain("x.test"), until).unwrap();
+        session.grant_theirs(domain("n.test"), until).unwrap();
+        session.grant_theirs(domain("m.test"), until).unwrap();
+        let facts = HostFacts { entry: 0, announce: true };
+        let hosts = [(domain("a.test"), facts), (domain("n.test"), facts)];
+        let hosts = Hosts::new(hosts, vec![DomainPattern::Any], Vec::new()).after(&session.facts.hosts);
+        session.set_hosts(&Arc::new(hosts));
+        assert_eq!(session.grants(), (1, 0), "m.test alone: n.test is ours now, and x.test isn't");
+        let later = StreamAuthority { session: &session, first: false };
+        assert_eq!(later.host_list(), [domain("a.test"), domain("n.test")]);
+        assert!(later.host_list().is_empty(), "once");
+        assert_eq!(later.offers(&route("b.test", "x.test")), Err(Reason::HostGone));
+        assert_eq!(later.offers(&route("b.test", "unserved.test")), Err(Reason::NotOurHost));
+        session.revoke_theirs(&domain("m.test"));
+        assert_eq!(session.grants(), (0, 0));
     }
 
     #[test]

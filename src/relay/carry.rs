@@ -18,6 +18,7 @@ use super::proofs::unix_seconds;
 use super::shared::SessionShared;
 use crate::metrics::SideCounters;
 use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
+use crate::proto::hosts::Hosts;
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::queue::Mark;
@@ -39,6 +40,10 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Carry {
     hub: Arc<Hub>,
+    /// The hosts as they were at `generation`. A lane of a single pair keeps them to its end: when its host is taken away
+    /// it is closed in good order, and what the peer had sent by then still goes through.
+    hosts: Arc<Hosts>,
+    generation: u64,
     scope: Scope,
     origin: Option<Origin>,
     /// How often the grants of the session had changed when the scope was made.
@@ -93,6 +98,9 @@ impl Carry {
         let counters = hub.metrics.data.side(scope.side).clone();
         Self {
             hub: Arc::clone(hub),
+            // In this order: what is newer than its number is only looked up once more.
+            generation: hub.generation(),
+            hosts: Arc::clone(&hub.live().hosts),
             scope,
             origin,
             grants: NEVER,
@@ -112,6 +120,16 @@ impl Carry {
         self.last = None;
     }
 
+    /// The configuration has changed.
+    fn reconsider(&mut self) {
+        self.generation = self.hub.generation();
+        if self.scope.pair.is_none() {
+            self.hosts = Arc::clone(&self.hub.live().hosts);
+            self.known.clear();
+            self.last = None;
+        }
+    }
+
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -125,6 +143,10 @@ impl Carry {
         kind: StanzaKind,
         head: Head,
     ) -> Result<(), Reason> {
+        if self.generation != self.hub.generation() {
+            self.flush(buffer, at).await;
+            self.reconsider();
+        }
         let stanza = &buffer[at..at + len];
         let mark = Mark { len, iq: kind == StanzaKind::Iq, ours: false };
         let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else {
@@ -221,6 +243,10 @@ impl Carry {
             Err(Reason::PolicyDenied) if self.scope.side == Side::Local => {
                 return Ok(Judged::Bounce(route, Reason::PolicyDenied));
             }
+            // Other pairs go on, on a stream that several share.
+            Err(Reason::HostGone) if self.scope.pair.is_none() => {
+                return Ok(Judged::Bounce(route, Reason::HostGone));
+            }
             Err(reason) => return Err(reason),
         }
         match self.hub.outlet(&route) {
@@ -239,7 +265,7 @@ impl Carry {
     /// ended: the peer may not have noticed yet, and whatever else the stream carries goes on.
     fn admitted(&self, route: &Route) -> Result<Option<Ended>, Reason> {
         let Scope { theirs, ours, .. } = &self.scope;
-        match admit(&self.scope, &self.hub.hosts, Direction::Inbound, &route.from, &route.to) {
+        match admit(&self.scope, &self.hosts, Direction::Inbound, &route.from, &route.to) {
             Ok(()) => Ok(None),
             Err(Reason::InvalidFrom) if theirs.has_ended(&route.from) => Ok(Some(Ended::Theirs)),
             Err(Reason::HostUnknown) if ours.has_ended(&route.to) => Ok(Some(Ended::Ours)),

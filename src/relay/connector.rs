@@ -63,7 +63,9 @@ pub(crate) async fn dial(hub: Arc<Hub>, peer: PeerId, session: SessionId, openin
         }
     };
     if let Err(reason) = outcome {
-        let address = hub.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
+        let live = hub.live();
+        let address =
+            live.settings.peers.get(peer.0).map(|peer| peer.address.to_string()).unwrap_or_default();
         hub.metrics.dial_failed(Side::Remote, reason);
         let clock = clock_for(reason);
         warn!(pair = %route, %address, %reason, clock, advice = reason.advice(), "peer not reached");
@@ -79,12 +81,14 @@ async fn connect(
 ) -> Result<Arc<SessionShared>, Reason> {
     let route = &opening.route;
     let origin = if opening.second { Origin::Second } else { Origin::Dialled };
-    let config = hub.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
-    let certificate = hub.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
+    let live = hub.live();
+    let config = live.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
+    let certificate =
+        live.certificates.choose(&route.from, Role::Initiating, std::time::SystemTime::now())?;
     let addresses = resolve(&config.address).await?;
     let mut last = Reason::ConnectionTimeout;
     for address in addresses {
-        let (tls, verdict) = hub.tls.client(&certificate, &route.to);
+        let (tls, verdict) = live.tls.client(&certificate, &route.to);
         let client = quic::client_config(tls, &hub.transport)?;
         let found = hub
             .endpoints
@@ -147,7 +151,7 @@ fn session(
     // A server that doesn't ask for our certificate can't believe us.
     let ours = verdict.shown().ok_or(Reason::UnsupportedFeature)?;
     let facts = Facts {
-        hosts: Arc::clone(&hub.hosts),
+        hosts: Arc::clone(&hub.live().hosts),
         theirs: Arc::new(theirs.names.clone()),
         ours: Arc::new(ours.names.clone()),
         dialled: origin != Origin::Accepted,
@@ -176,7 +180,7 @@ fn session(
 async fn pinned(hub: &Hub, address: SocketAddr, names: Option<&CertifiedNames>) -> Vec<PeerId> {
     let address = quic::canonical(address);
     let mut found = Vec::new();
-    for (index, peer) in hub.settings.peers.iter().enumerate() {
+    for (index, peer) in hub.live().settings.peers.iter().enumerate() {
         let concerned = names.is_none_or(|names| {
             !names.wildcard.is_empty()
                 || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
@@ -238,7 +242,8 @@ async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphor
 }
 
 async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<SessionShared>, Reason> {
-    let (tls, verdict) = hub.tls.server(&hub.certificates);
+    let live = hub.live();
+    let (tls, verdict) = live.tls.server(&live.certificates);
     let config = quic::server_config(tls, &hub.transport)?;
     let connecting = incoming.accept_with(config).map_err(|error| refusal(&verdict, &error))?;
     let connection = tokio::time::timeout(hub.limits.handshake, connecting)
@@ -248,7 +253,7 @@ async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Arc<Se
     let address = connection.remote_address();
     let theirs = verdict.peer().ok_or(Reason::CertificateMissing)?;
     let pinned = pinned(hub, address, Some(&theirs.names)).await;
-    let config = pinned.first().and_then(|peer| hub.settings.peers.get(peer.0));
+    let config = pinned.first().and_then(|peer| live.settings.peers.get(peer.0));
     let unknown = Peer {
         domains: Vec::new(),
         address: Endpoint::Address(address),

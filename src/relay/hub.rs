@@ -4,7 +4,7 @@
 //! is taken when something is placed, opened or lost, and the router's actions are carried out under it, so that they
 //! take effect in the order in which the router decided them. Nothing is awaited meanwhile.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -13,18 +13,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info};
 
+use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Outlet, Pushed, TotalQueued};
 use super::proofs;
-use super::settings::Settings;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
-use crate::identity::config::Tls;
-use crate::identity::store::CertificateStore;
 use crate::metrics::Metrics;
 use crate::proto::bounce;
-use crate::proto::dialback::KeyMaker;
-use crate::proto::hosts::Hosts;
 use crate::proto::limits::Limits;
 use crate::proto::queue::{Hold, Mark, Waited};
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
@@ -53,15 +49,14 @@ pub(crate) enum Order {
 /// What the tasks of a relay share.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    pub(crate) settings: Settings,
+    /// What a reload replaces.
+    live: Mutex<Arc<Live>>,
+    /// How often it was replaced.
+    reloads: AtomicU64,
     pub(crate) limits: Limits,
-    pub(crate) hosts: Arc<Hosts>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) tls: Tls,
-    pub(crate) certificates: Arc<CertificateStore>,
     pub(crate) transport: Arc<quinn::TransportConfig>,
     pub(crate) endpoints: Vec<quinn::Endpoint>,
-    pub(crate) keys: Arc<KeyMaker>,
     pub(crate) tasks: Tasks,
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
@@ -85,14 +80,10 @@ pub(super) struct Control {
 
 /// What [`Hub`] is made of.
 pub(crate) struct Parts {
-    pub(crate) settings: Settings,
-    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) live: Live,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) tls: Tls,
-    pub(crate) certificates: Arc<CertificateStore>,
     pub(crate) transport: Arc<quinn::TransportConfig>,
     pub(crate) endpoints: Vec<quinn::Endpoint>,
-    pub(crate) keys: Arc<KeyMaker>,
     pub(crate) tasks: Tasks,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) router: Router,
@@ -100,18 +91,15 @@ pub(crate) struct Parts {
 
 impl Hub {
     pub(crate) fn new(parts: Parts) -> Self {
-        let limits = parts.settings.limits.clone();
+        let limits = parts.live.settings.limits.clone();
         Self {
             queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
             limits,
-            settings: parts.settings,
-            hosts: parts.hosts,
+            live: Mutex::new(Arc::new(parts.live)),
+            reloads: AtomicU64::new(0),
             metrics: parts.metrics,
-            tls: parts.tls,
-            certificates: parts.certificates,
             transport: parts.transport,
             endpoints: parts.endpoints,
-            keys: parts.keys,
             tasks: parts.tasks,
             orders: parts.orders,
             outlets: Mutex::default(),
@@ -125,6 +113,32 @@ impl Hub {
             draining: AtomicBool::new(false),
             lane_gone: Notify::new(),
         }
+    }
+
+    /// What the relay goes by at this moment. Whoever needs several parts of it takes it once.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&lock(&self.live))
+    }
+
+    /// Changes whenever [`Hub::live`] does.
+    pub(crate) fn generation(&self) -> u64 {
+        self.reloads.load(Ordering::Acquire)
+    }
+
+    /// Go by `live` from now on.
+    pub(super) fn replace(self: &Arc<Self>, live: Live) {
+        let live = Arc::new(live);
+        // What waits is answered while the lanes for the answers still stand.
+        self.steer(|control, _| control.router.hosts_leave(&live.hosts));
+        self.steer(|control, now| {
+            *lock(&self.live) = Arc::clone(&live);
+            self.reloads.fetch_add(1, Ordering::Release);
+            control.router.set_keys(Arc::clone(&live.secrets));
+            control.router.hosts_changed(Arc::clone(&live.hosts), now);
+            for (_, session) in control.sessions.values() {
+                lock(&session.machine).set_hosts(&live.hosts);
+            }
+        });
     }
 
     pub(crate) fn xml_limits(&self) -> XmlLimits {
@@ -317,7 +331,7 @@ impl Hub {
             return;
         }
         let back = route.reversed();
-        let by = if self.hosts.serves(&route.from) { &route.from } else { &route.to };
+        let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
         info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
         for Waited { octets: stanza, ours } in stanzas {
             if *ours {
@@ -379,7 +393,10 @@ impl Hub {
         shared: &Arc<SessionShared>,
         commands: mpsc::UnboundedSender<Command>,
     ) {
-        lock(&self.control).sessions.insert(shared.id, (commands, Arc::clone(shared)));
+        let mut control = lock(&self.control);
+        // The configuration may have changed during its handshake.
+        lock(&shared.machine).set_hosts(&self.live().hosts);
+        control.sessions.insert(shared.id, (commands, Arc::clone(shared)));
     }
 
     /// An identifier for a session that the other end opened.

@@ -323,7 +323,8 @@ impl Lane {
                 self.place.with_authority(&self.hub, |authority| machine.handle(event, authority, &mut out))
             }
             Machine::Component(machine) => {
-                let components = Components { hub: &self.hub, lane: self.id };
+                let live = self.hub.live();
+                let components = Components { hub: &self.hub, live: &live, lane: self.id };
                 let outcome = machine.handle(event, &components, &mut out.octets);
                 self.mailbox.post(&out.octets);
                 return outcome.map(|outcome| self.on_outcome(outcome));

@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 
 use super::outlet::Outlet;
 use crate::proto::queue::Run;
+use crate::proto::stream;
 use crate::reason::Reason;
+use crate::xmpp::header::STREAM_END;
 
 /// Lock a mutex whose state is consistent after every statement: a panic elsewhere doesn't spoil it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,7 +149,7 @@ impl Mailbox {
                     return Next::Finish;
                 }
                 state.closed = true;
-                return Next::Octets(crate::xmpp::header::STREAM_END.to_owned());
+                return Next::Octets(last_words(state.closing.map(|(_, reason)| reason)));
             };
             drop(state);
             if let Some((run, more)) = outlet.take(self) {
@@ -165,6 +167,16 @@ impl Mailbox {
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }
+}
+
+/// The closing tag, behind an error where the other end has to know (RFC 6120 section 4.9.3.5).
+fn last_words(reason: Option<Reason>) -> String {
+    let mut octets = String::new();
+    match reason {
+        Some(reason @ Reason::HostGone) => stream::refuse(&mut octets, reason.into(), None),
+        _ => octets.push_str(STREAM_END),
+    }
+    octets
 }
 
 #[cfg(test)]

@@ -74,8 +74,12 @@ impl Place {
                 let machine = lock(&session.machine);
                 ask(&StreamAuthority { session: &machine, first: *first })
             }
-            Self::FromServer { source } => ask(&LocalAuthority { hub, source: source.ip() }),
-            Self::ToServer { server, .. } => ask(&LocalAuthority { hub, source: server.ip() }),
+            Self::FromServer { source } => {
+                ask(&LocalAuthority { hub, live: &hub.live(), source: source.ip() })
+            }
+            Self::ToServer { server, .. } => {
+                ask(&LocalAuthority { hub, live: &hub.live(), source: server.ip() })
+            }
         }
     }
 
@@ -83,7 +87,7 @@ impl Place {
     /// the stream is established. In a session it may say that a host of ours was granted.
     pub(crate) fn header_came(&mut self, hub: &Arc<Hub>, header: &StreamHeader, established: bool) {
         if let (Self::Session { session, .. }, Some(to)) = (&*self, &header.to)
-            && hub.hosts.serves(to)
+            && hub.live().hosts.serves(to)
             && !lock(&session.machine).ours_proven(to)
         {
             hub.control(|router, now| router.host_called(session.id, to, now));
@@ -150,8 +154,8 @@ pub(crate) struct Proof<'a> {
 }
 
 fn proven_by_server(hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
-    let host = hub.hosts.facts(&proof.route.from).and_then(|facts| hub.settings.hosts.get(facts.entry));
-    let kind = match host {
+    let live = hub.live();
+    let kind = match live.host(&proof.route.from) {
         Some(host) if host.local_auth == LocalAuth::Dialback => DomainProof::Dialback,
         _ => DomainProof::Trusted,
     };
@@ -198,6 +202,8 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
                 anchor: Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id },
             };
             router.session_up(session.id, machine, facts, now);
+        } else if !proof.learned.listed.is_empty() {
+            router.list_came(session.id, proof.learned);
         }
         if initiating {
             router.lane_established(lane, now);

@@ -1,12 +1,14 @@
 //! What the router wants done for proofs of further hosts (XEP-0451 section 3.2): it has neither clock nor randomness, and
 //! a session's machine has another holder beside it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
 use super::hub::{Control, Hub};
 use super::mailbox::lock;
+use super::shared::SessionShared;
 use crate::proto::admission::Side;
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::proof::DomainProof;
@@ -47,6 +49,12 @@ impl Hub {
         let pair = session.and_then(|session| control.router.anchor(session)).map(tracing::field::display);
         let (session, host) = (session.map(|session| session.0), host.map(tracing::field::display));
         warn!(session, host, pair, %reason, advice = reason.advice(), "host not proven for the session");
+    }
+
+    /// The peer of `session` says that it no longer serves `host`: a grant for it is over at this end too.
+    pub(super) fn host_is_gone(self: &Arc<Self>, session: &SessionShared, host: &Domain) {
+        lock(&session.machine).revoke_theirs(host);
+        self.control(|router, _| router.host_is_gone(session.id, host));
     }
 }
 

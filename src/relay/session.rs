@@ -260,6 +260,9 @@ async fn open(hub: Arc<Hub>, session: Arc<SessionShared>, opening: Opening, firs
     let lane = Lane::new(&hub, id, mailbox, place, machine);
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
+    if ended.reason == Reason::HostGone {
+        hub.host_is_gone(&session, &route.to);
+    }
     if ended.established {
         guard.down(ended.reason);
         return None;

@@ -36,7 +36,7 @@ pub struct Settings {
 }
 
 /// `[identity]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Folder of certificates and keys.
     pub certificates: PathBuf,
@@ -80,7 +80,7 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// `[[host]]`: domains behind this relay.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The domains.
     pub domains: Vec<Domain>,
@@ -107,7 +107,7 @@ pub enum LocalAuth {
 }
 
 /// `[[component]]`: a domain behind this relay that connects to it (XEP-0114).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Component {
     /// Its domain.
     pub domain: Domain,
@@ -118,7 +118,7 @@ pub struct Component {
 }
 
 /// `[[peer]]`: remote domains reached without DNS, or with rules of their own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The domains.
     pub domains: Vec<DomainPattern>,
@@ -154,7 +154,7 @@ pub enum Placement {
 }
 
 /// `[policy]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Remote domains that we exchange stanzas with.
     pub allow: Vec<DomainPattern>,

@@ -9,30 +9,16 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::hub::{Hub, Order, Parts};
+use super::live::Live;
 use super::local::listener::Who;
 use super::session::Opening;
-use super::settings::{Component, Settings, Trust};
+use super::settings::Settings;
 use super::tasks::{Supervisor, Tasks};
 use super::{connector, local, random};
-use crate::identity::component_secret;
-use crate::identity::config::{Carrier, Tls};
-use crate::identity::key_ring::KeyRing;
-use crate::identity::store::CertificateStore;
-use crate::identity::trust::{Anchors, TrustStore};
 use crate::metrics::Metrics;
-use crate::proto::component::Secret;
-use crate::proto::dialback::KeyMaker;
-use crate::proto::hosts::{HostFacts, Hosts};
-use crate::proto::mux::secret::SecretKeys;
 use crate::proto::router::{PeerRule, Router};
 use crate::reason::Reason;
 use crate::transport::quic;
-use crate::xmpp::domain::Domain;
-
-/// Label under which the dialback secret is derived from the master key; the mux secret has another one.
-const DIALBACK_KEY_LABEL: &str = "fedmux dialback 1";
-/// Label under which the keys of mux secrets are derived.
-const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 
 /// Why a relay did not start: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +26,7 @@ const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 pub struct StartError(String);
 
 impl StartError {
-    fn new(what: impl std::fmt::Display) -> Self {
+    pub(super) fn new(what: impl std::fmt::Display) -> Self {
         Self(what.to_string())
     }
 }
@@ -145,7 +131,7 @@ fn in_use(key: &str, address: SocketAddr, error: &std::io::Error) -> StartError 
 /// A running relay.
 #[derive(Debug)]
 pub struct Relay {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     supervisor: JoinHandle<()>,
     ended: Arc<Notify>,
     addresses: Addresses,
@@ -169,7 +155,7 @@ impl Relay {
         let components = listeners.local_components();
         let (orders, ordered) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, orders, &listeners)?));
-        metrics.hosts.set(i64::try_from(hub.hosts.iter().count()).unwrap_or(i64::MAX));
+        hub.count_hosts();
         listen(&hub, listeners)?;
         hub.tasks.spawn(tick(Arc::clone(&hub)));
         hub.tasks.spawn(take_orders(Arc::clone(&hub), ordered));
@@ -179,7 +165,7 @@ impl Relay {
             supervisor.run().await;
             tell.notify_one();
         });
-        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, ?components, hosts = hub.hosts.iter().count(), "relay started");
+        info!(quic = ?addresses.quic, s2s = ?addresses.s2s, ?components, hosts = hub.live().hosts.iter().count(), "relay started");
         Ok(Self { hub, supervisor, ended, addresses })
     }
 
@@ -281,78 +267,28 @@ fn parts(
     orders: mpsc::UnboundedSender<Order>,
     listeners: &Listeners,
 ) -> Result<Parts, StartError> {
-    let certificates = CertificateStore::load(&settings.identity.certificates).map_err(StartError::new)?;
-    for problem in certificates.problems() {
-        warn!(%problem, "certificate not as it should be");
-    }
-    let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
-    let tls = Tls::new(Arc::new(trust), Carrier::Quic).map_err(StartError::new)?;
-    let ring = match &settings.identity.mux_key_file {
-        Some(file) => KeyRing::load(file),
-        None => KeyRing::random(),
-    };
-    let ring = ring.map_err(StartError::new)?;
-    let dialback = ring.derive(DIALBACK_KEY_LABEL).next();
-    let keys = KeyMaker::new(&dialback.ok_or_else(|| StartError::new("no key for dialback"))?);
-    let secrets = Arc::new(SecretKeys::new(ring.derive(MUX_KEY_LABEL)));
-    let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
-        host.domains.iter().map(move |domain| (domain.clone(), HostFacts { entry, announce: host.announce }))
-    });
-    let hosts = Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone());
-    let hosts = Arc::new(hosts.with_components(components(&settings)?));
+    let live = Live::read(settings, None)?;
+    let settings = &live.settings;
     let rules = settings
         .peers
         .iter()
         .map(|peer| PeerRule { domains: peer.domains.clone(), proofs: peer.proofs })
         .collect();
     Ok(Parts {
-        router: Router::new(Arc::clone(&hosts), rules, settings.limits.clone(), secrets, random::seed()),
-        hosts,
+        router: Router::new(
+            Arc::clone(&live.hosts),
+            rules,
+            settings.limits.clone(),
+            Arc::clone(&live.secrets),
+            random::seed(),
+        ),
         metrics: Arc::clone(metrics),
-        tls,
-        certificates: Arc::new(certificates),
         transport: quic::transport_config(&settings.limits),
         endpoints: endpoints(listeners)?,
-        keys: Arc::new(keys),
         tasks,
         orders,
-        settings,
+        live,
     })
-}
-
-/// The components, each with the secret that its file holds.
-fn components(settings: &Settings) -> Result<Vec<(Domain, HostFacts, Secret)>, StartError> {
-    let read = |(index, component): (usize, &Component)| {
-        let loaded = component_secret::load(&component.secret_file).map_err(StartError::new)?;
-        if let Some(mode) = loaded.readable_by_others {
-            let (file, mode) = (component.secret_file.display(), format!("{mode:04o}"));
-            warn!(component = %component.domain, %file, mode, "others can read a component's secret; chmod 600 it");
-        }
-        let facts = HostFacts { entry: settings.hosts.len() + index, announce: component.announce };
-        Ok((component.domain.clone(), facts, loaded.secret))
-    };
-    settings.components.iter().enumerate().map(read).collect()
-}
-
-fn anchors(trust: &Trust) -> Result<Anchors, StartError> {
-    match trust {
-        Trust::System => Anchors::system(),
-        Trust::File(path) => Anchors::from_pem_file(path),
-    }
-    .map_err(|error| StartError::new(format_args!("identity.trust: {error}")))
-}
-
-fn pinned_anchors(
-    settings: &Settings,
-) -> Result<Vec<(Vec<crate::xmpp::domain::DomainPattern>, Anchors)>, StartError> {
-    let pinned = settings.peers.iter().filter_map(|peer| Some((peer, peer.trust.as_ref()?)));
-    pinned
-        .map(|(peer, path)| {
-            let anchors = Anchors::from_pem_file(path);
-            let anchors = anchors.map_err(|error| StartError::new(format_args!("peer.trust: {error}")))?;
-            Ok((peer.domains.clone(), anchors))
-        })
-        .collect()
 }
 
 /// The endpoints of the bound sockets, from which we dial too; without any, one that only dials.
@@ -375,7 +311,8 @@ fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
     if !listeners.quic.is_empty() {
         for endpoint in &hub.endpoints {
             // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
-            let (tls, _) = hub.tls.server(&hub.certificates);
+            let live = hub.live();
+            let (tls, _) = live.tls.server(&live.certificates);
             let config = quic::server_config(tls, &hub.transport).map_err(StartError::new)?;
             quic::listen(endpoint, config);
             hub.tasks.spawn(connector::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&places)));

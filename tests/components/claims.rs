@@ -113,3 +113,33 @@ async fn a_component_is_told_that_nothing_leads_to_a_domain_and_stays() {
     assert_eq!(scene.b.host("b1.test").receive().await.attribute("id"), Some("2"));
     scene.is_good().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_takes_up_another_secret_and_leaves_the_connection_that_stands() {
+    let mut scene = Scene::set().await;
+    let (mut irc, mut b1) = (scene.irc().await, scene.b.host("b1.test"));
+    let settings = scene.a.settings().clone();
+    std::fs::write(&settings.components[0].secret_file, "swordfish\n").unwrap();
+    let report = scene.a.relay.reload(settings).unwrap();
+    assert!(report.needs_restart.is_empty(), "{report:?}");
+    irc.say(message(IRC, "b1.test", "1")).await;
+    assert_eq!(b1.receive().await.attribute("id"), Some("1"));
+    b1.say(IRC, message("b1.test", IRC, "2")).await;
+    assert_eq!(irc.ear.stanza().await.attribute("id"), Some("2"));
+    for (secret, word) in [(SECRET, "component-secret-wrong"), ("swordfish", "component-connected")] {
+        let mut wire = component::claim(scene.port(), IRC, secret).await;
+        let condition = if secret == SECRET { "not-authorized" } else { "conflict" };
+        assert_eq!(wire.expect_error(condition).await, word);
+    }
+}
+
+#[tokio::test]
+async fn components_that_come_or_go_need_a_restart() {
+    let scene = Scene::set().await;
+    let mut settings = scene.a.settings().clone();
+    settings.components.pop();
+    settings.local_components.clear();
+    let report = scene.a.relay.reload(settings).unwrap();
+    assert_eq!(report.needs_restart, ["[local] components", "[[component]]"]);
+    component::connect(scene.port(), BOT, BOT_SECRET).await;
+}

@@ -5,7 +5,7 @@
 //! - [`ends`]: what a grant that ends takes with it
 //! - [`proving`]: a relay that proves, and a script that verifies
 //! - [`alone`]: peers that don't take part; [`stanzas`]: the protocol's stanzas on other ways
-//! - [`relays`]: two relays with a certificate for each host
+//! - [`relays`]: two relays with a certificate for each host; [`reloads`]: one of them goes by other settings meanwhile
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@ mod ends;
 mod offers;
 mod proving;
 mod relays;
+mod reloads;
 mod requests;
 mod scene;
 mod stanzas;

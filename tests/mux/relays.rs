@@ -12,11 +12,12 @@ use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
 use crate::support::soon;
 
-fn names(letter: char, hosts: usize) -> Vec<String> {
+pub(crate) fn names(letter: char, hosts: usize) -> Vec<String> {
     (1..=hosts).map(|n| format!("{letter}{n}.test")).collect()
 }
 
-async fn plan(authority: &Authority, hosts: &[String]) -> Plan {
+/// A relay with a certificate for each of these hosts, for a peer that may see them all.
+pub(crate) async fn plan(authority: &Authority, hosts: &[String]) -> Plan {
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     let plan = Plan::without_certificate(authority, &hosts).await;
     for host in hosts {
@@ -30,8 +31,11 @@ async fn plan(authority: &Authority, hosts: &[String]) -> Plan {
 
 /// Both relays with so many hosts each, which reach each other.
 async fn relays(authority: &Authority, hosts: usize) -> [Provider; 2] {
-    let (mut a, mut b) =
-        (plan(authority, &names('a', hosts)).await, plan(authority, &names('b', hosts)).await);
+    start([plan(authority, &names('a', hosts)).await, plan(authority, &names('b', hosts)).await]).await
+}
+
+/// Start two relays that reach each other.
+pub(crate) async fn start([mut a, mut b]: [Plan; 2]) -> [Provider; 2] {
     let (at_a, at_b) = (a.listeners(), b.listeners());
     a.settings.peers[0].address = Endpoint::Address(at_b.remote_quic()[0]);
     b.settings.peers[0].address = Endpoint::Address(at_a.remote_quic()[0]);
@@ -89,7 +93,7 @@ impl Scene {
     }
 
     /// Every pair talks; when it is quiet one connection remains, and every pair talks on it. How many proofs each made.
-    async fn converges(&mut self) -> [u64; 2] {
+    async fn converges(&mut self) -> [usize; 2] {
         let Self { a, b, a_hosts, b_hosts } = self;
         everybody_talks(a_hosts, b_hosts, 0).await;
         soon("one connection to remain", async {
@@ -105,19 +109,19 @@ impl Scene {
             assert_eq!(connections(relay), 1);
             assert_eq!(relay.metric("fedmux_stanzas_bounced_total", &[]), 0);
             relay.assert_unharmed();
-            proofs(relay, "granted")
+            usize::try_from(proofs(relay, "granted")).unwrap()
         })
     }
 }
 
 #[tokio::test]
 async fn every_pair_talks_and_one_connection_remains_with_a_proof_for_each_further_host() {
-    const HOSTS: u8 = 6;
-    let mut scene = Scene::set(&Authority::new(), HOSTS.into()).await;
+    const HOSTS: usize = 6;
+    let mut scene = Scene::set(&Authority::new(), HOSTS).await;
     // Both begin at once, so that both dial: what is on the second session stays there until it falls silent.
     for made in scene.converges().await {
         // A proof that began while only one of the two first sessions was up may be made again on the other.
-        assert!((2 * u64::from(HOSTS - 1)..=2 * u64::from(HOSTS)).contains(&made), "{made} proofs");
+        assert!((2 * (HOSTS - 1)..=2 * HOSTS).contains(&made), "{made} proofs");
     }
 }
 
@@ -125,11 +129,11 @@ async fn every_pair_talks_and_one_connection_remains_with_a_proof_for_each_furth
 /// don't name, and not as there are pairs.
 #[tokio::test]
 async fn four_hundred_pairs_take_a_proof_for_each_host() {
-    const HOSTS: u8 = 20;
-    let mut scene = Scene::set(&Authority::new(), HOSTS.into()).await;
+    const HOSTS: usize = 20;
+    let mut scene = Scene::set(&Authority::new(), HOSTS).await;
     scene.a_hosts[0].send("b1.test", "first").await;
     assert_eq!(scene.b_hosts[0].receive().await.attribute("id"), Some("first"));
-    assert_eq!(scene.converges().await, [2 * u64::from(HOSTS - 1); 2]);
+    assert_eq!(scene.converges().await, [2 * (HOSTS - 1); 2]);
     for relay in [&scene.a, &scene.b] {
         assert_eq!(proofs(relay, "refused"), 0);
     }

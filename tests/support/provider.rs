@@ -11,7 +11,7 @@ use fedmux::relay::settings::{
     Component, Endpoint, Host as HostSettings, Identity, LocalAuth, Peer, Placement, Policy, Settings,
     Transport, Trust,
 };
-use fedmux::relay::{DrainReport, Listeners, Relay};
+use fedmux::relay::{DrainReport, Listeners, Relay, ReloadReport};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -218,6 +218,22 @@ impl Provider {
 
     pub(crate) fn dial_failures(&self, side: &str, reason: Reason) -> u64 {
         self.metric("fedmux_dial_failures_total", &[("side", side), ("reason", reason.as_str())])
+    }
+
+    /// What it goes by.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Let the running relay go by changed settings.
+    pub(crate) fn reload(&mut self, change: impl FnOnce(&mut Settings)) -> ReloadReport {
+        change(&mut self.settings);
+        self.relay.reload(self.settings.clone()).unwrap()
+    }
+
+    /// Put a certificate where the relay looks for them.
+    pub(crate) fn add_certificate(&self, certificate: &Certificate, name: &str) {
+        certificate.write_into(self.folder.path(), name);
     }
 
     /// Stop the relay in good order: what the drain did, and everything that is needed to start it again.

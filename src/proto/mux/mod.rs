@@ -26,7 +26,9 @@
 //! # 2. The host list
 //!
 //! After authentication the feature MUST hold a list of hosts, says the XEP. It is sent on a connection's first stream
-//! only: over QUIC each pair has a stream of its own, and ten thousand lists of five thousand names are gigabytes. It
+//! only: over QUIC each pair has a stream of its own, and ten thousand lists of five thousand names are gigabytes. Features
+//! can't be sent again on a stream that stands: a list that changes is shown once more, on the next stream that the peer
+//! opens in the session, and whoever gets one on any stream goes by the latest. It
 //! holds the hosts that we serve of the certificate that the peer sees anyway, those with `announce = true`, and for a
 //! `[[peer]]` with `announce = "all"` every host. At most [`HOST_LIST_ENTRIES_MAX`] entries are sent and kept. A list is
 //! a hint: it proves nothing, and never makes us look a name up or connect anywhere. One that names its own sender is

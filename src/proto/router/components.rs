@@ -27,16 +27,16 @@ impl Router {
     /// [`Reason::ComponentConnected`] if it has another one that isn't known to be over, [`Reason::HostUnknown`] if there
     /// is no such component.
     pub fn component_up(&mut self, lane: LaneId, domain: &Domain, now: Instant) -> Result<(), Reason> {
-        let Some(facts) = self.hosts.facts(domain).filter(|_| self.hosts.component(domain).is_some()) else {
+        if self.hosts.component(domain).is_none() {
             return Err(Reason::HostUnknown);
-        };
-        if let Some(first) = self.live_lane(facts.entry) {
+        }
+        if let Some(first) = self.live_lane(domain) {
             // If its machine is gone, or was started again, this makes the system notice.
             self.actions.push(Action::Post { lane: first, octets: WHITE_SPACE.to_owned() });
             return Err(Reason::ComponentConnected);
         }
         self.lanes.insert(lane, Lane::opened(Carrier::Local));
-        let component = self.components.entry(facts.entry).or_default();
+        let component = self.components.entry(domain.clone()).or_default();
         component.lane = Some(lane);
         for route in component.waiting.clone() {
             self.place_early(&route, now);
@@ -44,20 +44,20 @@ impl Router {
         Ok(())
     }
 
-    pub(super) fn place_component(&mut self, route: &Route, entry: usize) {
-        if let Some(lane) = self.live_lane(entry) {
+    pub(super) fn place_component(&mut self, route: &Route) {
+        if let Some(lane) = self.live_lane(&route.to) {
             return self.attach(route, lane);
         }
-        self.components.entry(entry).or_default();
-        self.wait_for(route, Hop::Component(entry));
+        self.components.entry(route.to.clone()).or_default();
+        self.wait_for(route, Hop::Component);
         if let Some(state) = self.routes.get_mut(route) {
             state.reason = Reason::ComponentNotConnected;
         }
     }
 
     /// The lane of a component, unless it is gone or finishing.
-    fn live_lane(&self, entry: usize) -> Option<LaneId> {
-        let lane = self.components.get(&entry)?.lane?;
+    fn live_lane(&self, domain: &Domain) -> Option<LaneId> {
+        let lane = self.components.get(domain)?.lane?;
         self.lanes.get(&lane).is_some_and(|known| !known.closing).then_some(lane)
     }
 }

@@ -32,6 +32,12 @@ impl Router {
             entry.offers.insert(route.clone());
         }
         self.lanes.insert(lane, entry);
+        // Whatever stood against the pair, the peer wants it.
+        for peer in self.sessions.get(&id).map(|session| session.pinned.clone()).unwrap_or_default() {
+            if let Some(state) = self.peers.get_mut(peer.0) {
+                state.refused.remove(route);
+            }
+        }
         self.place_early(route, now);
         self.tell_news(id, now);
     }
@@ -106,6 +112,7 @@ impl Router {
             if session.lanes.is_empty() {
                 session.laneless_since = Some(now);
             }
+            self.follow_gone(entry.offers.iter().chain(&entry.opened_for).cloned().collect::<Vec<_>>());
         }
         Some(entry)
     }

@@ -87,10 +87,10 @@ impl Router {
         if let Some(lane) = offered.filter(|lane| self.lanes.get(lane).is_some_and(|entry| !entry.closing)) {
             return self.attach(route, lane);
         }
-        let Some(entry) = self.server_of(route) else { return self.give_up(route, Reason::HostUnknown) };
         if self.hosts.component(&route.to).is_some() {
-            return self.place_component(route, entry);
+            return self.place_component(route);
         }
+        let Some(entry) = self.server_of(route) else { return self.give_up(route, Reason::HostUnknown) };
         let server = self.servers.entry(entry).or_default();
         if let Some(reason) = server.retry.long_down(now, &self.limits) {
             return self.give_up(route, reason);

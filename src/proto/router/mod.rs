@@ -15,6 +15,7 @@
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped
+//! - `reload.rs`: another configuration
 //! - `retry.rs`: when to try a failed next hop again
 
 mod action;
@@ -23,6 +24,7 @@ mod components;
 mod lanes;
 mod local;
 pub mod proofs;
+mod reload;
 mod remote;
 mod retry;
 mod returning;
@@ -146,8 +148,8 @@ enum Hop {
     Peer(PeerId),
     /// A `[[host]]` entry, by its position.
     Server(usize),
-    /// A `[[component]]` entry, counted behind them.
-    Component(usize),
+    /// The component to which the route leads.
+    Component,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,8 +285,8 @@ pub struct Router {
     peers_by_name: FxHashMap<Domain, PeerId>,
     /// Of each `[[host]]` entry whose server was ever needed.
     servers: BTreeMap<usize, Server>,
-    /// The same of each `[[component]]`.
-    components: BTreeMap<usize, Component>,
+    /// Of each component that ever came, or was waited for.
+    components: FxHashMap<Domain, Component>,
     /// Lanes of the local side by what they can carry for us.
     local: FxHashMap<Route, LaneId>,
     /// Proofs under way, by the session that a host is to join and the host.
@@ -345,7 +347,7 @@ impl Router {
             peers,
             peers_by_name,
             servers: BTreeMap::new(),
-            components: BTreeMap::new(),
+            components: FxHashMap::default(),
             local: FxHashMap::default(),
             proofs: FxHashMap::default(),
             again: FxHashMap::default(),
@@ -378,28 +380,6 @@ impl Router {
         let id = self.next_id;
         self.next_id += 1;
         id
-    }
-
-    /// The entry whose rule speaks most closely of `domain`.
-    #[must_use]
-    pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
-        if let Some(named) = self.peers_by_name.get(domain) {
-            return Some(*named);
-        }
-        self.peers
-            .iter()
-            .enumerate()
-            .filter_map(|(index, peer)| {
-                let closest = peer
-                    .domains
-                    .iter()
-                    .filter(|rule| rule.matches(domain))
-                    .map(DomainPattern::closeness)
-                    .max()?;
-                Some((closest, index))
-            })
-            .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
-            .map(|(_, index)| PeerId(index))
     }
 
     /// The pair that a session was made for.

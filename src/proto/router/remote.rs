@@ -8,10 +8,37 @@ use rustc_hash::FxHashMap;
 use super::proofs::Purpose;
 use super::{Action, Carrier, Hop, Lane, LaneId, PeerId, REFUSALS_MAX, Router, SessionEntry, SessionId};
 use crate::reason::Reason;
+use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
 
 impl Router {
+    /// The entry whose rule speaks most closely of `domain`.
+    #[must_use]
+    pub fn peer_for(&self, domain: &Domain) -> Option<PeerId> {
+        if let Some(named) = self.peers_by_name.get(domain) {
+            return Some(*named);
+        }
+        self.peers
+            .iter()
+            .enumerate()
+            .filter_map(|(index, peer)| {
+                let closest = peer
+                    .domains
+                    .iter()
+                    .filter(|rule| rule.matches(domain))
+                    .map(DomainPattern::closeness)
+                    .max()?;
+                Some((closest, index))
+            })
+            .max_by_key(|(closest, index)| (*closest, std::cmp::Reverse(*index)))
+            .map(|(_, index)| PeerId(index))
+    }
+
     pub(super) fn place_remote(&mut self, route: &Route, now: Instant) {
+        if !self.hosts.serves(&route.from) {
+            // Taken away while something waited.
+            return self.give_up(route, Reason::HostGone);
+        }
         if let Err(reason) = self.hosts.policy(&route.to) {
             return self.give_up(route, reason);
         }

@@ -20,7 +20,8 @@ impl Router {
             .entry(id)
             .or_insert_with(|| SessionEntry { laneless_since: Some(now), ..SessionEntry::new(dialled) });
         let SessionFacts { pinned, exporter, mux_exporter, anchor } = facts;
-        entry.session = Some(session);
+        let session = entry.session.insert(session);
+        session.set_hosts(&self.hosts);
         entry.exporter = exporter;
         entry.mux_exporter = mux_exporter;
         entry.anchor.get_or_insert(anchor);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::proto::stream::receiving::{Authority, DialbackOffer, Offers};
 use crate::reason::Reason;
 use crate::relay::hub::Hub;
+use crate::relay::live::Live;
 use crate::relay::settings::{Endpoint, Host, LocalAuth};
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -13,13 +14,13 @@ use crate::xmpp::route::Route;
 #[derive(Debug)]
 pub(crate) struct LocalAuthority<'a> {
     pub(crate) hub: &'a Hub,
+    pub(crate) live: &'a Live,
     pub(crate) source: IpAddr,
 }
 
 impl LocalAuthority<'_> {
     fn host(&self, domain: &Domain) -> Result<&Host, Reason> {
-        let facts = self.hub.hosts.facts(domain).ok_or(Reason::InvalidFrom)?;
-        self.hub.settings.hosts.get(facts.entry).ok_or(Reason::InvalidFrom)
+        self.live.host(domain).ok_or(Reason::InvalidFrom)
     }
 
     /// How the server at our source may prove that it speaks for `domain`.
@@ -70,18 +71,18 @@ impl Authority for LocalAuthority<'_> {
 
     fn dialback(&self, route: &Route) -> Result<DialbackOffer, Reason> {
         let offer = self.may_speak(&route.from)?;
-        if !self.hub.hosts.serves(&route.to) {
-            self.hub.hosts.policy(&route.to)?;
+        if !self.live.hosts.serves(&route.to) {
+            self.live.hosts.policy(&route.to)?;
         }
         Ok(offer)
     }
 
     fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool {
         // A host's own server answers for it; we do for what is behind us, and for components, which have no other.
-        let hosts = &self.hub.hosts;
+        let hosts = &self.live.hosts;
         (!hosts.serves(&route.from) || hosts.component(&route.from).is_some())
             && self.is_server_of(&route.to)
             && self.hub.has_open_key(route, stream_id)
-            && self.hub.keys.verify(route, stream_id, key)
+            && self.live.made_key(route, stream_id, key)
     }
 }

@@ -16,6 +16,7 @@ use crate::proto::router::LaneId;
 use crate::reason::Reason;
 use crate::relay::hub::Hub;
 use crate::relay::io::Transmit;
+use crate::relay::live::Live;
 use crate::transport::quic::Code;
 use crate::xmpp::content::Rescoping;
 use crate::xmpp::domain::Domain;
@@ -31,12 +32,13 @@ const KEEPALIVES_MAX: u32 = 3;
 /// The components, as one stream meets them.
 pub(crate) struct Components<'a> {
     pub(crate) hub: &'a Arc<Hub>,
+    pub(crate) live: &'a Live,
     pub(crate) lane: LaneId,
 }
 
 impl Registry for Components<'_> {
     fn secret(&self, domain: &Domain) -> Option<&Secret> {
-        self.hub.hosts.component(domain)
+        self.live.hosts.component(domain)
     }
 
     fn connect(&self, domain: &Domain) -> Result<(), Reason> {

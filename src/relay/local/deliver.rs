@@ -30,7 +30,8 @@ pub(crate) async fn run(hub: Arc<Hub>, lane: LaneId, route: Route, mailbox: Arc<
         }
     };
     hub.metrics.local_streams(Opened::Outbound).inc();
-    let wants = Wants { mux: false, bidi: true, dialback: Some(Arc::clone(&hub.keys)), pipelined: false };
+    let wants =
+        Wants { mux: false, bidi: true, dialback: Some(Arc::clone(&hub.live().keys)), pipelined: false };
     let mut out = Outbox::default();
     let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));
     mailbox.post(&out.octets);

@@ -17,11 +17,8 @@ pub(super) const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Connect to the server of `host`, the first of its addresses that answers.
 pub(crate) async fn connect(hub: &Hub, host: &Domain) -> Result<(TcpStream, SocketAddr), Reason> {
-    let entry = hub
-        .hosts
-        .facts(host)
-        .and_then(|facts| hub.settings.hosts.get(facts.entry))
-        .ok_or(Reason::HostUnknown)?;
+    let live = hub.live();
+    let entry = live.host(host).ok_or(Reason::HostUnknown)?;
     let mut last = Reason::ConnectionRefused;
     for endpoint in &entry.deliver {
         match connect_to(hub, endpoint).await {

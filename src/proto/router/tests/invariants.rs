@@ -193,8 +193,8 @@ impl Shell {
             match state.placement {
                 Placement::On(lane) => assert!(router.lanes[&lane].routes.contains(route)),
                 Placement::Waiting(Hop::Peer(peer)) => assert!(router.peers[peer.0].waiting.contains(route)),
-                Placement::Waiting(Hop::Component(n)) => {
-                    assert!(router.components[&n].waiting.contains(route))
+                Placement::Waiting(Hop::Component) => {
+                    assert!(router.components[&route.to].waiting.contains(route))
                 }
                 Placement::Waiting(Hop::Server(n)) => assert!(router.servers[&n].waiting.contains(route)),
                 Placement::Unplaced => assert!(state.not_before.is_some(), "{route} is nowhere"),

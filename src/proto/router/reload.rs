@@ -1,0 +1,145 @@
+//! Another configuration: hosts come and go, keys rotate. Only the pairs of hosts that go are drained.
+//!
+//! A host that is taken away leaves in two steps. What waits for it, or from it, bounces while its lanes still stand
+//! ([`Router::hosts_leave`]); then its lanes of the remote side finish, those that the peer opened with `host-gone`, and
+//! nothing new begins ([`Router::hosts_changed`]). What the peer had sent by then is still handed to the host's server:
+//! its local lanes follow when the remote ones are gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Action, Carrier, LaneId, Placement, Router, SessionId};
+use crate::proto::hosts::Hosts;
+use crate::proto::mux::secret::SecretKeys;
+use crate::proto::session::Lanes;
+use crate::proto::stream::Learned;
+use crate::reason::Reason;
+use crate::xmpp::domain::Domain;
+use crate::xmpp::route::Route;
+
+impl Router {
+    /// Secrets are made with other keys from now on. Those that are handed out have their answer to come: `keys` takes
+    /// them too.
+    pub fn set_keys(&mut self, keys: Arc<SecretKeys>) {
+        self.keys = keys;
+    }
+
+    /// Before [`Router::hosts_changed`]: what waits for or from a host that `hosts` takes away bounces.
+    pub fn hosts_leave(&mut self, hosts: &Hosts) {
+        let waiting = self.routes.iter().filter(|(_, state)| !state.is_placed());
+        let leaving: Vec<Route> =
+            waiting.map(|(route, _)| route).filter(|route| concerns_gone(hosts, route)).cloned().collect();
+        for route in leaving {
+            self.give_up(&route, Reason::HostGone);
+        }
+    }
+
+    /// The hosts or the policy are others now.
+    pub fn hosts_changed(&mut self, hosts: Arc<Hosts>, now: Instant) {
+        self.hosts = hosts;
+        for session in self.sessions.values_mut().filter_map(|entry| entry.session.as_mut()) {
+            session.set_hosts(&self.hosts);
+        }
+        self.close_gone();
+        // Servers are known by the position of their entry, which may have changed.
+        let servers = std::mem::take(&mut self.servers);
+        for route in servers.into_values().flat_map(|server| server.waiting) {
+            if let Some(state) = self.routes.get_mut(&route) {
+                state.placement = Placement::Unplaced;
+            }
+            self.place(&route, now);
+        }
+        // The operator may just have mended what stood against them.
+        self.peers.iter_mut().for_each(|peer| peer.refused.clear());
+        self.unproven.clear();
+    }
+
+    /// Lanes of pairs whose host is gone finish, and those of remote domains that the policy no longer wants.
+    fn close_gone(&mut self) {
+        let mut closing = Vec::new();
+        let mut served: BTreeSet<Route> = BTreeSet::new();
+        for (id, lane) in &self.lanes {
+            let Carrier::Session(session) = lane.carrier else { continue };
+            let routes = || lane.opened_for.iter().chain(&lane.offers);
+            let gone = routes().any(|route| concerns_gone(&self.hosts, route));
+            if !gone && routes().all(|route| self.hosts.policy(&route.to).is_ok()) {
+                continue;
+            }
+            served.extend(routes().map(Route::reversed));
+            if !lane.closing && !self.is_shared(session) {
+                // Only who was called may say that nobody lives there any more.
+                let reason = match lane.opened_for {
+                    Some(_) => Reason::Idle,
+                    None if gone => Reason::HostGone,
+                    None => Reason::PolicyDenied,
+                };
+                closing.push((*id, reason));
+            }
+        }
+        for (id, lane) in self.lanes.iter().filter(|(_, lane)| lane.carrier == Carrier::Local) {
+            let mut routes = lane.opened_for.iter().chain(&lane.offers).peekable();
+            let over = |route: &Route| self.hosts.has_gone(&route.to) && !served.contains(route);
+            if !lane.closing && routes.peek().is_some() && routes.all(over) {
+                closing.push((*id, Reason::HostGone));
+            }
+        }
+        let actions = closing.into_iter().map(|(lane, reason)| Action::CloseLane { lane, reason });
+        self.actions.extend(actions);
+    }
+
+    fn is_shared(&self, session: SessionId) -> bool {
+        let session = self.sessions.get(&session).and_then(|entry| entry.session.as_ref());
+        session.is_some_and(|session| session.facts().lanes == Lanes::Shared && session.is_multiplexed())
+    }
+
+    /// The last lane of a pair whose host is gone has ended, and so may the local one.
+    pub(super) fn follow_gone(&mut self, routes: impl IntoIterator<Item = Route>) {
+        for route in routes.into_iter().filter(|route| self.hosts.has_gone(&route.from)) {
+            let inbound = route.reversed();
+            let elsewhere = self.lanes.values().any(|lane| {
+                matches!(lane.carrier, Carrier::Session(_))
+                    && (lane.opened_for.as_ref() == Some(&route) || lane.offers.contains(&route))
+            });
+            let lane = self.local_lane_for(&inbound).filter(|_| !elsewhere);
+            if let Some(lane) = lane {
+                self.actions.push(Action::CloseLane { lane, reason: Reason::HostGone });
+            }
+        }
+    }
+
+    fn local_lane_for(&self, route: &Route) -> Option<LaneId> {
+        match self.routes.get(route)?.placement {
+            Placement::On(lane) => {
+                let entry = self.lanes.get(&lane).filter(|entry| !entry.closing)?;
+                (entry.opened_for.as_ref() == Some(route)).then_some(lane)
+            }
+            _ => None,
+        }
+    }
+
+    /// The peer of `session` no longer serves `host`: its grant is over.
+    pub fn host_is_gone(&mut self, session: SessionId, host: &Domain) {
+        if let Some(session) = self.sessions.get_mut(&session).and_then(|entry| entry.session.as_mut()) {
+            session.revoke_theirs(host);
+        }
+    }
+
+    /// A later stream of `session` showed the peer's host list, which has changed.
+    pub fn list_came(&mut self, session: SessionId, learned: &Learned) {
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        if let Some(session) = &mut entry.session {
+            session.learn(learned.clone());
+        }
+        for peer in entry.pinned.clone() {
+            if let Some(state) = self.peers.get_mut(peer.0) {
+                // A host that was gone, and is there again.
+                state.refused.retain(|route, _| !learned.listed.contains(&route.to));
+            }
+        }
+    }
+}
+
+fn concerns_gone(hosts: &Hosts, route: &Route) -> bool {
+    hosts.has_gone(&route.from) || hosts.has_gone(&route.to)
+}

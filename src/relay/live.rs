@@ -1,0 +1,166 @@
+//! What follows from the settings and from the files that they name. A reload makes another one, as a whole: either all of
+//! it can be had, or the old one stays.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::settings::{Component, Host, Settings, Trust};
+use super::start::StartError;
+use crate::identity::component_secret;
+use crate::identity::config::{Carrier, Tls};
+use crate::identity::key_ring::KeyRing;
+use crate::identity::store::CertificateStore;
+use crate::identity::trust::{Anchors, TrustStore};
+use crate::proto::component::Secret;
+use crate::proto::dialback::KeyMaker;
+use crate::proto::hosts::{HostFacts, Hosts};
+use crate::proto::mux::secret::SecretKeys;
+use crate::xmpp::domain::{Domain, DomainPattern};
+use crate::xmpp::route::Route;
+
+/// Label under which the dialback secret is derived from the master key; the mux secret has another one.
+const DIALBACK_KEY_LABEL: &str = "fedmux dialback 1";
+/// Label under which the keys of mux secrets are derived.
+const MUX_KEY_LABEL: &str = "fedmux mux key 1";
+
+/// A key derived from a master key.
+type Key = [u8; 32];
+
+/// What a relay goes by.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) settings: Settings,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) certificates: Arc<CertificateStore>,
+    pub(crate) tls: Tls,
+    /// Makes dialback keys.
+    pub(crate) keys: Arc<KeyMaker>,
+    /// Made them before the last reload: some are still asked about.
+    former_keys: Option<Arc<KeyMaker>>,
+    /// Makes and takes mux secrets.
+    pub(crate) secrets: Arc<SecretKeys>,
+    ring: Keys,
+}
+
+/// The keys as they were read, the newest first.
+struct Keys {
+    dialback: Key,
+    mux: Vec<Key>,
+    /// There is no file: the next reload keeps them.
+    of_this_process: bool,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({})", self.mux.len())
+    }
+}
+
+impl Live {
+    /// Read everything that `settings` name. `former`: what the relay went by until now.
+    ///
+    /// # Errors
+    /// [`StartError`] if certificates, authorities or a key can't be read.
+    pub(crate) fn read(settings: Settings, former: Option<&Self>) -> Result<Self, StartError> {
+        let certificates =
+            CertificateStore::load(&settings.identity.certificates).map_err(StartError::new)?;
+        for problem in certificates.problems() {
+            warn!(%problem, "certificate not as it should be");
+        }
+        let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
+        let tls = Tls::new(Arc::new(trust), Carrier::Quic).map_err(StartError::new)?;
+        let ring = Keys::read(&settings, former)?;
+        // A secret that was just handed out is still good when its key has left the folder. That lasts until the next
+        // reload, and lets nobody in: without an open request no secret is taken.
+        let before = former.map(|former| former.ring.mux.as_slice()).unwrap_or_default();
+        let taken = before.iter().filter(|key| !ring.mux.contains(key));
+        let secrets = SecretKeys::new(ring.mux.iter().chain(taken).copied());
+        let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
+            let facts = HostFacts { entry, announce: host.announce };
+            host.domains.iter().map(move |domain| (domain.clone(), facts))
+        });
+        let mut hosts = Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone())
+            .with_components(components(&settings)?);
+        if let Some(former) = former {
+            hosts = hosts.after(&former.hosts);
+        }
+        Ok(Self {
+            hosts: Arc::new(hosts),
+            certificates: Arc::new(certificates),
+            tls,
+            keys: Arc::new(KeyMaker::new(&ring.dialback)),
+            former_keys: former.map(|former| Arc::clone(&former.keys)),
+            secrets: Arc::new(secrets),
+            ring,
+            settings,
+        })
+    }
+
+    /// The `[[host]]` entry of `domain`, if we serve it.
+    pub(crate) fn host(&self, domain: &Domain) -> Option<&Host> {
+        self.settings.hosts.get(self.hosts.facts(domain)?.entry)
+    }
+
+    /// Whether we made this dialback key.
+    pub(crate) fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool {
+        let mut makers = std::iter::once(&self.keys).chain(&self.former_keys);
+        makers.any(|maker| maker.verify(route, stream_id, key))
+    }
+
+    /// Whether secrets are made with another key than in `former`.
+    pub(crate) fn has_rotated(&self, former: &Self) -> bool {
+        self.ring.mux.first() != former.ring.mux.first()
+    }
+}
+
+impl Keys {
+    fn read(settings: &Settings, former: Option<&Live>) -> Result<Self, StartError> {
+        let file = settings.identity.mux_key_file.as_ref();
+        let ring = match (file, former.map(|former| &former.ring)) {
+            (None, Some(Self { dialback, mux, of_this_process: true })) => {
+                return Ok(Self { dialback: *dialback, mux: mux.clone(), of_this_process: true });
+            }
+            (None, _) => KeyRing::random(),
+            (Some(file), _) => KeyRing::load(file),
+        };
+        let ring = ring.map_err(StartError::new)?;
+        let dialback = ring.derive(DIALBACK_KEY_LABEL).next();
+        let mux = ring.derive(MUX_KEY_LABEL).collect();
+        let dialback = dialback.ok_or_else(|| StartError::new("no key for dialback"))?;
+        Ok(Self { dialback, mux, of_this_process: file.is_none() })
+    }
+}
+
+/// The components, each with the secret that its file holds.
+fn components(settings: &Settings) -> Result<Vec<(Domain, HostFacts, Secret)>, StartError> {
+    let read = |(index, component): (usize, &Component)| {
+        let loaded = component_secret::load(&component.secret_file).map_err(StartError::new)?;
+        if let Some(mode) = loaded.readable_by_others {
+            let (file, mode) = (component.secret_file.display(), format!("{mode:04o}"));
+            warn!(component = %component.domain, %file, mode, "others can read a component's secret; chmod 600 it");
+        }
+        let facts = HostFacts { entry: settings.hosts.len() + index, announce: component.announce };
+        Ok((component.domain.clone(), facts, loaded.secret))
+    };
+    settings.components.iter().enumerate().map(read).collect()
+}
+
+fn anchors(trust: &Trust) -> Result<Anchors, StartError> {
+    match trust {
+        Trust::System => Anchors::system(),
+        Trust::File(path) => Anchors::from_pem_file(path),
+    }
+    .map_err(|error| StartError::new(format_args!("identity.trust: {error}")))
+}
+
+fn pinned_anchors(settings: &Settings) -> Result<Vec<(Vec<DomainPattern>, Anchors)>, StartError> {
+    let pinned = settings.peers.iter().filter_map(|peer| Some((peer, peer.trust.as_ref()?)));
+    pinned
+        .map(|(peer, path)| {
+            let anchors = Anchors::from_pem_file(path);
+            let anchors = anchors.map_err(|error| StartError::new(format_args!("peer.trust: {error}")))?;
+            Ok((peer.domains.clone(), anchors))
+        })
+        .collect()
+}

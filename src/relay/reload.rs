@@ -1,0 +1,146 @@
+//! A running relay goes by other settings.
+//!
+//! What changes while it runs: hosts (with `announce`, `deliver` and `local_auth`), `[policy]`, and everything that
+//! `[identity]` names: the folder of certificates, the authorities, the keys; and the secrets of components. Connections that stand keep the certificates
+//! with which they were made. The rest needs a restart, and is named.
+//!
+//! A host list is part of a stream's features (XEP-0451 section 2), and features are sent once, when a stream begins: there
+//! is no way to refresh one on a stream that stands. A list that has changed is therefore shown once more on the next
+//! stream that the peer opens in the session, beside the connection's first.
+
+use std::collections::BTreeSet;
+
+use tracing::{info, warn};
+
+use super::hub::Hub;
+use super::live::Live;
+use super::settings::Settings;
+use super::start::{Relay, StartError};
+use crate::xmpp::domain::Domain;
+
+/// Why the old settings stay.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReloadError(StartError);
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReloadReport {
+    /// What has changed, a line each.
+    pub changed: Vec<String>,
+    /// Settings that have changed and count only after a restart, by their place in the configuration.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl Relay {
+    /// Go by `settings`, as far as that is possible without a restart, and read again every file that they name.
+    ///
+    /// # Errors
+    /// [`ReloadError`] if one of them can't be read; then nothing has changed.
+    pub fn reload(&self, settings: Settings) -> Result<ReloadReport, ReloadError> {
+        let former = self.hub.live();
+        let (settings, needs_restart) = keep_fixed(settings, &former.settings);
+        let live = Live::read(settings, Some(&former)).map_err(|error| {
+            self.reload_refused();
+            ReloadError(error)
+        })?;
+        let changed = differences(&former, &live);
+        self.hub.replace(live);
+        self.hub.count_hosts();
+        self.hub.metrics.reloads("done").inc();
+        for change in &changed {
+            info!("reload: {change}");
+        }
+        for place in &needs_restart {
+            warn!("reload: {place} has changed and needs a restart");
+        }
+        info!(changes = changed.len(), needs_restart = needs_restart.len(), "reloaded");
+        Ok(ReloadReport { changed, needs_restart })
+    }
+
+    /// Other settings were wanted, and could not even be read. It is only counted.
+    pub fn reload_refused(&self) {
+        self.hub.metrics.reloads("refused").inc();
+    }
+}
+
+impl Hub {
+    /// Bring the gauge of hosts up to date.
+    pub(super) fn count_hosts(&self) {
+        let hosts = self.live().hosts.iter().count();
+        self.metrics.hosts.set(i64::try_from(hosts).unwrap_or(i64::MAX));
+    }
+}
+
+/// `wanted` with what can't change in a running process as it was, and the names of what would have changed.
+fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static str>) {
+    let Settings {
+        identity,
+        remote_quic,
+        local_s2s,
+        local_components,
+        admin_listen,
+        limits,
+        hosts,
+        components,
+        peers,
+        policy,
+    } = wanted;
+    let fixed = [
+        ("[remote] quic", remote_quic == former.remote_quic),
+        ("[local] s2s", local_s2s == former.local_s2s),
+        ("[local] components", local_components == former.local_components),
+        ("[admin] listen", admin_listen == former.admin_listen),
+        ("[limits]", limits == former.limits),
+        ("[[component]]", components == former.components),
+        ("[[peer]]", peers == former.peers),
+    ];
+    let needs_restart = fixed.into_iter().filter(|(_, same)| !same).map(|(place, _)| place).collect();
+    (Settings { identity, hosts, policy, ..former.clone() }, needs_restart)
+}
+
+fn differences(former: &Live, live: &Live) -> Vec<String> {
+    let mut changed = Vec::new();
+    let (before, after) = (domains(former), domains(live));
+    changed.extend(after.difference(&before).map(|host| format!("host {host} added")));
+    changed.extend(before.difference(&after).map(|host| format!("host {host} taken away")));
+    for host in before.intersection(&after) {
+        let (Some(old), Some(new)) = (former.host(host), live.host(host)) else { continue };
+        for (key, same) in [
+            ("announce", old.announce == new.announce),
+            ("deliver", old.deliver == new.deliver),
+            ("local_auth", old.local_auth == new.local_auth),
+        ] {
+            if !same {
+                changed.push(format!("host {host}: {key} changed"));
+            }
+        }
+    }
+    if former.settings.policy != live.settings.policy {
+        changed.push("policy changed".to_owned());
+    }
+    let (old, new) = (certificates(former), certificates(live));
+    let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
+    if added + gone > 0 {
+        changed.push(format!(
+            "certificates changed: {added} new, {gone} gone; standing connections keep theirs"
+        ));
+    }
+    if former.settings.identity.trust != live.settings.identity.trust {
+        changed.push("trust changed; standing connections were judged by the former".to_owned());
+    }
+    if live.has_rotated(former) {
+        changed.push("secrets are made with another key".to_owned());
+    }
+    changed
+}
+
+fn domains(live: &Live) -> BTreeSet<Domain> {
+    live.hosts.iter().map(|(domain, _)| domain.clone()).collect()
+}
+
+/// Our own certificates as they are sent.
+fn certificates(live: &Live) -> BTreeSet<Vec<u8>> {
+    let all = live.certificates.certificates().iter();
+    all.filter_map(|certificate| Some(certificate.chain().first()?.to_vec())).collect()
+}

@@ -1,0 +1,227 @@
+//! Two relays, of which one is told to go by other settings while stanzas flow: hosts are taken away and added, keys
+//! rotate. Whoever isn't concerned notices nothing.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use fedmux::relay::settings::Settings;
+use fedmux::xmpp::domain::Domain;
+
+use crate::relays::{names, plan};
+use crate::scene::{condition, proofs};
+use crate::support::certificates::Authority;
+use crate::support::provider::{Plan, Provider};
+use crate::support::server::Host;
+use crate::support::until;
+
+/// Two relays that reach each other, a1..aN and b1..bN behind them, each with a certificate of its own.
+struct Scene {
+    authority: Authority,
+    a: Provider,
+    b: Provider,
+    a_hosts: Vec<Host>,
+    b_hosts: Vec<Host>,
+}
+
+impl Scene {
+    async fn set(hosts: usize, change: impl FnOnce(&mut Plan)) -> Self {
+        let authority = Authority::new();
+        let mut a = plan(&authority, &names('a', hosts)).await;
+        change(&mut a);
+        let b = plan(&authority, &names('b', hosts)).await;
+        let [mut a, mut b] = crate::relays::start([a, b]).await;
+        let a_hosts = names('a', hosts).iter().map(|name| a.host(name)).collect();
+        let b_hosts = names('b', hosts).iter().map(|name| b.host(name)).collect();
+        Self { authority, a, b, a_hosts, b_hosts }
+    }
+
+    /// `b` sends to `a`, which hears it; both count from 1.
+    async fn arrives(&mut self, b: usize, a: usize, id: &str) {
+        self.b_hosts[b - 1].send(&format!("a{a}.test"), id).await;
+        let heard = self.a_hosts[a - 1].receive().await;
+        let from = format!("b{b}.test");
+        assert_eq!((heard.attribute("from"), heard.attribute("id")), (Some(&*from), Some(id)), "{heard:?}");
+        assert_eq!(heard.attribute("type"), Some("chat"), "{heard:?}");
+    }
+
+    /// And the other way.
+    async fn answers(&mut self, a: usize, b: usize, id: &str) {
+        self.a_hosts[a - 1].send(&format!("b{b}.test"), id).await;
+        let heard = self.b_hosts[b - 1].receive().await;
+        let from = format!("a{a}.test");
+        assert_eq!((heard.attribute("from"), heard.attribute("id")), (Some(&*from), Some(id)), "{heard:?}");
+        assert_eq!(heard.attribute("type"), Some("chat"), "{heard:?}");
+    }
+
+    /// `b` sends to `a`, and is told that nobody is there. What crossed the news on its way still arrives.
+    async fn is_refused(&mut self, b: usize, a: usize, id: &str) {
+        let heard = loop {
+            self.b_hosts[b - 1].send(&format!("a{a}.test"), id).await;
+            tokio::select! {
+                heard = self.b_hosts[b - 1].receive() => break heard,
+                crossed = self.a_hosts[a - 1].receive() => assert_eq!(crossed.attribute("id"), Some(id)),
+            }
+        };
+        assert_eq!(heard.attribute("id"), Some(id), "{heard:?}");
+        assert_eq!(condition(&heard), "remote-server-not-found");
+    }
+}
+
+fn without(host: &str) -> impl FnOnce(&mut Settings) {
+    let host = Domain::parse(host).unwrap();
+    move |settings| settings.hosts[0].domains.retain(|domain| *domain != host)
+}
+
+fn with(host: &str) -> impl FnOnce(&mut Settings) {
+    let host = Domain::parse(host).unwrap();
+    move |settings| settings.hosts[0].domains.push(host)
+}
+
+#[tokio::test]
+async fn a_host_that_is_taken_away_is_gone_and_its_neighbours_lose_nothing() {
+    let mut scene = Scene::set(3, |_| {}).await;
+    // b1 and a1 make the session; a2 and a3 join it by secrets.
+    scene.arrives(1, 1, "0").await;
+    for a in [2, 3] {
+        scene.arrives(2, a, "0").await;
+        scene.answers(a, 2, "0").await;
+    }
+    for n in 1..=50 {
+        // Sent before it is taken away and heard after it: handed over, each once and in order.
+        scene.b_hosts[1].send("a2.test", &n.to_string()).await;
+        scene.b_hosts[1].send("a3.test", &n.to_string()).await;
+    }
+    for n in 1..=50 {
+        assert_eq!(scene.a_hosts[1].receive().await.attribute("id"), Some(&*n.to_string()));
+        if n == 25 {
+            let report = scene.a.reload(without("a2.test"));
+            assert_eq!(report.changed, ["host a2.test taken away"]);
+        }
+    }
+    for n in 1..=50 {
+        assert_eq!(scene.a_hosts[2].receive().await.attribute("id"), Some(&*n.to_string()));
+    }
+    scene.is_refused(2, 2, "gone").await;
+    scene.is_refused(3, 2, "gone").await;
+    for n in 51..=60 {
+        scene.arrives(2, 3, &n.to_string()).await;
+        scene.answers(3, 2, &n.to_string()).await;
+    }
+    // Its own server is told too, and can't speak for it.
+    scene.a_hosts[1].send("b2.test", "speaks").await;
+    scene.answers(1, 1, "last").await;
+    assert!(scene.b_hosts[1].received().is_none());
+    assert_eq!(scene.a.metric("fedmux_hosts", &[]), 2);
+    for relay in [&scene.a, &scene.b] {
+        relay.assert_unharmed();
+        relay.is_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_comes_back_is_served_again() {
+    let mut scene = Scene::set(2, |_| {}).await;
+    scene.arrives(1, 1, "0").await;
+    scene.arrives(2, 2, "0").await;
+    scene.a.reload(without("a2.test"));
+    scene.is_refused(2, 2, "gone").await;
+    assert_eq!(scene.a.reload(with("a2.test")).changed, ["host a2.test added"]);
+    // It speaks first: that the peer remembers it as gone doesn't stand in its way.
+    scene.answers(2, 2, "again").await;
+    scene.arrives(2, 2, "again").await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_added_joins_the_session_that_stands() {
+    let mut scene = Scene::set(3, |plan| without("a3.test")(&mut plan.settings)).await;
+    scene.arrives(1, 1, "0").await;
+    scene.answers(1, 1, "0").await;
+    assert_eq!(scene.a.reload(with("a3.test")).changed, ["host a3.test added"]);
+    scene.answers(3, 1, "new").await;
+    scene.arrives(1, 3, "new").await;
+    until("one connection to remain", || {
+        [&scene.a, &scene.b]
+            .iter()
+            .all(|relay| relay.metric("fedmux_connections", &[("transport", "quic")]) == 1)
+    })
+    .await;
+    assert_eq!(proofs(&scene.a, "granted"), 1);
+}
+
+#[tokio::test]
+async fn a_host_list_that_has_changed_is_shown_on_the_next_stream() {
+    let mut scene = Scene::set(3, |plan| without("a3.test")(&mut plan.settings)).await;
+    // b dials, so that a shows the list.
+    scene.arrives(1, 1, "0").await;
+    scene.a.reload(with("a3.test"));
+    scene.arrives(2, 1, "at first on the second connection").await;
+    until("b2.test to join", || proofs(&scene.b, "granted") == 1).await;
+    let streams = |scene: &Scene| scene.b.metric("fedmux_quic_streams_opened_total", &[]);
+    let before = streams(&scene);
+    scene.arrives(2, 1, "on a stream of the session, which shows the list").await;
+    assert_eq!(streams(&scene), before + 1);
+    scene.arrives(1, 3, "to a host that stands in it").await;
+    until("a3.test to join", || proofs(&scene.b, "granted") == 2).await;
+    assert_eq!(proofs(&scene.b, "refused"), 0);
+}
+
+#[tokio::test]
+async fn settings_that_can_not_be_had_leave_the_old_ones() {
+    let mut scene = Scene::set(2, |_| {}).await;
+    scene.arrives(1, 1, "0").await;
+    let mut wanted = scene.a.settings().clone();
+    without("a2.test")(&mut wanted);
+    wanted.identity.certificates = Path::new("/nowhere/certs").to_owned();
+    let error = scene.a.relay.reload(wanted).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/certs"), "{error}");
+    assert_eq!(scene.a.metric("fedmux_reloads_total", &[("result", "refused")]), 1);
+    scene.arrives(2, 2, "still served").await;
+    let report = scene.a.reload(|settings| settings.limits.lane_idle *= 2);
+    assert_eq!((report.changed.len(), report.needs_restart), (0, vec!["[limits]"]));
+    assert_eq!(scene.a.metric("fedmux_reloads_total", &[("result", "done")]), 1);
+}
+
+/// Another key in the folder, newer than every other.
+fn add_key(folder: &Path, name: &str, age: Duration) {
+    let file = folder.join(name);
+    fedmux::identity::master_key::MasterKey::load_or_create(&file).unwrap();
+    let file = std::fs::File::options().write(true).open(&file).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
+}
+
+#[tokio::test]
+async fn keys_that_rotate_while_proofs_are_under_way_lose_nothing() {
+    const HOSTS: usize = 12;
+    let keys = tempfile::tempdir().unwrap();
+    add_key(keys.path(), "0.key", Duration::from_secs(3_600));
+    let folder = keys.path().to_owned();
+    let mut scene = Scene::set(HOSTS, |plan| plan.settings.identity.mux_key_file = Some(folder)).await;
+    scene.arrives(1, 1, "0").await;
+    for n in 2..=HOSTS {
+        // The proofs of these hosts are under way while the key that made their secrets goes.
+        for id in ["1", "2", "3"] {
+            scene.b_hosts[n - 1].send(&format!("a{n}.test"), id).await;
+        }
+        add_key(keys.path(), &format!("{n}.key"), Duration::from_secs(3_600 - n as u64));
+        assert_eq!(scene.a.reload(|_| {}).changed, ["secrets are made with another key"]);
+        let old = if n == 2 { 0 } else { n - 1 };
+        std::fs::remove_file(keys.path().join(format!("{old}.key"))).unwrap();
+        scene.a.reload(|_| {});
+        tokio::task::yield_now().await;
+    }
+    for n in 2..=HOSTS {
+        for id in ["1", "2", "3"] {
+            let heard = scene.a_hosts[n - 1].receive().await;
+            assert_eq!(
+                (heard.attribute("type"), heard.attribute("id")),
+                (Some("chat"), Some(id)),
+                "{heard:?}"
+            );
+        }
+        assert!(scene.a_hosts[n - 1].received().is_none());
+    }
+    until("every host to join", || proofs(&scene.a, "granted") == 2 * (HOSTS as u64 - 1)).await;
+    assert_eq!(proofs(&scene.a, "refused"), 0);
+    scene.a.assert_unharmed();
+    drop(scene.authority);
+}
