@@ -12,6 +12,8 @@
 //!                                          +--> lane (TLS over TCP)       a session of one stream
 //! ```
 //!
+//! A component (XEP-0114) is a lane of the local side too, one for whatever is from it and for it.
+//!
 //! A stanza is read by the task of the stream on which it came ([`relay`], `lane.rs`), framed and checked in one pass
 //! ([`xmpp::framer`]), held against what that stream's other end has proven ([`proto::admission`], the one function
 //! that decides who speaks for whom), and put into the queue of its route, one direction of a domain pair. Whichever
@@ -45,6 +47,7 @@
 //! | RFC 6120 section 11: XML that is not spoken | [`xmpp::framer`] |
 //! | RFC 6120 section 13.7, RFC 9525: names in certificates | [`identity::names`], [`identity::verifier`] |
 //! | RFC 8305: racing addresses | [`proto::race`] |
+//! | XEP-0114: external components | [`proto::component`]; their namespace: [`xmpp::content`] |
 //! | XEP-0220, XEP-0185, XEP-0344: dialback | [`proto::dialback`], [`proto::session`] for remote domains |
 //! | XEP-0288: bidirectional streams | [`proto::bidi`] |
 //! | XEP-0305: pipelining | [`proto::stream::initiating`] |

@@ -168,6 +168,11 @@ reasons! {
     /// A source that `sources` doesn't name, for a host with `local_auth = "trusted"`.
     SourceNotTrusted = "source-not-trusted", true, "add the server's address to sources, or use local_auth = \"dialback\"";
 
+    /// A component whose handshake isn't made with the secret of its `[[component]]` (XEP-0114).
+    ComponentSecretWrong = "component-secret-wrong", true, "the component and the secret_file of its [[component]] must hold the same secret";
+    /// The component has a connection, which lives; a second one is refused.
+    ComponentConnected = "component-connected", false, "stop one of the two; if the other one's machine is gone, the connection is given up within a minute";
+
     // --- connection authorization (XEP-0451) ---
     /// A stanza of connection authorization: the relay's own, and never forwarded.
     MuxOwn = "mux-own", true, "nothing: servers and clients have no business with urn:xmpp:mux:0";
@@ -204,6 +209,8 @@ reasons! {
     WrongPair = "wrong-pair", true, "the peer sent another domain pair's stanza on this lane";
     /// The peer doesn't speak what the configuration asks of it.
     NotMultiplexed = "not-multiplexed", false, "the peer doesn't offer XEP-0451 or bidirectional streams; each direction uses a connection of its own";
+    /// The component isn't connected, and we never dial one (XEP-0114).
+    ComponentNotConnected = "component-not-connected", false, "start the component and look at its log: it connects to local.components with the secret of its [[component]]";
     /// The relay itself is stopping.
     Draining = "draining", false, "nothing: the relay is stopping or restarting";
 }

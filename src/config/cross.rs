@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::component::ComponentEntry;
 use super::dns::DnsEntry;
 use super::error::{Errors, Place};
 use super::host::HostEntry;
@@ -20,6 +21,7 @@ pub(super) struct Everything<'a> {
     pub(super) admin_listen: &'a [Located<SocketAddr>],
     pub(super) dns: &'a DnsEntry,
     pub(super) hosts: &'a [HostEntry],
+    pub(super) components: &'a [ComponentEntry],
     pub(super) peers: &'a [PeerEntry],
 }
 
@@ -39,26 +41,30 @@ impl Everything<'_> {
     fn check_listeners(&self, errors: &Errors) {
         refuse_public_local(errors, "local.s2s", &self.local.s2s, "127.0.0.1:5266");
         refuse_public_local(errors, "local.dns", &self.local.dns, "127.0.0.1:5353");
+        refuse_public_local(errors, "local.components", &self.local.components, "127.0.0.1:5347");
         let dns = || self.local.dns.iter().map(|address| ("local.dns", address));
         let quic = self.remote.quic.iter().map(|address| ("remote.quic", address));
         let udp: Vec<_> = quic.chain(dns()).collect();
         refuse_doubles(errors, &udp);
         let local = self.local.s2s.iter().map(|address| ("local.s2s", address)).chain(dns());
+        let components = self.local.components.iter().map(|address| ("local.components", address));
         let admin = self.admin_listen.iter().map(|address| ("admin.listen", address));
-        let tcp: Vec<_> = self.remote.tcp().chain(local).chain(admin).collect();
+        let tcp: Vec<_> = self.remote.tcp().chain(local).chain(components).chain(admin).collect();
         refuse_doubles(errors, &tcp);
     }
 
     /// Each domain belongs to one host or to one peer.
     fn check_names(&self, errors: &Errors) {
         let mut hosts = HashMap::new();
-        for domain in self.hosts.iter().flat_map(|host| &host.domains) {
+        let named = self.hosts.iter().flat_map(|host| &host.domains).map(|domain| ("host.domain", domain));
+        let components = self.components.iter().filter_map(|component| component.domain.as_ref());
+        for (key, domain) in named.chain(components.map(|domain| ("component.domain", domain))) {
             let Some(first) = hosts.get(&domain.value) else {
                 hosts.insert(domain.value.clone(), domain.place.clone());
                 continue;
             };
             let problem = format!("= \"{}\" stands at {first} already", domain.value);
-            errors.add(&domain.place, "host.domain", problem, "remove one of the two");
+            errors.add(&domain.place, key, problem, "remove one of the two");
         }
         let mut peers: HashMap<&DomainPattern, &Place> = HashMap::new();
         for rule in self.peers.iter().flat_map(|peer| &peer.domains) {
@@ -87,8 +93,9 @@ impl Everything<'_> {
             Endpoint::Name { .. } => false,
         };
         for endpoint in self.hosts.iter().flat_map(|host| &host.deliver) {
-            if own(&endpoint.value, &self.local.s2s) {
-                let problem = format!("= \"{}\" is our own listener, local.s2s", endpoint.value);
+            let listeners = [("local.s2s", &self.local.s2s), ("local.components", &self.local.components)];
+            for (key, _) in listeners.iter().filter(|(_, listeners)| own(&endpoint.value, listeners)) {
+                let problem = format!("= \"{}\" is our own listener, {key}", endpoint.value);
                 errors.add(
                     &endpoint.place,
                     "host.deliver",
@@ -130,7 +137,12 @@ impl Everything<'_> {
 
     /// Somebody to serve, and somebody to reach.
     fn check_purpose(&self, errors: &Errors) {
-        if self.hosts.is_empty() {
+        if let (Some(component), true) = (self.components.first(), self.local.components.is_empty()) {
+            let place = component.domain.as_ref().map_or(&self.file, |domain| &domain.place);
+            let advice = "add [local] components = \"127.0.0.1:5347\", where components connect to";
+            errors.add(place, "local.components", "is missing: the component has no way in", advice);
+        }
+        if self.hosts.is_empty() && self.components.is_empty() {
             let advice = "add a [[host]] with its domain and where to deliver";
             errors.add(&self.file, "host", "is missing: the relay would serve nobody", advice);
         }

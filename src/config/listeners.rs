@@ -11,8 +11,18 @@ use crate::relay::settings::Transport;
 
 /// A table of listeners whose only key, in this version, is `key`.
 pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located<SocketAddr>> {
-    let Some(mut reader) = reader else { return Vec::new() };
-    let addresses = each(reader.take(key), "an address and a port, like \"127.0.0.1:5269\"", listener);
+    let [addresses] = read_each(reader, [key]);
+    addresses
+}
+
+/// A table of listeners with these keys.
+pub(super) fn read_each<const N: usize>(
+    reader: Option<Reader<'_>>,
+    keys: [&'static str; N],
+) -> [Vec<Located<SocketAddr>>; N] {
+    let Some(mut reader) = reader else { return [const { Vec::new() }; N] };
+    let expected = "an address and a port, like \"127.0.0.1:5269\"";
+    let addresses = keys.map(|key| each(reader.take(key), expected, listener));
     reader.finish();
     addresses
 }
@@ -21,6 +31,7 @@ pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located
 #[derive(Default)]
 pub(super) struct Local {
     pub(super) s2s: Vec<Located<SocketAddr>>,
+    pub(super) components: Vec<Located<SocketAddr>>,
     pub(super) dns: Vec<Located<SocketAddr>>,
     pub(super) dns_clients: Vec<Located<IpNet>>,
 }
@@ -32,6 +43,7 @@ impl Local {
         let expected = "an address and a port, like \"127.0.0.1:5266\"";
         let local = Self {
             s2s: each(reader.take("s2s"), expected, listener),
+            components: each(reader.take("components"), expected, listener),
             dns: each(reader.take("dns"), expected, listener),
             dns_clients: each(reader.take("dns_clients"), "a network, like \"10.0.0.0/24\"", network),
         };
@@ -87,7 +99,7 @@ pub(super) fn refuse_public_local(errors: &Errors, key: &str, local: &[Located<S
             key,
             format!("= \"{}\" can be reached from outside", address.value),
             format!(
-                "write a loopback or private address, like \"{example}\": only our own servers belong there"
+                "write a loopback or private address, like \"{example}\": only what is ours belongs there"
             ),
         );
     }

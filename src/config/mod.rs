@@ -8,6 +8,7 @@
 //! A `Reader` walks one table and knows which keys were asked for; each table has a file of its own; `cross` holds what
 //! one table asks of another.
 
+mod component;
 mod cross;
 mod dns;
 mod error;
@@ -33,6 +34,7 @@ pub use error::{ConfigError, ConfigErrors};
 
 use crate::proto::limits::Limits;
 use crate::relay::settings::{Dns, Identity, LocalDns, Policy, Settings};
+use component::ComponentEntry;
 use cross::Everything;
 use dns::DnsEntry;
 use error::Errors;
@@ -83,16 +85,18 @@ fn read_source(path: &Path, order: usize, errors: &Errors) -> Option<Source> {
 const MAIN_FILE_ONLY: [&str; 8] =
     ["include", "identity", "remote", "local", "admin", "dns", "limits", "policy"];
 
-/// What one file of hosts and peers may hold, the main file included.
+/// What one file of hosts, components and peers may hold, the main file included.
 #[derive(Default)]
 struct Tenants {
     hosts: Vec<HostEntry>,
+    components: Vec<ComponentEntry>,
     peers: Vec<PeerEntry>,
 }
 
 impl Tenants {
     fn read(&mut self, reader: &mut Reader<'_>) {
         self.hosts.extend(reader.sections("host").into_iter().map(host::read));
+        self.components.extend(reader.sections("component").into_iter().map(component::read));
         self.peers.extend(reader.sections("peer").into_iter().map(peer::read));
     }
 }
@@ -124,6 +128,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         admin_listen: &admin_listen,
         dns: &dns,
         hosts: &tenants.hosts,
+        components: &tenants.components,
         peers: &tenants.peers,
     };
     everything.check(errors);
@@ -135,6 +140,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         remote_starttls: values(remote.starttls),
         local_s2s: values(local.s2s),
         local_dns: LocalDns { listen: values(local.dns), clients: values(local.dns_clients) },
+        local_components: values(local.components),
         admin_listen: values(admin_listen),
         dns: Some(Dns {
             servers: values(dns.servers),
@@ -143,6 +149,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         }),
         limits,
         hosts: tenants.hosts.into_iter().map(HostEntry::into_host).collect(),
+        components: tenants.components.into_iter().filter_map(ComponentEntry::into_component).collect(),
         peers: tenants.peers.into_iter().filter_map(PeerEntry::into_peer).collect(),
         policy,
     })
@@ -160,7 +167,7 @@ fn read_identity(top: &mut Reader<'_>) -> Option<Identity> {
     }
 }
 
-/// An included file speaks of hosts and peers only: what holds for the relay as a whole stands in one place.
+/// An included file speaks of hosts, components and peers only: what holds for the relay as a whole stands in one place.
 fn read_included(path: &Path, order: usize, errors: &Errors, tenants: &mut Tenants) {
     let Some(source) = read_source(path, order, errors) else { return };
     let Some(table) = source.parse(errors) else { return };
@@ -170,7 +177,7 @@ fn read_included(path: &Path, order: usize, errors: &Errors, tenants: &mut Tenan
         if let Some(entry) = top.take(key) {
             entry.refuse::<()>(
                 "stands in an included file",
-                "move it to the main file: an included file may hold [[host]] and [[peer]] only",
+                "move it to the main file: an included file may hold [[host]], [[component]] and [[peer]] only",
             );
         }
     }

@@ -307,14 +307,65 @@ fn a_responder_that_could_not_do_its_work_stops_the_start() {
 
 #[test]
 fn a_local_listener_on_a_public_address_stops_the_start() {
-    for address in ["0.0.0.0:5266", "[::]:5266", "192.0.2.1:5266"] {
-        let error = read(&GOOD.replace("127.0.0.1:5266", address)).unwrap_err();
-        let expected = format!(
-            "local.s2s = \"{address}\" can be reached from outside: etc/f.toml:6: write a loopback or private address, \
-             like \"127.0.0.1:5266\": only our own servers belong there"
-        );
-        assert_eq!(error, expected);
+    for (key, port) in [("s2s", 5266), ("components", 5347)] {
+        for address in ["0.0.0.0", "[::]", "192.0.2.1"] {
+            let line = format!("{key} = \"{address}:{port}\"");
+            let error = read(&GOOD.replace("s2s = \"127.0.0.1:5266\"", &line)).unwrap_err();
+            let expected = format!(
+                "local.{line} can be reached from outside: etc/f.toml:6: write a loopback or private address, \
+                 like \"127.0.0.1:{port}\": only what is ours belongs there"
+            );
+            assert_eq!(error, expected);
+        }
     }
+}
+
+/// A `[[component]]` and its listener, behind the good configuration.
+fn with_component(component: &str) -> String {
+    GOOD.replace("[[host]]", "components = \"127.0.0.1:5347\"\n[[host]]") + "[[component]]\n" + component
+}
+
+#[test]
+fn a_component_has_a_domain_and_a_secret_file() {
+    let good = with_component("domain = \"irc.a.test\"\nsecret_file = \"irc.secret\"\nannounce = true\n");
+    let settings = read(&good).unwrap();
+    let component = &settings.components[0];
+    assert_eq!((component.domain.as_str(), component.announce), ("irc.a.test", true));
+    assert_eq!(component.secret_file, Path::new("etc/irc.secret"));
+    assert_eq!(settings.local_components, ["127.0.0.1:5347".parse().unwrap()]);
+    let mistakes = [
+        (
+            "secret_file = \"s\"\n",
+            "component.domain is missing: etc/f.toml:11: add domain = \"irc.a.example\"",
+        ),
+        (
+            "domain = \"irc.a.test\"\n",
+            "component.secret_file is missing: etc/f.toml:11: add secret_file = \"irc.secret\"",
+        ),
+        (
+            "domain = \"irc.a.test\"\nsecret = \"s\"\nsecret_file = \"s\"\n",
+            "component.secret is not a known key: etc/f.toml:13: ",
+        ),
+        (
+            "domain = \"a.test\"\nsecret_file = \"s\"\n",
+            "component.domain = \"a.test\" stands at etc/f.toml:9 already: etc/f.toml:12: remove one of the two",
+        ),
+    ];
+    for (component, expected) in mistakes {
+        let error = read(&with_component(component)).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let closed = read(&good.replace("components = \"127.0.0.1:5347\"\n", "")).unwrap_err();
+    assert!(closed.starts_with("local.components is missing: the component has no way in"), "{closed}");
+    let taken = read(&good.replace("127.0.0.1:5347", "127.0.0.1:5266")).unwrap_err();
+    assert!(taken.contains("is taken by local.s2s"), "{taken}");
+}
+
+#[test]
+fn a_relay_may_serve_components_alone() {
+    let text = with_component("domain = \"irc.a.test\"\nsecret_file = \"irc.secret\"\n");
+    let alone = text.replace("[[host]]\ndomain = \"a.test\"\ndeliver = \"127.0.0.2:5269\"\n", "");
+    assert!(read(&alone).unwrap().hosts.is_empty());
 }
 
 #[test]
@@ -397,7 +448,7 @@ mod included {
             lines[2],
             format!(
                 "limits stands in an included file: {c}:1: move it to the main file: an included file may hold \
-                 [[host]] and [[peer]] only"
+                 [[host]], [[component]] and [[peer]] only"
             )
         );
         assert_eq!(lines.len(), 3);

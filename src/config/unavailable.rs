@@ -2,12 +2,7 @@
 
 /// Each key, as it stands in errors, and what to do instead.
 const KEYS: &[(&str, &str)] = &[
-    (
-        "local.components",
-        "remove it; let the component's own XMPP server hold it, and deliver to that server",
-    ),
     ("admin.socket", "remove it; read /metrics at admin.listen"),
-    ("component", "remove the table; let the component's own XMPP server hold it, as a [[host]]"),
     ("host.limits", "remove it; set the limits for all in [limits]"),
     ("peer.limits", "remove it; set the limits for all in [limits]"),
     ("host.allow", "remove it; set it for all hosts in [policy]"),

@@ -238,6 +238,7 @@ fn settings(
         remote_direct_tls: Vec::new(),
         remote_starttls: Vec::new(),
         local_s2s: vec![any_port],
+        local_components: Vec::new(),
         admin_listen: vec![any_port],
         dns: None,
         local_dns: LocalDns::default(),
@@ -248,6 +249,7 @@ fn settings(
             local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
             announce: false,
         }],
+        components: Vec::new(),
         peers: vec![Peer {
             domains: peer.iter().cloned().map(DomainPattern::Exact).collect(),
             address: Address::Address(any_port),

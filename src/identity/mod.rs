@@ -5,13 +5,14 @@
 //!   13.7.2), and [`names`] says which XMPP domains it carries;
 //! - [`config`] makes a rustls configuration for one connection, with a [`verdict`] beside it that keeps what rustls
 //!   and QUIC forget: who the peer is, why it was refused, and which certificate of ours it saw;
-//! - [`master_key`] makes the keys of our own secrets, [`development`] an authority to try things with.
+//! - [`master_key`] makes the keys of our own secrets, [`component_secret`] reads those of components, [`development`] an authority to try things with.
 //!
 //! What must be absent: session resumption, tickets and early data at either end. A resumed session skips the
 //! verifier, so that an expired certificate would go on proving its names.
 
 pub mod certificate;
 mod chain;
+pub mod component_secret;
 pub mod config;
 pub mod development;
 mod folder;

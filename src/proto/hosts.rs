@@ -2,6 +2,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::component::Secret;
 use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 
@@ -11,7 +12,7 @@ const GONE_MAX: usize = 4096;
 /// What the machines know of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Which `[[host]]` entry serves it.
+    /// Which `[[host]]` entry serves it; those of `[[component]]` are counted behind them.
     pub entry: usize,
     /// It may stand in the host list shown to any peer (XEP-0451 after authentication).
     pub announce: bool,
@@ -21,6 +22,8 @@ pub struct HostFacts {
 #[derive(Debug, Clone)]
 pub struct Hosts {
     hosts: FxHashMap<Domain, HostFacts>,
+    /// Those of them that are components.
+    components: FxHashMap<Domain, Secret>,
     /// Served before, in the life of this process, and now no longer.
     gone: FxHashSet<Domain>,
     allow: Vec<DomainPattern>,
@@ -35,7 +38,32 @@ impl Hosts {
         allow: Vec<DomainPattern>,
         deny: Vec<DomainPattern>,
     ) -> Self {
-        Self { hosts: hosts.into_iter().collect(), gone: FxHashSet::default(), allow, deny }
+        Self {
+            hosts: hosts.into_iter().collect(),
+            components: FxHashMap::default(),
+            gone: FxHashSet::default(),
+            allow,
+            deny,
+        }
+    }
+
+    /// With these components as further hosts.
+    #[must_use]
+    pub fn with_components(
+        mut self,
+        components: impl IntoIterator<Item = (Domain, HostFacts, Secret)>,
+    ) -> Self {
+        for (domain, facts, secret) in components {
+            self.hosts.insert(domain.clone(), facts);
+            self.components.insert(domain, secret);
+        }
+        self
+    }
+
+    /// The secret of the component `domain`, if we serve it and it is one.
+    #[must_use]
+    pub fn component(&self, domain: &Domain) -> Option<&Secret> {
+        self.components.get(domain)
     }
 
     /// The same, knowing which hosts of `former` it takes away.

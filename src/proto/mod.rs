@@ -1,7 +1,8 @@
 //! Floor 1: the machines. They know no socket, no clock and no randomness.
 //!
 //! - [`stream`]: one XML stream, [`session`]: one authenticated peer on one connection, [`router`]: all domain pairs.
-//! - A protocol feature each: [`features`], [`sasl_external`], [`starttls`], [`mux`], [`bidi`], [`dialback`].
+//! - A protocol feature each: [`features`], [`sasl_external`], [`starttls`], [`mux`], [`bidi`], [`dialback`],
+//!   [`component`].
 //! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`limits`].
 //! - How a peer is found and reached: [`discovery`], [`race`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
@@ -9,6 +10,7 @@
 pub mod admission;
 pub mod bidi;
 pub mod bounce;
+pub mod component;
 pub mod dialback;
 pub mod discovery;
 pub mod features;

@@ -20,6 +20,8 @@ pub enum DomainProof {
     Dialback,
     /// The source address is one that the operator trusts for that host.
     Trusted,
+    /// A component of ours showed its secret (XEP-0114).
+    ComponentSecret,
 }
 
 impl DomainProof {
@@ -31,6 +33,7 @@ impl DomainProof {
             Self::MuxSecret => "mux-secret",
             Self::Dialback => "dialback",
             Self::Trusted => "trusted",
+            Self::ComponentSecret => "component-secret",
         }
     }
 }

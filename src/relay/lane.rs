@@ -14,19 +14,23 @@ use tracing::{debug, warn};
 use super::carry::{Carry, Origin};
 use super::hub::Hub;
 use super::io::{LAST_WORDS, Receive, Transmit};
+use super::local::component::{self, Components};
 use super::mailbox::{Close, Mailbox};
 use super::place::{Place, Proof};
 use super::sending::Sending;
 use crate::proto::admission::{Proven, Side};
+use crate::proto::component::{Component, Outcome};
 use crate::proto::router::LaneId;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
 use crate::proto::stream::{Event, Learned, Notice, Outbox, Violation};
 use crate::reason::Reason;
 use crate::transport::quic::Code;
+use crate::xmpp::content::Rescoping;
 use crate::xmpp::element::Element;
 use crate::xmpp::framer::{Frame, FrameKind, Framer, Progress};
 use crate::xmpp::header::StreamHeader;
+use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
 
 /// Which end of the stream we are.
@@ -34,6 +38,18 @@ use crate::xmpp::route::Route;
 pub(crate) enum Machine {
     Initiating(Initiating),
     Receiving(Receiving),
+    /// The other end is a component.
+    Component(Component),
+}
+
+impl Machine {
+    /// The content namespace of the stream.
+    fn content(&self) -> &'static str {
+        match self {
+            Self::Initiating(_) | Self::Receiving(_) => ns::SERVER,
+            Self::Component(_) => ns::COMPONENT_ACCEPT,
+        }
+    }
 }
 
 /// How a lane ended.
@@ -54,6 +70,8 @@ pub(crate) struct Lane {
     place: Place,
     machine: Machine,
     framer: Framer,
+    /// How stanzas become those of a server stream, if they aren't.
+    rescoping: Option<Rescoping>,
     sending: Arc<Sending>,
     learned: Learned,
     /// Set once the stream is established.
@@ -84,8 +102,9 @@ impl Lane {
             id,
             mailbox,
             place,
+            framer: Framer::of(machine.content(), hub.xml_limits()),
+            rescoping: matches!(machine, Machine::Component(_)).then(Rescoping::component_to_server),
             machine,
-            framer: Framer::new(hub.xml_limits()),
             sending: Sending::new(delivered, pipelined),
             learned: Learned::default(),
             carry: None,
@@ -246,6 +265,9 @@ impl Lane {
                     at += len;
                 }
                 Progress::Frame(frame) => {
+                    if let (Some(rescoping), FrameKind::Stanza(_)) = (&self.rescoping, frame.kind) {
+                        rescoping.in_place(&mut buffer[at..at + frame.len]);
+                    }
                     ended = self.frame(buffer, at, frame).await?;
                     at += frame.len;
                 }
@@ -283,7 +305,7 @@ impl Lane {
                 self.handle(Event::Header { header: &header, fresh_id: &fresh_id })
             }
             FrameKind::Element => {
-                let element = Element::parse(octets)?;
+                let element = Element::parse_within(octets, self.machine.content())?;
                 self.handle(Event::Element(&element))
             }
             FrameKind::Stanza(_) => self.handle(Event::Stanza),
@@ -297,6 +319,13 @@ impl Lane {
             Machine::Initiating(machine) => machine.handle(event, &mut out),
             Machine::Receiving(machine) => {
                 self.place.with_authority(&self.hub, |authority| machine.handle(event, authority, &mut out))
+            }
+            Machine::Component(machine) => {
+                let live = self.hub.live();
+                let components = Components { hub: &self.hub, live: &live, lane: self.id };
+                let outcome = machine.handle(event, &components, &mut out.octets);
+                self.mailbox.post(&out.octets);
+                return outcome.map(|outcome| self.on_outcome(outcome));
             }
         };
         self.mailbox.post(&out.octets);
@@ -344,6 +373,19 @@ impl Lane {
         None
     }
 
+    fn on_outcome(&mut self, outcome: Outcome) -> Option<Ended> {
+        match outcome {
+            Outcome::Continue => None,
+            Outcome::Connected(domain) => {
+                self.framer.authenticated();
+                self.carry = Some(Carry::new(&self.hub, component::scope(domain), None));
+                self.mailbox.open();
+                None
+            }
+            Outcome::Ended(reason) => Some(Ended::Closed(reason.unwrap_or(Reason::Idle))),
+        }
+    }
+
     /// The other end is believed for `route`, in the initiating entity's direction: stanzas may flow.
     fn proven(&mut self, route: &Route, bidi: bool) {
         let initiating = matches!(self.machine, Machine::Initiating(_));
@@ -383,6 +425,10 @@ impl Lane {
         match &mut self.machine {
             Machine::Initiating(_) => crate::proto::stream::refuse(&mut octets, violation, None),
             Machine::Receiving(machine) => {
+                let fresh_id = super::random::identifier().unwrap_or_default();
+                machine.refuse(violation, &fresh_id, &mut octets);
+            }
+            Machine::Component(machine) => {
                 let fresh_id = super::random::identifier().unwrap_or_default();
                 machine.refuse(violation, &fresh_id, &mut octets);
             }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::settings::{Host, RemoteDialback, Settings, Transport, Trust};
+use super::settings::{Component, Host, RemoteDialback, Settings, Transport, Trust};
 use super::start::StartError;
+use crate::identity::component_secret;
 use crate::identity::config::{Carrier, Tls};
 use crate::identity::key_ring::KeyRing;
 use crate::identity::store::CertificateStore;
 use crate::identity::trust::{Anchors, TrustStore};
+use crate::proto::component::Secret;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::{HostFacts, Hosts};
 use crate::proto::mux::secret::SecretKeys;
@@ -85,7 +87,8 @@ impl Live {
             let facts = HostFacts { entry, announce: host.announce };
             host.domains.iter().map(move |domain| (domain.clone(), facts))
         });
-        let mut hosts = Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone());
+        let mut hosts = Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone())
+            .with_components(components(&settings)?);
         if let Some(former) = former {
             hosts = hosts.after(&former.hosts);
         }
@@ -144,6 +147,20 @@ impl Keys {
         let dialback = dialback.ok_or_else(|| StartError::new("no key for dialback"))?;
         Ok(Self { dialback, mux, of_this_process: file.is_none() })
     }
+}
+
+/// The components, each with the secret that its file holds.
+fn components(settings: &Settings) -> Result<Vec<(Domain, HostFacts, Secret)>, StartError> {
+    let read = |(index, component): (usize, &Component)| {
+        let loaded = component_secret::load(&component.secret_file).map_err(StartError::new)?;
+        if let Some(mode) = loaded.readable_by_others {
+            let (file, mode) = (component.secret_file.display(), format!("{mode:04o}"));
+            warn!(component = %component.domain, %file, mode, "others can read a component's secret; chmod 600 it");
+        }
+        let facts = HostFacts { entry: settings.hosts.len() + index, announce: component.announce };
+        Ok((component.domain.clone(), facts, loaded.secret))
+    };
+    settings.components.iter().enumerate().map(read).collect()
 }
 
 fn anchors(trust: &Trust) -> Result<Anchors, StartError> {

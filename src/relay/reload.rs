@@ -1,7 +1,7 @@
 //! A running relay goes by other settings.
 //!
 //! What changes while it runs: hosts (with `announce`, `deliver` and `local_auth`), `[policy]`, and everything that
-//! `[identity]` names: the folder of certificates, the authorities, the keys. Connections that stand keep the certificates
+//! `[identity]` names: the folder of certificates, the authorities, the keys; and the secrets of components. Connections that stand keep the certificates
 //! with which they were made. The rest needs a restart, and is named.
 //!
 //! A host list is part of a stream's features (XEP-0451 section 2), and features are sent once, when a stream begins: there
@@ -80,9 +80,11 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         remote_direct_tls,
         remote_starttls,
         local_s2s,
+        local_components,
         admin_listen,
         limits,
         hosts,
+        components,
         peers,
         policy,
         dns,
@@ -93,10 +95,12 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         ("[remote] direct_tls", remote_direct_tls == former.remote_direct_tls),
         ("[remote] starttls", remote_starttls == former.remote_starttls),
         ("[local] s2s", local_s2s == former.local_s2s),
+        ("[local] components", local_components == former.local_components),
         ("[admin] listen", admin_listen == former.admin_listen),
         ("[local] dns", local_dns == former.local_dns),
         ("[dns]", dns == former.dns),
         ("[limits]", limits == former.limits),
+        ("[[component]]", components == former.components),
         ("[[peer]]", peers == former.peers),
     ];
     let needs_restart = fixed.into_iter().filter(|(_, same)| !same).map(|(place, _)| place).collect();

@@ -26,6 +26,8 @@ pub struct Settings {
     pub local_s2s: Vec<SocketAddr>,
     /// `[local] dns`: the DNS responder for our own servers.
     pub local_dns: LocalDns,
+    /// `[local] components`: where components reach us (XEP-0114).
+    pub local_components: Vec<SocketAddr>,
     /// `[admin] listen`: /metrics, /live, /ready.
     pub admin_listen: Vec<SocketAddr>,
     /// `[dns]`: how peers are found that no `[[peer]]` names. `None`: they are not.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[[host]]`, one for each entry.
     pub hosts: Vec<Host>,
+    /// `[[component]]`
+    pub components: Vec<Component>,
     /// `[[peer]]`
     pub peers: Vec<Peer>,
     /// `[policy]`
@@ -119,6 +123,17 @@ pub enum LocalAuth {
         /// Every process of this machine may.
         loopback: bool,
     },
+}
+
+/// `[[component]]`: a domain behind this relay that connects to it (XEP-0114).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// Its domain.
+    pub domain: Domain,
+    /// The file whose first line is the secret that it proves itself with.
+    pub secret_file: PathBuf,
+    /// Whether it may stand in the list of hosts shown to any peer.
+    pub announce: bool,
 }
 
 /// `[[peer]]`: remote domains reached without DNS, or with rules of their own.

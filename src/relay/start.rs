@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::hub::{Hub, Order, Parts};
 use super::live::Live;
+use super::local::listener::Who;
 use super::session::Opening;
 use super::settings::{Settings, Transport};
 use super::tasks::{Supervisor, Tasks};
@@ -63,6 +64,7 @@ pub struct Listeners {
     direct_tls: Vec<TcpListener>,
     starttls: Vec<TcpListener>,
     s2s: Vec<TcpListener>,
+    components: Vec<TcpListener>,
     admin: Vec<TcpListener>,
 }
 
@@ -93,6 +95,11 @@ impl Listeners {
                 .map(tcp("remote.starttls"))
                 .collect::<Result<_, _>>()?,
             s2s: settings.local_s2s.iter().map(tcp("local.s2s")).collect::<Result<_, _>>()?,
+            components: settings
+                .local_components
+                .iter()
+                .map(tcp("local.components"))
+                .collect::<Result<_, _>>()?,
             admin: settings.admin_listen.iter().map(tcp("admin.listen")).collect::<Result<_, _>>()?,
         })
     }
@@ -119,6 +126,12 @@ impl Listeners {
     #[must_use]
     pub fn local_s2s(&self) -> Vec<SocketAddr> {
         addresses(&self.s2s)
+    }
+
+    /// Where components reach us.
+    #[must_use]
+    pub fn local_components(&self) -> Vec<SocketAddr> {
+        self.components.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
     /// Where /metrics, /live and /ready are.
@@ -176,6 +189,7 @@ impl Relay {
             s2s: listeners.local_s2s(),
             dns: Vec::new(),
         };
+        let components = listeners.local_components();
         let (orders, ordered) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, orders, &listeners)?));
         hub.count_hosts();
@@ -193,7 +207,7 @@ impl Relay {
             supervisor.run().await;
             tell.notify_one();
         });
-        info!(quic = ?addresses.quic, direct_tls = ?addresses.direct_tls, starttls = ?addresses.starttls, s2s = ?addresses.s2s, hosts = hub.live().hosts.iter().count(), "relay started");
+        info!(quic = ?addresses.quic, direct_tls = ?addresses.direct_tls, starttls = ?addresses.starttls, s2s = ?addresses.s2s, ?components, hosts = hub.live().hosts.iter().count(), "relay started");
         Ok(Self { hub, supervisor, ended, addresses })
     }
 
@@ -377,9 +391,11 @@ fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
         hub.tasks.spawn(over_tls::accept(Arc::clone(hub), listener, transport, Arc::clone(&places)));
     }
     let places = Arc::new(Semaphore::new(hub.limits.local_connections));
-    for socket in listeners.s2s {
+    let servers = listeners.s2s.into_iter().map(|socket| (socket, Who::Servers));
+    let components = listeners.components.into_iter().map(|socket| (socket, Who::Components));
+    for (socket, who) in servers.chain(components) {
         let listener = asynchronous(socket)?;
-        hub.tasks.spawn(local::listener::accept(Arc::clone(hub), listener, Arc::clone(&places)));
+        hub.tasks.spawn(local::listener::accept(Arc::clone(hub), listener, who, Arc::clone(&places)));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ pub fn stream_condition(reason: Reason) -> &'static str {
     match reason {
         Reason::BadFormat => "bad-format",
         Reason::BadNamespacePrefix => "bad-namespace-prefix",
-        Reason::Conflict => "conflict",
+        Reason::Conflict | Reason::ComponentConnected => "conflict",
         Reason::NegotiationTimeout | Reason::Idle | Reason::ConnectionTimeout => "connection-timeout",
         Reason::HostGone => "host-gone",
         Reason::HostUnknown | Reason::NotOurHost => "host-unknown",
@@ -22,7 +22,8 @@ pub fn stream_condition(reason: Reason) -> &'static str {
         | Reason::SourceNotTrusted
         | Reason::DialbackInvalid
         | Reason::InvalidAuthzid
-        | Reason::InvalidMechanism => "not-authorized",
+        | Reason::InvalidMechanism
+        | Reason::ComponentSecretWrong => "not-authorized",
         Reason::NotWellFormed => "not-well-formed",
         Reason::StanzaTooBig
         | Reason::StanzaTooDeep

@@ -118,10 +118,18 @@ impl Element {
     /// # Errors
     /// [`Reason::NotWellFormed`] and the like for what the framer would have refused.
     pub fn parse(frame: &[u8]) -> Result<Self, Reason> {
+        Self::parse_within(frame, namespace::SERVER)
+    }
+
+    /// The same for a stream with another content namespace, which is the default namespace there.
+    ///
+    /// # Errors
+    /// As [`Element::parse`].
+    pub fn parse_within(frame: &[u8], content: &str) -> Result<Self, Reason> {
         let text = std::str::from_utf8(frame).map_err(|_| Reason::NotWellFormed)?;
         let mut reader = NsReader::from_str(text);
         let header = [
-            (PrefixDeclaration::Default, namespace::SERVER),
+            (PrefixDeclaration::Default, content),
             (PrefixDeclaration::Named("stream"), namespace::STREAM),
             (PrefixDeclaration::Named("db"), namespace::DIALBACK),
         ];
@@ -206,7 +214,7 @@ impl Element {
 }
 
 /// Append ` name='value'`, the value escaped.
-pub(super) fn write_attribute(out: &mut String, name: &str, value: &str) {
+pub(crate) fn write_attribute(out: &mut String, name: &str, value: &str) {
     out.push(' ');
     out.push_str(name);
     out.push_str("='");

@@ -127,6 +127,8 @@ enum At {
 #[derive(Debug)]
 pub struct Framer {
     limits: XmlLimits,
+    /// The content namespace of the stream (RFC 6120 section 4.8.2).
+    content: &'static str,
     authenticated: bool,
     phase: Phase,
     /// Prefixes of the stream header that negotiation elements may use.
@@ -144,11 +146,18 @@ pub struct Framer {
 }
 
 impl Framer {
-    /// A stream that begins with its header.
+    /// A server stream that begins with its header.
     #[must_use]
     pub fn new(limits: XmlLimits) -> Self {
+        Self::of(namespace::SERVER, limits)
+    }
+
+    /// A stream with another content namespace: a component's.
+    #[must_use]
+    pub fn of(content: &'static str, limits: XmlLimits) -> Self {
         Self {
             limits,
+            content,
             authenticated: false,
             phase: Phase::ExpectHeader { declaration: true },
             header: Inherited::default(),
@@ -367,10 +376,8 @@ impl Framer {
 
     /// The start tag of a first-level child: what is it?
     fn first_level_child(&mut self, bytes: &[u8]) {
-        let in_content_namespace = self
-            .tag
-            .default_namespace()
-            .is_none_or(|declared| is_text(declared.of(bytes), namespace::SERVER));
+        let in_content_namespace =
+            self.tag.default_namespace().is_none_or(|declared| is_text(declared.of(bytes), self.content));
         let stanza = StanzaKind::from_name(self.tag.name().raw(bytes)).filter(|_| in_content_namespace);
         self.kind = stanza.map_or(FrameKind::Element, FrameKind::Stanza);
         self.scope.inherit(if stanza.is_some() { Inherited::default() } else { self.header });
@@ -388,11 +395,9 @@ impl Framer {
             return Err(XmlError::HeaderPrefix);
         }
         self.scope.resolve(bytes, b"stream")?;
-        let is_server_stream = self
-            .tag
-            .default_namespace()
-            .is_some_and(|declared| is_text(declared.of(bytes), namespace::SERVER));
-        if !self.scope.is_bound(bytes, b"stream", namespace::STREAM) || !is_server_stream {
+        let has_content_namespace =
+            self.tag.default_namespace().is_some_and(|declared| is_text(declared.of(bytes), self.content));
+        if !self.scope.is_bound(bytes, b"stream", namespace::STREAM) || !has_content_namespace {
             return Err(XmlError::HeaderNamespace);
         }
         self.header =

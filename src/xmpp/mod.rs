@@ -1,6 +1,7 @@
 //! Floor 0: words. What XMPP's texts are made of, without any behaviour over time.
 
 pub mod condition;
+pub mod content;
 pub mod domain;
 pub mod element;
 pub mod escape;

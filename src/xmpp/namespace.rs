@@ -2,6 +2,8 @@
 
 /// Stanzas between servers: the content namespace of a server stream (RFC 6120 section 4.8.2).
 pub const SERVER: &str = "jabber:server";
+/// Stanzas of a component's stream: its content namespace (XEP-0114 section 3).
+pub const COMPONENT_ACCEPT: &str = "jabber:component:accept";
 /// `<stream:stream/>`, `<stream:features/>`, `<stream:error/>` (RFC 6120 section 4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 /// Conditions inside `<stream:error/>` (RFC 6120 section 4.9.2).

@@ -28,6 +28,7 @@ except ImportError:
 
 import scenario_certificates  # noqa: F401
 import scenario_chat  # noqa: F401
+import scenario_components  # noqa: F401
 import scenario_iq  # noqa: F401
 import scenario_module  # noqa: F401
 import scenario_plain  # noqa: F401

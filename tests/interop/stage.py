@@ -24,6 +24,7 @@ from processes import Process, StageError, free_ports, listens, until
 PROJECT = Path(__file__).resolve().parents[2]
 PROSODY_EXAMPLES = PROJECT / "config" / "prosody"
 PASSWORD = "wherefore"
+COMPONENT_SECRET = "pilgrim"
 START_SECONDS = 20
 
 
@@ -56,17 +57,19 @@ class Ports:
     c2s: int
     s2s: int
     relay_local: int
+    relay_components: int
     relay_quic: int
     relay_admin: int
 
 
 class Provider:
-    """One provider: a domain with its rooms, their Prosody, and the relay before it."""
+    """One provider: a domain with its rooms, their Prosody, and the relay before it, to which a component may connect."""
 
     def __init__(self, letter: str, folder: Path, ports: Ports) -> None:
         self.letter = letter
         self.domain = f"{letter}.test"
         self.rooms = f"rooms.{letter}.test"
+        self.component = f"cell.{letter}.test"
         self.folder = folder
         self.ports = ports
         self.prosody: Process | None = None
@@ -129,6 +132,9 @@ authentication = "internal_plain"
 
     async def start_relay(self, fedmux: Path, variant: Variant, peer: Provider) -> None:
         config = self.folder / "fedmux.toml"
+        secret = self.folder / "component.secret"
+        secret.write_text(f"{COMPONENT_SECRET}\n")
+        secret.chmod(0o600)
         config.write_text(f"""\
 [identity]
 certificates = "certs"
@@ -139,6 +145,7 @@ quic = "127.0.0.1:{self.ports.relay_quic}"
 
 [local]
 s2s = "127.0.0.1:{self.ports.relay_local}"
+components = "127.0.0.1:{self.ports.relay_components}"
 
 [admin]
 listen = "127.0.0.1:{self.ports.relay_admin}"
@@ -147,6 +154,10 @@ listen = "127.0.0.1:{self.ports.relay_admin}"
 domains = ["{self.domain}", "{self.rooms}"]
 deliver = "127.0.0.1:{self.ports.s2s}"
 {variant.local_auth}
+
+[[component]]
+domain = "{self.component}"
+secret_file = "component.secret"
 
 [[peer]]
 domains = ["{peer.domain}", "*.{peer.domain}"]
@@ -176,9 +187,9 @@ class Stage:
         self.variant = variant
         self.fedmux = fedmux
         self.capture: Capture | None = None
-        ports = iter(free_ports(10))
-        self.a = Provider("a", folder / "a", Ports(*itertools.islice(ports, 5)))
-        self.b = Provider("b", folder / "b", Ports(*itertools.islice(ports, 5)))
+        ports = iter(free_ports(12))
+        self.a = Provider("a", folder / "a", Ports(*itertools.islice(ports, 6)))
+        self.b = Provider("b", folder / "b", Ports(*itertools.islice(ports, 6)))
         self._guests: list[Provider] = []
 
     @property
@@ -199,10 +210,10 @@ class Stage:
             for provider in self.providers:
                 folder = provider.folder / "certs"
                 if self.variant.separate_rooms and provider is self.b:
-                    await make_certificates(self.fedmux, folder, [provider.domain])
+                    await make_certificates(self.fedmux, folder, [provider.domain, provider.component])
                     await make_certificates(self.fedmux, folder, [provider.rooms])
                 else:
-                    await make_certificates(self.fedmux, folder, [provider.domain, provider.rooms])
+                    await make_certificates(self.fedmux, folder, [provider.domain, provider.rooms, provider.component])
             capture = Capture(self.folder, [provider.ports.relay_quic for provider in self.providers])
             self.capture = capture if await capture.start() else None
         for provider in self.providers:
@@ -214,7 +225,7 @@ class Stage:
 
     async def add_provider(self, letter: str, next_hop: int) -> Provider:
         """One more Prosody, which believes that the relay listens at this port. Who adds it stops it."""
-        guest = Provider(letter, self.folder / letter, Ports(*free_ports(5)))
+        guest = Provider(letter, self.folder / letter, Ports(*free_ports(6)))
         self._guests.append(guest)
         await guest.start_prosody(self.variant, next_hop)
         return guest

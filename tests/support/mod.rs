@@ -7,6 +7,7 @@
 //! - [`wire`]: one XML stream of either, which sends any octets and says what it hears
 //! - [`path`]: between two relays, slower than loopback, or cut
 //! - [`companion`]: a pair that behaves, and notices if anything disturbs it
+//! - [`component`]: a component that connects to it
 //! - [`certificates`]: an authority to issue what is needed; [`log`]: what the relay logged
 //!
 //! Nothing here waits for a fixed time: every wait is for something to happen, and fails after [`PATIENCE`].
@@ -21,6 +22,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod companion;
+pub(crate) mod component;
 pub(crate) mod log;
 pub(crate) mod path;
 pub(crate) mod peer;

@@ -8,8 +8,8 @@ use fedmux::proto::limits::Limits;
 use fedmux::proto::mux::verifier::Allowance;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
-    Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy, Settings,
-    Transport, Trust,
+    Component, Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy,
+    Settings, Transport, Trust,
 };
 use fedmux::relay::{DrainReport, Listeners, Relay, ReloadReport};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
@@ -44,6 +44,8 @@ pub(crate) struct Provider {
     pub(crate) quic: SocketAddr,
     /// Where its own server reaches it.
     pub(crate) s2s: SocketAddr,
+    /// Where components reach it, if it has any.
+    pub(crate) components: Option<SocketAddr>,
     /// Where its metrics are.
     pub(crate) admin: SocketAddr,
     settings: Settings,
@@ -84,6 +86,7 @@ impl Plan {
             remote_direct_tls: vec![any_port],
             remote_starttls: vec![any_port],
             local_s2s: vec![any_port],
+            local_components: Vec::new(),
             admin_listen: vec![any_port],
             dns: None,
             local_dns: LocalDns::default(),
@@ -94,10 +97,21 @@ impl Plan {
                 local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
                 announce: false,
             }],
+            components: Vec::new(),
             peers: Vec::new(),
             policy: Policy::default(),
         };
         Self { settings, server, folder }
+    }
+
+    /// Add a `[[component]]`, which finds a listener of its own.
+    pub(crate) fn component(mut self, domain: &str, secret: &str) -> Self {
+        let secret_file = self.folder.path().join(format!("{domain}.secret"));
+        std::fs::write(&secret_file, secret).unwrap();
+        let domain = Domain::parse(domain).unwrap();
+        self.settings.components.push(Component { domain, secret_file, announce: false });
+        self.settings.local_components = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        self
     }
 
     pub(crate) fn add_certificate(&self, certificate: &Certificate, name: &str) {
@@ -150,6 +164,7 @@ impl Plan {
         self.settings.remote_direct_tls = listeners.remote_direct_tls();
         self.settings.remote_starttls = listeners.remote_starttls();
         self.settings.local_s2s = listeners.local_s2s();
+        self.settings.local_components = listeners.local_components();
         let quic = listeners.remote_quic()[0];
         Bound { plan: self, listeners, quic }
     }
@@ -207,13 +222,14 @@ impl Bound {
     pub(crate) async fn start(self) -> Provider {
         let Self { plan: Plan { settings, server, folder }, mut listeners, quic } = self;
         let (s2s, admin) = (listeners.local_s2s()[0], listeners.admin()[0]);
+        let components = listeners.local_components().first().copied();
         let admin_socket = listeners.take_admin().remove(0);
         admin_socket.set_nonblocking(true).unwrap();
         let relay = Relay::start(settings.clone(), listeners).await.unwrap();
         let admin_socket = TcpListener::from_std(admin_socket).unwrap();
         let admin_task = tokio::spawn(fedmux::admin::serve(admin_socket, Arc::new(relay.view())));
         let admin_task = EndsWithIt(admin_task.abort_handle());
-        Provider { relay, server, quic, s2s, admin, settings, admin_task, folder }
+        Provider { relay, server, quic, s2s, components, admin, settings, admin_task, folder }
     }
 }
 

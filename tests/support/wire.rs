@@ -16,6 +16,14 @@ use tokio_rustls::TlsStream;
 
 use super::soon;
 
+/// A script hears everything.
+const ANY: XmlLimits = XmlLimits {
+    stanza_bytes: usize::MAX,
+    negotiation_bytes: usize::MAX,
+    depth: usize::MAX,
+    attributes: usize::MAX,
+};
+
 /// What a script heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -44,6 +52,8 @@ pub(crate) struct Wire {
 /// The half that hears.
 pub(crate) struct Ear {
     octets: Receiving,
+    /// The content namespace of what it hears.
+    content: &'static str,
     framer: Framer,
     buffer: BytesMut,
 }
@@ -120,6 +130,14 @@ impl Wire {
             (Receiving::Tcp(receive), Sending::Tcp(send)) => receive.reunite(send).unwrap(),
             _ => panic!("only of plain TCP"),
         }
+    }
+
+    /// A component's end of its connection.
+    pub(crate) fn component(connection: TcpStream) -> Self {
+        let mut wire = Self::tcp(connection);
+        wire.ear.framer = Framer::of(ns::COMPONENT_ACCEPT, ANY);
+        wire.ear.content = ns::COMPONENT_ACCEPT;
+        wire
     }
 
     fn new(receive: Receiving, send: Sending) -> Self {
@@ -307,9 +325,7 @@ impl Mouth {
 
 impl Ear {
     fn new(octets: Receiving) -> Self {
-        let any = usize::MAX;
-        let limits = XmlLimits { stanza_bytes: any, negotiation_bytes: any, depth: any, attributes: any };
-        Self { octets, framer: Framer::new(limits), buffer: BytesMut::new() }
+        Self { octets, content: ns::SERVER, framer: Framer::new(ANY), buffer: BytesMut::new() }
     }
 
     /// The next thing, which must come.
@@ -326,8 +342,8 @@ impl Ear {
                     let octets = self.buffer.split_to(frame.len);
                     return match frame.kind {
                         FrameKind::Header => Heard::Header(StreamHeader::parse(&octets).unwrap()),
-                        FrameKind::Element => Heard::Element(Element::parse(&octets).unwrap()),
-                        FrameKind::Stanza(_) => Heard::Stanza(Element::parse(&octets).unwrap()),
+                        FrameKind::Element => Heard::Element(self.parse(&octets)),
+                        FrameKind::Stanza(_) => Heard::Stanza(self.parse(&octets)),
                         FrameKind::End => Heard::End,
                     };
                 }
@@ -342,12 +358,25 @@ impl Ear {
         }
     }
 
+    fn parse(&self, octets: &[u8]) -> Element {
+        Element::parse_within(octets, self.content).unwrap()
+    }
+
     /// The next stanza; nothing else may come.
     pub(crate) async fn stanza(&mut self) -> Element {
         match self.hear().await {
             Heard::Stanza(stanza) => stanza,
             other => panic!("{other:?} instead of a stanza"),
         }
+    }
+
+    /// So many octets, as they are.
+    pub(crate) async fn raw(&mut self, len: usize) -> BytesMut {
+        while self.buffer.len() < len {
+            let end = soon("more octets", self.read()).await;
+            assert_eq!(end, None);
+        }
+        self.buffer.split_to(len)
     }
 
     /// What comes next is a new document.

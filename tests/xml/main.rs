@@ -8,9 +8,11 @@ mod documents;
 mod oracle;
 
 use documents::Source;
+use fedmux::xmpp::content::Rescoping;
 use fedmux::xmpp::element::Element;
-use fedmux::xmpp::framer::FrameKind;
+use fedmux::xmpp::framer::{FrameKind, Framer, Progress, XmlLimits};
 use fedmux::xmpp::header::StreamHeader;
+use fedmux::xmpp::namespace as ns;
 use oracle::read;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -19,6 +21,20 @@ use std::io::Write;
 
 fn choices() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..600)
+}
+
+/// Whether `octets` are a stanza on a stream with this content namespace.
+fn is_stanza(octets: &[u8], content: &'static str) -> bool {
+    let any = usize::MAX;
+    let limits = XmlLimits { stanza_bytes: any, negotiation_bytes: any, depth: any, attributes: any };
+    let mut framer = Framer::of(content, limits);
+    let header = format!("<stream:stream xmlns='{content}' xmlns:stream='{}'>", ns::STREAM);
+    assert!(matches!(framer.next(header.as_bytes()), Ok(Progress::Frame(_))));
+    framer.authenticated();
+    match framer.next(octets) {
+        Ok(Progress::Frame(frame)) => matches!(frame.kind, FrameKind::Stanza(_)) && frame.len == octets.len(),
+        _ => false,
+    }
 }
 
 /// Broken streams are cheap: more of them than proptest makes unasked.
@@ -49,6 +65,21 @@ proptest! {
         prop_assert_eq!(&read(&stream, |_| 1), &whole);
         prop_assert_eq!(&read(&stream, |n| pieces[n % pieces.len()]), &whole);
         prop_assert_eq!(whole.verify(), Ok(()), "{}", String::from_utf8_lossy(&stream));
+    }
+
+    #[test]
+    fn a_stanza_is_the_same_after_a_components_stream(choices in choices()) {
+        let (there, back) = (Rescoping::server_to_component(), Rescoping::component_to_server());
+        let stream = documents::broken_stream(&mut Source::new(&choices));
+        let frames = read(&stream, |_| stream.len()).frames.into_iter();
+        for frame in frames.filter(|frame| matches!(frame.kind, FrameKind::Stanza(_))) {
+            let shown = String::from_utf8_lossy(&frame.bytes).into_owned();
+            let mut octets = there.of(&frame.bytes).into_owned();
+            prop_assert!(is_stanza(&octets, ns::COMPONENT_ACCEPT), "{}", shown);
+            back.in_place(&mut octets);
+            prop_assert!(is_stanza(&octets, ns::SERVER), "{}", shown);
+            prop_assert_eq!(Element::parse(&octets), Element::parse(&frame.bytes), "{}", shown);
+        }
     }
 
     #[test]

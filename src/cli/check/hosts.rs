@@ -18,13 +18,15 @@ const NAMES_SHOWN_MAX: usize = 5;
 
 /// Look at each host.
 pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: SystemTime, report: &mut Report) {
-    let domains = settings.hosts.iter().flat_map(|host| &host.domains);
-    let chosen: Vec<_> =
-        domains.map(|domain| (domain, choose(settings, store, domain, now, report))).collect();
+    let hosts = settings.hosts.iter().flat_map(|host| &host.domains).map(|domain| (domain, false));
+    let domains = hosts.chain(settings.components.iter().map(|component| (&component.domain, true)));
+    let chosen: Vec<_> = domains
+        .map(|(domain, component)| (domain, component, choose(settings, store, domain, now, report)))
+        .collect();
     let covered: Vec<_> =
-        chosen.iter().filter_map(|(domain, certificate)| Some((*domain, certificate.clone()?))).collect();
+        chosen.iter().filter_map(|(domain, _, certificate)| Some((*domain, certificate.clone()?))).collect();
     let main = main_certificate(store, &covered, now);
-    for (domain, certificate) in chosen {
+    for (domain, component, certificate) in chosen {
         // A session shows one certificate: what that one doesn't cover joins by a secret.
         let joins = main.as_ref().is_some_and(|main| main.names.covers(domain));
         let proven_by = match certificate {
@@ -34,6 +36,7 @@ pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: System
         };
         report.hosts.push(HostRow {
             domain: domain.to_string(),
+            component,
             certificate: certificate.as_deref().map(file),
             covered_by: certificate.as_deref().map(|certificate| covering_name(certificate, domain)),
             proven_by,
@@ -122,8 +125,10 @@ fn note_secrets(
 
 /// A secret for a further host is handed to it only if the peer is shown both its name and that of the session's own host.
 fn warn_of_hidden_hosts(settings: &Settings, covered: &[(&Domain, Arc<Certificate>)], report: &mut Report) {
-    let announced =
-        |domain: &Domain| settings.hosts.iter().any(|host| host.announce && host.domains.contains(domain));
+    let announced = |domain: &Domain| {
+        settings.hosts.iter().any(|host| host.announce && host.domains.contains(domain))
+            || settings.components.iter().any(|component| component.announce && component.domain == *domain)
+    };
     let hidden: Vec<&Domain> =
         covered.iter().map(|(domain, _)| *domain).filter(|domain| !announced(domain)).collect();
     if hidden.is_empty() {

@@ -4,6 +4,7 @@
 //! thing and adds to the [`Report`].
 
 mod certificates;
+mod components;
 mod hosts;
 mod identity_files;
 mod network;
@@ -24,7 +25,7 @@ use crate::config::{self, ConfigErrors};
 use crate::relay::settings::Settings;
 use report::{Report, Severity};
 
-/// Tell what would fail: configuration, certificates, hosts, addresses.
+/// Tell what would fail: configuration, certificates, hosts, components, addresses.
 ///
 /// Shows which certificate covers each host, what no certificate covers, and what will expire soon; reads the files of
 /// trust, tries the ports and looks up the names of servers. Nothing is started or changed. Exits with 1 if anything
@@ -63,6 +64,7 @@ fn examine(file: &Path, settings: &Settings, now: SystemTime) -> Report {
         hosts::examine(settings, &store, now, &mut report);
     }
     identity_files::examine(settings, &mut report);
+    components::examine(settings, &mut report);
     network::examine(settings, &mut report);
     report
 }

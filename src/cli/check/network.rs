@@ -16,10 +16,11 @@ pub(super) fn examine(settings: &Settings, report: &mut Report) {
     let starttls = settings.remote_starttls.iter().map(|address| ("remote.starttls", address));
     let local = settings.local_s2s.iter().map(|address| ("local.s2s", address));
     let admin = settings.admin_listen.iter().map(|address| ("admin.listen", address));
-    for (key, address) in direct.chain(starttls).chain(local).chain(admin) {
+    let components = settings.local_components.iter().map(|address| ("local.components", address));
+    for (key, address) in direct.chain(starttls).chain(local).chain(components).chain(admin) {
         listen(key, "TCP", *address, TcpListener::bind(address).map(drop), report);
     }
-    if settings.local_s2s.is_empty() {
+    if settings.local_s2s.is_empty() && !settings.hosts.is_empty() {
         let advice = "add [local] s2s = \"127.0.0.1:5266\", where your XMPP servers send what is for others";
         report.add(Severity::Warning, "local.s2s", "is missing: our own servers have no way in", advice);
     }

@@ -85,6 +85,8 @@ impl fmt::Display for ProvenBy {
 #[derive(Debug, Serialize)]
 pub(super) struct HostRow {
     pub(super) domain: String,
+    /// It is a component.
+    pub(super) component: bool,
     /// File of the certificate that speaks for it; `None`: nobody can prove it.
     pub(super) certificate: Option<PathBuf>,
     /// The name in the certificate that covers it: its own, or a wildcard.

@@ -70,12 +70,19 @@ fn hosts(out: &mut String, report: &Report) {
             Some(name) => name,
             None => "nothing",
         };
+        let component = if row.component { " (component)" } else { "" };
         let proven_by = row.proven_by;
         let _ = match row.domain.chars().count() > width {
             true => {
-                writeln!(out, "  {}\n  {:width$}  {number:11}  {proven_by:11}  {covered_by}", row.domain, "")
+                writeln!(
+                    out,
+                    "  {}\n  {:width$}  {number:11}  {proven_by:11}  {covered_by}{component}",
+                    row.domain, ""
+                )
             }
-            false => writeln!(out, "  {:width$}  {number:11}  {proven_by:11}  {covered_by}", row.domain),
+            false => {
+                writeln!(out, "  {:width$}  {number:11}  {proven_by:11}  {covered_by}{component}", row.domain)
+            }
         };
     }
 }

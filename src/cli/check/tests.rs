@@ -45,9 +45,14 @@ impl Place {
 
     /// What `fedmux check` says about a relay with these hosts and further lines.
     fn report(&self, hosts: &[&str], more: &str) -> Report {
+        self.report_with(hosts, "", more)
+    }
+
+    /// The same, with further lines in `[local]`.
+    fn report_with(&self, hosts: &[&str], local: &str, more: &str) -> Report {
         let text = format!(
             "[identity]\ncertificates = \"certs\"\ntrust = \"ca.pem\"\n[remote]\nquic = \"127.0.0.1:0\"\n[local]\n\
-             s2s = \"127.0.0.1:0\"\n[[host]]\ndomains = {hosts:?}\ndeliver = \"127.0.0.2:5269\"\n{more}"
+             s2s = \"127.0.0.1:0\"\n{local}[[host]]\ndomains = {hosts:?}\ndeliver = \"127.0.0.2:5269\"\n{more}"
         );
         let file = self.path("fedmux.toml");
         let settings = config::parse(&file, &text).unwrap();
@@ -202,4 +207,30 @@ fn the_report_fits_80_columns_and_is_json_too() {
     assert_eq!(json["hosts"][2]["proven_by"], "nothing");
     assert_eq!(json["findings"][0]["severity"], "error");
     assert!(json["certificates"][0]["not_after"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn components_are_hosts_and_their_secrets_are_read() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test", "irc.a.test"], ..Request::default() });
+    let component = |domain: &str, file: &str| {
+        format!("[[component]]\ndomain = \"{domain}\"\nsecret_file = \"{file}\"\n")
+    };
+    let more = component("irc.a.test", "irc.secret") + &component("bot.a.test", "bot.secret");
+    place.write("irc.secret", "opensesame\n");
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(place.path("irc.secret"), mode(0o644)).unwrap();
+    let report = place.report_with(&["a.test"], "components = \"127.0.0.1:0\"\n", &more);
+    let covered: Vec<_> = report.hosts.iter().map(|row| (&*row.domain, row.component)).collect();
+    assert_eq!(covered, [("a.test", false), ("irc.a.test", true), ("bot.a.test", true)]);
+    let errors: Vec<_> = of(&report, Severity::Error).iter().map(|f| (&*f.subject, f.text.clone())).collect();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert_eq!((errors[0].0, &*errors[0].1), ("bot.a.test", "nobody can prove this host (certificate-none)"));
+    assert!(errors[1].1.contains("bot.secret: can't be read: No such file"), "{errors:#?}");
+    let warnings = of(&report, Severity::Warning);
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(warnings[0].subject == "irc.a.test" && warnings[0].text.contains("mode 0644"), "{warnings:#?}");
+    let text = table::render(&report);
+    assert!(text.contains("irc.a.test  1            certificate  its own name (component)\n"), "{text}");
+    assert!(!text.contains("opensesame") && !report.to_json().contains("opensesame"));
 }

@@ -93,11 +93,11 @@ pub enum Action {
         /// The host.
         host: Domain,
     },
-    /// Write octets of connection authorization to a lane.
+    /// Write octets to a lane: of connection authorization, or to see whether it lives.
     Post {
         /// The lane.
         lane: LaneId,
-        /// A whole element or stanza.
+        /// A whole element or stanza, or white space.
         octets: String,
     },
     /// A host was granted to a session: tell its other holders.

@@ -1,7 +1,8 @@
 //! The local side: streams of our own servers, and to them. One stream for each pair.
 //!
 //! As long as a server answers, streams to it are opened as they are needed. Once an attempt has failed, one at a time
-//! finds out whether it is back; whatever else is meant for it waits for that.
+//! finds out whether it is back; whatever else is meant for it waits for that. A server that refuses a pair has answered:
+//! that pair is tried again later, and the others go on.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -59,19 +60,24 @@ impl Router {
             }
         }
         let failed = entry.opened_for.filter(|_| !entry.up).and_then(|route| self.server_of(&route));
+        let pair_refused = failed.is_some() && is_about_the_pair(reason);
         if let Some(server) = failed.and_then(|entry| self.servers.get_mut(&entry)) {
             // Attempts that were under way together fail together, and count once.
-            if server.probe == Some(lane) || !server.retry.is_down() {
+            if pair_refused {
+                server.retry.succeeded();
+                server.probe = server.probe.filter(|probe| *probe != lane);
+            } else if server.probe == Some(lane) || !server.retry.is_down() {
                 server.probe = None;
                 server.retry.failed(reason, now, &self.limits, &mut self.jitter);
             }
-            for route in &server.waiting {
+            for route in server.waiting.iter().filter(|_| !pair_refused) {
                 if let Some(state) = self.routes.get_mut(route) {
                     state.reason = reason;
                 }
             }
         }
-        self.detach_all(entry.routes, Again::AtOnce, reason, now);
+        let again = if pair_refused { Again::Later } else { Again::AtOnce };
+        self.detach_all(entry.routes, again, reason, now);
         if let Some(entry) = failed {
             self.place_waiting_for_server(entry, now);
         }
@@ -81,6 +87,9 @@ impl Router {
         let offered = self.local.get(route).copied();
         if let Some(lane) = offered.filter(|lane| self.lanes.get(lane).is_some_and(|entry| !entry.closing)) {
             return self.attach(route, lane);
+        }
+        if self.hosts.component(&route.to).is_some() {
+            return self.place_component(route);
         }
         let Some(entry) = self.server_of(route) else { return self.give_up(route, Reason::HostUnknown) };
         let server = self.servers.entry(entry).or_default();
@@ -131,4 +140,10 @@ impl Router {
             self.place_waiting_for_server(entry, now);
         }
     }
+}
+
+/// Whether a server that didn't accept a stream for this reason has something against its pair, and not none at all: others
+/// may have better luck.
+fn is_about_the_pair(reason: Reason) -> bool {
+    reason.is_permanent() || matches!(reason, Reason::PolicyViolation | Reason::DialbackTimeout)
 }

@@ -14,7 +14,7 @@
 //! - `routes.rs`: routes, waiting and expiry
 //! - `peers.rs`: peers, configured or found by their records
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
-//! - `local.rs`: streams of and to our own servers
+//! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped
 //! - `reload.rs`: another configuration
@@ -22,6 +22,7 @@
 
 mod action;
 mod again;
+mod components;
 mod lanes;
 mod local;
 mod peers;
@@ -56,6 +57,7 @@ use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
 use again::Rested;
+use components::Component;
 use local::Server;
 use peers::PeerState;
 use proofs::{Anchor, Proof, Purpose};
@@ -163,6 +165,8 @@ enum Hop {
     Peer(PeerId),
     /// A `[[host]]` entry, by its position.
     Server(usize),
+    /// The component to which the route leads.
+    Component,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,6 +298,8 @@ pub struct Router {
     refreshes: BTreeSet<(Instant, PeerId)>,
     /// Of each `[[host]]` entry whose server was ever needed.
     servers: BTreeMap<usize, Server>,
+    /// Of each component that ever came, or was waited for.
+    components: FxHashMap<Domain, Component>,
     /// Lanes of the local side by what they can carry for us.
     local: FxHashMap<Route, LaneId>,
     /// Proofs under way, by the session that a host is to join and the host.
@@ -343,6 +349,7 @@ impl Router {
             refreshes: BTreeSet::new(),
             peers_by_name,
             servers: BTreeMap::new(),
+            components: FxHashMap::default(),
             local: FxHashMap::default(),
             proofs: FxHashMap::default(),
             again: FxHashMap::default(),

@@ -121,7 +121,7 @@ impl Router {
     /// Let `route` stand in the list of those that wait for `hop`.
     pub(super) fn wait_for(&mut self, route: &Route, hop: Hop) {
         self.leave(route);
-        if let Some(waiting) = self.waiting_for(hop) {
+        if let Some(waiting) = self.waiting_for(hop, route) {
             waiting.insert(route.clone());
             if let Some(state) = self.routes.get_mut(route) {
                 state.placement = Placement::Waiting(hop);
@@ -134,15 +134,16 @@ impl Router {
         let Some(Placement::Waiting(hop)) = self.routes.get(route).map(|state| state.placement) else {
             return;
         };
-        if let Some(waiting) = self.waiting_for(hop) {
+        if let Some(waiting) = self.waiting_for(hop, route) {
             waiting.remove(route);
         }
     }
 
-    fn waiting_for(&mut self, hop: Hop) -> Option<&mut std::collections::BTreeSet<Route>> {
+    fn waiting_for(&mut self, hop: Hop, route: &Route) -> Option<&mut std::collections::BTreeSet<Route>> {
         match hop {
             Hop::Peer(peer) => self.peers.get_mut(&peer).map(|peer| &mut peer.waiting),
             Hop::Server(server) => self.servers.get_mut(&server).map(|server| &mut server.waiting),
+            Hop::Component => self.components.get_mut(&route.to).map(|component| &mut component.waiting),
         }
     }
 

@@ -79,7 +79,9 @@ impl Authority for LocalAuthority<'_> {
     }
 
     fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool {
-        !self.live.hosts.serves(&route.from)
+        // A host's own server answers for it; we do for what is behind us, and for components, which have no other.
+        let hosts = &self.live.hosts;
+        (!hosts.serves(&route.from) || hosts.component(&route.from).is_some())
             && self.is_server_of(&route.to)
             && self.hub.has_open_key(route, stream_id)
             && self.live.made_key(route, stream_id, key)

@@ -1,26 +1,37 @@
-//! Streams that our own servers open.
+//! Streams that our own servers and components open.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::metrics::Opened;
 use crate::proto::admission::Side;
+use crate::proto::component::Component;
 use crate::proto::stream::receiving::Receiving;
 use crate::reason::Reason;
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
 use crate::relay::lane::{Lane, Machine};
+use crate::relay::local::component::{self, ToComponent};
 use crate::relay::place::Place;
 
 /// Wait after a failed accept: the process is out of descriptors, and trying at once would spin.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// Who opens streams at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Our own servers.
+    Servers,
+    /// Components.
+    Components,
+}
+
 /// Accept streams for ever.
-pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, places: Arc<Semaphore>) {
+pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, who: Who, places: Arc<Semaphore>) {
     loop {
         let (connection, source) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -35,20 +46,39 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, places: Arc<Sem
             hub.metrics.refused(Side::Local, Reason::TooMany);
             continue;
         };
-        hub.tasks.spawn(serve(Arc::clone(&hub), connection, source, place));
+        hub.tasks.spawn(serve(Arc::clone(&hub), connection, source, who, place));
     }
 }
 
-async fn serve(hub: Arc<Hub>, connection: TcpStream, source: SocketAddr, place: OwnedSemaphorePermit) {
+async fn serve(
+    hub: Arc<Hub>,
+    connection: TcpStream,
+    source: SocketAddr,
+    who: Who,
+    place: OwnedSemaphorePermit,
+) {
     // Stanzas are small and somebody waits for each.
     let _best_effort = connection.set_nodelay(true);
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Local);
     hub.metrics.local_streams(Opened::Inbound).inc();
-    let machine = Machine::Receiving(Receiving::default());
-    let lane = Lane::new(&hub, id, mailbox, Place::FromServer { source }, machine);
-    let (receive, send) = connection.into_split();
-    let ended = lane.run(receive, send).await;
+    let lane = |machine| Lane::new(&hub, id, mailbox, Place::FromServer { source }, machine);
+    let ended = match who {
+        Who::Servers => {
+            let (receive, send) = connection.into_split();
+            lane(Machine::Receiving(Receiving::default())).run(receive, send).await
+        }
+        Who::Components => {
+            component::watch(&connection);
+            let (receive, send) = connection.into_split();
+            let lane = lane(Machine::Component(Component::default()));
+            let ended = lane.run(receive, ToComponent::new(send)).await;
+            if ended.established {
+                info!(lane = id.0, %source, reason = %ended.reason, "component gone");
+            }
+            ended
+        }
+    };
     hub.metrics.local_streams(Opened::Inbound).dec();
     guard.down(ended.reason);
     drop(place);

@@ -13,7 +13,7 @@ use crate::xmpp::domain::Domain;
 
 /// What the kernel holds for a server that doesn't read. It grows to megabytes by itself; what is in it when the server
 /// dies is lost, and nobody can tell which stanzas it was.
-const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+pub(super) const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Connect to the server of `host`, the first of its addresses that answers.
 pub(crate) async fn connect(hub: &Hub, host: &Domain) -> Result<(TcpStream, SocketAddr), Reason> {

@@ -20,6 +20,8 @@ enum Happens {
     PeerCame(usize, usize, u8),
     PeerOpened(usize, usize, usize, bool),
     ServerOpened(usize, usize, bool),
+    ForComponent(usize),
+    ComponentCame,
     Pass(u64),
 }
 
@@ -38,6 +40,8 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (d.clone(), d.clone(), 0..4_u8).prop_map(|(a, b, exporter)| PeerCame(a, b, exporter)),
         2 => (n, d.clone(), d.clone(), any::<bool>()).prop_map(|(n, a, b, bidi)| PeerOpened(n, a, b, bidi)),
         2 => (d.clone(), d, any::<bool>()).prop_map(|(a, b, bidi)| ServerOpened(a, b, bidi)),
+        3 => (0..3_usize).prop_map(ForComponent),
+        1 => Just(ComponentCame),
         6 => prop_oneof![0..50_u64, 200..2000_u64, 10_000..90_000_u64].prop_map(Pass),
     ]
 }
@@ -56,6 +60,14 @@ impl Shell {
         match *what {
             Happens::Send(a, b) => self.send(&out(a, b)),
             Happens::Receive(a, b) => self.send(&out(a, b).reversed()),
+            Happens::ForComponent(a) => self.send(&route(THEIRS[a], COMPONENT)),
+            Happens::ComponentCame => {
+                let lanes = self.router.components.values().filter_map(|component| component.lane);
+                let lived = lanes.into_iter().any(|lane| self.up.contains(&lane));
+                let taken = super::components::component_came(self);
+                assert!(taken.is_ok() || lived);
+                self.told.retain(|action| !matches!(action, Action::Post { .. }));
+            }
             Happens::Pass(millis) => self.pass(Duration::from_millis(millis)),
             Happens::Succeed(n, exporter) => self.succeed(n, exporter),
             Happens::Fail(n, why) => self.fail(n, why),
@@ -181,6 +193,9 @@ impl Shell {
             match state.placement {
                 Placement::On(lane) => assert!(router.lanes[&lane].routes.contains(route)),
                 Placement::Waiting(Hop::Peer(peer)) => assert!(router.peers[&peer].waiting.contains(route)),
+                Placement::Waiting(Hop::Component) => {
+                    assert!(router.components[&route.to].waiting.contains(route))
+                }
                 Placement::Waiting(Hop::Server(n)) => assert!(router.servers[&n].waiting.contains(route)),
                 Placement::Unplaced => assert!(state.not_before.is_some(), "{route} is nowhere"),
             }
@@ -194,7 +209,8 @@ impl Shell {
             assert!(router.routes[route].not_before.is_some());
         }
         let listed = router.peers.values().map(|peer| peer.waiting.len()).sum::<usize>()
-            + router.servers.values().map(|server| server.waiting.len()).sum::<usize>();
+            + router.servers.values().map(|server| server.waiting.len()).sum::<usize>()
+            + router.components.values().map(|component| component.waiting.len()).sum::<usize>();
         let waiting = router.routes.values().filter(|s| matches!(s.placement, Placement::Waiting(_)));
         assert_eq!(listed, waiting.count());
         self.check_outlets();

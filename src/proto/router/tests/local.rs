@@ -152,3 +152,29 @@ fn between_two_hosts_of_ours_it_stays_local() {
     let (_, opened_for) = shell.local();
     assert_eq!(opened_for, route("a1.test", "a2.test"));
 }
+
+#[test]
+fn a_server_that_refuses_one_pair_is_there_for_the_others() {
+    for reason in [Reason::DialbackInvalid, Reason::PolicyViolation, Reason::HostUnknown] {
+        let limits = Limits::default();
+        let mut shell = Shell::new(limits.clone());
+        let (refused, good) = (b1_a1(), route("b2.test", "a1.test"));
+        shell.send(&refused);
+        let (lane, _) = shell.local();
+        shell.tell(|router, now| router.local_lane_down(lane, reason, now));
+        shell.send(&good);
+        assert_eq!(shell.local().1, good, "{reason}");
+        // The refused one is tried again, less and less often, until what waits has waited for its time.
+        let mut tries = 0;
+        for _ in 0..limits.hold.as_secs() {
+            shell.pass(seconds(1));
+            while let Some(Action::OpenLocal { lane, route }) = shell.told.pop_front() {
+                assert_eq!(route, refused);
+                tries += 1;
+                shell.tell(|router, now| router.local_lane_down(lane, reason, now));
+            }
+        }
+        assert!((2..20).contains(&tries), "{tries} attempts");
+        assert_eq!(shell.bounces(&refused), [reason]);
+    }
+}

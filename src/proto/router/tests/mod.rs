@@ -1,5 +1,6 @@
 //! The router in virtual time, with a shell that does nothing but what it is told.
 
+mod components;
 mod dialling;
 mod found;
 mod invariants;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use super::proofs::Anchor;
 use super::*;
+use crate::proto::component::Secret;
 use crate::proto::hosts::HostFacts;
 use crate::proto::mux::secret::SecretKeys;
 use crate::proto::proof::{CertifiedNames, TrustScope};
@@ -34,6 +36,8 @@ pub(super) const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// A component of relay A, behind two servers.
+pub(super) const COMPONENT: &str = "irc.a1.test";
 /// The hosts of relay A, and the domains of its peer.
 pub(super) const OURS: [&str; 3] = ["a1.test", "a2.test", "a3.test"];
 pub(super) const THEIRS: [&str; 3] = ["b1.test", "b2.test", "b3.test"];
@@ -104,7 +108,9 @@ impl Shell {
         // The last host has a server of its own.
         let hosts = ours.iter().enumerate().map(|(n, name)| (domain(name), facts(usize::from(n == 2))));
         let pattern = |name: &&str| DomainPattern::parse(name).unwrap();
-        let hosts = Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], vec![pattern(&"denied.test")]));
+        let component = (domain(COMPONENT), facts(2), Secret::new("opensesame").unwrap());
+        let hosts = Hosts::new(hosts, vec![DomainPattern::Any], vec![pattern(&"denied.test")]);
+        let hosts = Arc::new(hosts.with_components([component]));
         let rules = vec![
             PeerRule { domains: theirs.iter().map(pattern).collect(), proofs: Allowance::PEER },
             PeerRule {
@@ -356,6 +362,7 @@ impl Shell {
         assert!(router.lanes.is_empty() && router.sessions.is_empty() && router.local.is_empty());
         assert!(router.peers.values().all(|peer| peer.waiting.is_empty() && peer.dialling.is_none()));
         assert!(router.servers.values().all(|server| server.waiting.is_empty()));
+        assert!(router.components.values().all(|component| component.waiting.is_empty()));
         assert_eq!((router.route_count(), router.pair_count()), (0, 0));
         assert_eq!(router.deadline(), None);
     }
