@@ -221,7 +221,7 @@ impl Session {
         admit(&self.certificate_scope(), &self.facts.hosts, Direction::Outbound, &route.from, &route.to)
     }
 
-    /// Whether `route.from`, which the peer's certificate doesn't prove, may be proven by dialback.
+    /// Whether `route.from` may be proven by dialback.
     fn may_dial_back(&self, route: &Route) -> Result<(), Reason> {
         let Facts { hosts, ours, dialback, .. } = &self.facts;
         hosts.policy(&route.from)?;
@@ -302,7 +302,7 @@ pub struct StreamAuthority<'a> {
 
 impl Authority for StreamAuthority<'_> {
     fn offers(&self, route: &Route) -> Result<Offers, Reason> {
-        let (session, questions) = (self.session, self.session.facts.dialback);
+        let (session, dialback) = (self.session, self.session.facts.dialback);
         let admitted = admit(
             &session.certificate_scope(),
             &session.facts.hosts,
@@ -311,17 +311,10 @@ impl Authority for StreamAuthority<'_> {
             &route.to,
         );
         match admitted {
-            Ok(()) => Ok(Offers {
-                external: true,
-                dialback: false,
-                questions,
-                bidi: true,
-                mux: true,
-                pipelining: true,
-            }),
-            Err(Reason::InvalidFrom) if questions => {
+            Ok(()) => Ok(Offers { external: true, dialback, bidi: true, mux: true, pipelining: true }),
+            Err(Reason::InvalidFrom) if dialback => {
                 session.may_dial_back(route)?;
-                Ok(Offers { dialback: true, questions, bidi: true, ..Offers::default() })
+                Ok(Offers { dialback, bidi: true, ..Offers::default() })
             }
             Err(reason) => Err(reason),
         }
@@ -336,7 +329,10 @@ impl Authority for StreamAuthority<'_> {
         if stream != route {
             return Err(Reason::InvalidFrom);
         }
-        self.session.may_dial_back(route).map(|()| DialbackOffer::Verify)
+        self.session.may_dial_back(route)?;
+        // Whoever holds the certificate of the domain needs nobody to vouch for it (XEP-0344 section 3).
+        let certified = self.session.theirs_by_certificate(&route.from);
+        Ok(if certified { DialbackOffer::Believe } else { DialbackOffer::Verify })
     }
 
     fn made_key(&self, _route: &Route, _stream_id: &str, _key: &str) -> bool {
@@ -413,16 +409,16 @@ mod tests {
     }
 
     #[test]
-    fn dialback_is_offered_where_it_is_allowed_to_whom_no_certificate_proves() {
+    fn dialback_is_offered_where_it_is_allowed_and_external_only_to_whom_the_certificate_proves() {
         let offers = |dialback, from: &str, to: &str| {
             let session = Session::new(Facts { dialback, ..session(false).facts });
             StreamAuthority { session: &session, first: true }.offers(&route(from, to))
         };
         assert_eq!(offers(false, "c.test", "a.test"), Err(Reason::InvalidFrom));
         let offered = offers(true, "c.test", "a.test").unwrap();
-        assert!(offered.dialback && offered.questions && !offered.external && !offered.mux);
+        assert!(offered.dialback && !offered.external && !offered.mux);
         let offered = offers(true, "b.test", "a.test").unwrap();
-        assert!(offered.external && offered.questions && !offered.dialback);
+        assert!(offered.external && offered.mux && offered.dialback);
         assert_eq!(offers(true, "x.test", "a.test"), Err(Reason::InvalidFrom), "a host of ours");
         assert_eq!(offers(true, "c.test", "unserved.test"), Err(Reason::NotOurHost));
         assert_eq!(offers(true, "c.test", "x.test"), Err(Reason::HostUnknown), "not in what we showed");
@@ -435,6 +431,8 @@ mod tests {
         let own = route("c.test", "a.test");
         assert_eq!(authority.dialback(&own, &own), Ok(DialbackOffer::Verify));
         assert_eq!(authority.dialback(&own, &route("d.test", "a.test")), Err(Reason::InvalidFrom));
+        let certified = route("b.test", "a.test");
+        assert_eq!(authority.dialback(&certified, &certified), Ok(DialbackOffer::Believe));
     }
 
     #[test]
