@@ -297,7 +297,7 @@ fn a_responder_that_could_not_do_its_work_stops_the_start() {
             "[local]\ns2s = \"127.0.0.1:1\"\ndns = \"0.0.0.0:53\"\n",
             "",
             "local.dns = \"0.0.0.0:53\" can be reached from outside: etc/f.toml:7: write a loopback or private address, \
-             like \"127.0.0.1:5353\": only our own servers belong there",
+             like \"127.0.0.1:5353\": only what is ours belongs there",
         ),
     ] {
         let text = format!("{}{addition}", GOOD.replace(local, instead));

@@ -229,7 +229,7 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
     let Proof { lane, route, bidi, initiating, .. } = *proof;
     let (scope, machine, more, kind) = {
         let mut machine = lock(&session.machine);
-        // EXTERNAL is offered to whoever is proven for the connection, and dialback to nobody else.
+        // Where the certificate proves the domain, dialback only says so once more (XEP-0344 section 3).
         let certified = machine.theirs_proven(if initiating { &route.to } else { &route.from });
         let kind = if certified { DomainProof::Certificate } else { DomainProof::Dialback };
         let multiplexed = machine.is_multiplexed();
@@ -237,6 +237,10 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
         let more = machine.is_multiplexed() != multiplexed;
         (machine.scope(route, initiating), machine.clone(), more, kind)
     };
+    if proof.known.is_some() {
+        // It is believed already, and asked again by dialback.
+        return scope;
+    }
     hub.metrics.proof(kind, Ok(()));
     let first = session.comes_up(&hub.limits);
     if first {

@@ -1,6 +1,9 @@
 //! A session whose connection is one XML stream, TLS over TCP: its one lane is the session, and ends with it.
 //!
-//! Where mux was negotiated that stream carries every proven pair (XEP-0451 as written), else its own.
+//! Where mux was negotiated that stream carries every proven pair (XEP-0451 as written), else its own. What goes the other
+//! way has a connection that we dial: whoever connects over TCP comes from a port that means nothing, so it isn't known
+//! to be where the domain's own address leads, and whoever holds an old certificate must not receive its mail by
+//! connecting (see [`crate::proto::router`]). We offer bidi all the same, and use it on what we opened.
 
 use std::sync::Arc;
 

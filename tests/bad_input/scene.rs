@@ -3,12 +3,14 @@
 use fedmux::proto::admission::Side;
 use fedmux::proto::limits::Limits;
 use fedmux::reason::Reason;
+use fedmux::relay::settings::Transport;
 
 use crate::support::certificates::Authority;
 use crate::support::companion::Companion;
 use crate::support::peer::{Connection, Peer};
 use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
+use crate::support::tcp_peer::Dialler;
 use crate::support::wire::{Wire, message};
 
 /// Where bad input comes in.
@@ -16,17 +18,20 @@ use crate::support::wire::{Wire, message};
 pub(crate) enum Port {
     /// A QUIC stream of a peer: in the same session as the pair that behaves.
     Quic,
+    /// A TLS connection over TCP of the same peer.
+    Tls,
     /// A TCP connection of our own server.
     Tcp,
 }
 
-pub(crate) const PORTS: [Port; 2] = [Port::Quic, Port::Tcp];
+pub(crate) const PORTS: [Port; 3] = [Port::Quic, Port::Tls, Port::Tcp];
 
 /// To whom streams of either port lead.
 pub(crate) const TO: &str = "a2.test";
 
 pub(crate) struct Scene {
     pub(crate) peer: Peer,
+    dialler: Dialler,
     pub(crate) provider: Provider,
     pub(crate) connection: Connection,
     /// a2.test, which hears what gets through.
@@ -39,7 +44,7 @@ pub(crate) struct Scene {
 impl Port {
     pub(crate) fn side(self) -> Side {
         match self {
-            Self::Quic => Side::Remote,
+            Self::Quic | Self::Tls => Side::Remote,
             Self::Tcp => Side::Local,
         }
     }
@@ -47,7 +52,7 @@ impl Port {
     /// Who speaks on streams of this port.
     pub(crate) fn from(self) -> &'static str {
         match self {
-            Self::Quic => "b1.test",
+            Self::Quic | Self::Tls => "b1.test",
             Self::Tcp => "a1.test",
         }
     }
@@ -65,20 +70,22 @@ impl Scene {
 
     pub(crate) async fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
         let authority = Authority::new();
-        let peer = Peer::start(&authority.certify(&["calm.b.test", "b1.test"]));
+        let certificate = authority.certify(&["calm.b.test", "b1.test"]);
+        let (peer, dialler) = (Peer::start(&certificate), Dialler::with(Some(&certificate)));
         let plan = Plan::new(&authority, &["a1.test", TO, "calm.a.test"]).await;
         let mut provider = plan.peer(&["*"], peer.address).limits(change).start().await;
         let connection = peer.dial(provider.quic, TO).await.unwrap();
         let lane = connection.lane("calm.b.test", "calm.a.test").await;
         let pair = Companion::start(lane, "calm.b.test", provider.host("calm.a.test"));
         let a2 = provider.host(TO);
-        Self { peer, provider, connection, a2, pair, refused: Vec::new() }
+        Self { peer, dialler, provider, connection, a2, pair, refused: Vec::new() }
     }
 
     /// A stream on which nothing was said.
     pub(crate) async fn stream(&self, port: Port) -> Wire {
         match port {
             Port::Quic => self.connection.open().await,
+            Port::Tls => self.dialler.direct(self.provider.at(Transport::DirectTls), TO).await.unwrap(),
             Port::Tcp => self.provider.local().await,
         }
     }

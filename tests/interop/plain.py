@@ -2,7 +2,7 @@
 reaches it, with its own Prosody behind it.
 
                             STARTTLS or Direct TLS
-    Prosody M - relay M ============================== Prosody P        m.test | p.test        (N for Direct TLS)
+    Prosody M - relay M ============================== Prosody P        m.test | p.test        (others than M for other stages)
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ from metrics import Metrics, is_ready, scrape
 from processes import Process, free_ports, listens, until
 from stage import START_SECONDS, Ports, Provider, Stage
 
-# For each transport the relay's letter, the service of the SRV record that leads to it, and Prosody's listeners.
+# For each transport the service of the SRV record that leads to the relay, and Prosody's listeners.
 TRANSPORTS = {
-    "starttls": ("m", "_xmpp-server._tcp", "s2s_ports = {{ {port} }}"),
-    "direct-tls": ("n", "_xmpps-server._tcp", "s2s_ports = {{}}\ns2s_direct_tls_ports = {{ {port} }}"),
+    "starttls": ("_xmpp-server._tcp", "s2s_ports = {{ {port} }}"),
+    "direct-tls": ("_xmpps-server._tcp", "s2s_ports = {{}}\ns2s_direct_tls_ports = {{ {port} }}"),
 }
 
 
 class PlainStage:
-    """Both of them, for one transport."""
+    """Both of them, for one transport. `letter` is the relay's provider; no two stages share one."""
 
-    def __init__(self, stage: Stage, transport: str) -> None:
+    def __init__(self, stage: Stage, transport: str, letter: str, *, dialback: bool = False) -> None:
         self.stage = stage
         self.transport = transport
-        self.letter, self.service, listeners = TRANSPORTS[transport]
-        self.folder = stage.folder / f"plain-{transport}"
+        self.service, listeners = TRANSPORTS[transport]
+        self.letter = letter
+        self.dialback = dialback
+        """Prosody doesn't know the authority of the relay's certificate, and falls back on dialback."""
+        self.folder = stage.folder / f"plain-{letter}"
         self.plain = Provider("p", self.folder / "p", Ports(*free_ports(5)))
         self.listeners = listeners.format(port=self.plain.ports.s2s)
         self.relayed: Provider | None = None
@@ -37,8 +40,8 @@ class PlainStage:
 
     async def set(self) -> None:
         """Start everything. When this returns, all of it answers."""
-        for domain in (f"{self.letter}.test", "p.test"):
-            await make_certificates(self.stage.fedmux, self.folder / "certs", [domain])
+        await make_certificates(self.stage.fedmux, self.folder / "certs", [f"{self.letter}.test"])
+        await make_certificates(self.stage.fedmux, self.folder / "plain-certs", ["p.test"])
         self.relayed = await self.stage.add_provider(self.letter, self.local_port)
         await self._start_relay(self.relayed)
         await self._start_plain_prosody()
@@ -72,6 +75,10 @@ deliver = "127.0.0.1:{relayed.ports.s2s}"
 domain = "p.test"
 address = "127.0.0.1:{self.plain.ports.s2s}"
 transport = "{self.transport}"
+trust = "plain-certs/ca.pem"
+
+[policy]
+dialback = "{"tls" if self.dialback else "never"}"
 """)
         self.relay = Process(f"relay {self.letter}", [self.stage.fedmux, "run", "--config", config], self.folder / "fedmux.log", self.folder)
         await self.relay.start()
@@ -84,13 +91,14 @@ transport = "{self.transport}"
     async def _start_plain_prosody(self) -> None:
         folder, ports = self.plain.folder, self.plain.ports
         config = folder / "prosody.cfg.lua"
+        authorities = self.folder / ("plain-certs" if self.dialback else "certs") / "ca.pem"
         # libunbound knows .test as a domain that doesn't exist; a zone of that name overrides it.
         config.write_text(f"""\
 run_as_root = true
 data_path = "{folder}/data"
 pidfile = "{folder}/prosody.pid"
 log = {{ {{ levels = {{ min = "debug" }}; to = "file"; filename = "{self.plain.prosody_log}" }} }}
-modules_enabled = {{ "tls"; "saslauth"; "s2s_bidi"; "smacks"; "roster"; "disco"; "ping" }}
+modules_enabled = {{ "tls"; "saslauth"; "dialback"; "s2s_bidi"; "smacks"; "roster"; "disco"; "ping" }}
 interfaces = {{ "127.0.0.1" }}
 {self.listeners}
 c2s_ports = {{ {ports.c2s} }}
@@ -98,9 +106,9 @@ c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 s2s_require_encryption = true
-s2s_secure_auth = true
-certificates = "{self.folder}/certs/live"
-ssl = {{ cafile = "{self.folder}/certs/ca.pem" }}
+s2s_secure_auth = {"false" if self.dialback else "true"}
+certificates = "{self.folder}/plain-certs/live"
+ssl = {{ cafile = "{authorities}" }}
 unbound = {{
 	resolvconf = false;
 	hoststxt = false;

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from plain import TRANSPORTS, PlainStage
-from play import Cast, Skip, scenario_for_each
+from play import Cast, Skip, scenario, scenario_for_each
 
 SENTENCES = 50
+DIALBACK = "xmlns='jabber:server:dialback'"
 
 
 @scenario_for_each(TRANSPORTS)
@@ -13,7 +14,26 @@ async def plain_prosody_is_a_peer(cast: Cast, transport: str) -> None:
     """Paris of p.test and Mercutio behind a relay talk: EXTERNAL both ways, a connection for each direction, nothing refused."""
     if cast.stage.is_direct or not cast.stage.variant.has_module:
         raise Skip("what is behind the relay makes no difference here")
-    plain = PlainStage(cast.stage, transport)
+    plain = PlainStage(cast.stage, transport, "m" if transport == "starttls" else "n")
+    log = await play(cast, plain)
+    for said in (f"Accepting SASL EXTERNAL identity from {plain.relayed.domain}", f"SASL EXTERNAL with {plain.relayed.domain}"):
+        assert said in log, f"Prosody P doesn't say {said!r}; see {plain.plain.prosody_log}"
+    assert DIALBACK not in log, f"dialback was used; see {plain.plain.prosody_log}"
+
+
+@scenario
+async def plain_prosody_that_does_not_believe_our_certificate_believes_dialback(cast: Cast) -> None:
+    """It asks the relay about the key, over TLS, and hears that it is good."""
+    if cast.stage.is_direct or not cast.stage.variant.has_module:
+        raise Skip("what is behind the relay makes no difference here")
+    plain = PlainStage(cast.stage, "starttls", "o", dialback=True)
+    log = await play(cast, plain)
+    assert "Accepting SASL EXTERNAL identity from" not in log, f"EXTERNAL was taken; see {plain.plain.prosody_log}"
+    assert f"<verify {DIALBACK}" in log, f"no dialback; see {plain.plain.prosody_log}"
+
+
+async def play(cast: Cast, plain: PlainStage) -> str:
+    """Set the stage, let the two talk, and strike it. What Prosody P has logged."""
     try:
         await plain.set()
         await talk(cast, plain)
@@ -21,6 +41,9 @@ async def plain_prosody_is_a_peer(cast: Cast, transport: str) -> None:
         await plain.strike()
     finally:
         plain.kill()
+    log = plain.plain.prosody_log.read_text(errors="replace")
+    assert "Traceback" not in log, f"an error inside Prosody P; see {plain.plain.prosody_log}"
+    return log
 
 
 async def talk(cast: Cast, plain: PlainStage) -> None:
@@ -38,10 +61,7 @@ async def talk(cast: Cast, plain: PlainStage) -> None:
     metrics = await plain.metrics()
     for direction in ("inbound", "outbound"):
         opened = metrics.total("fedmux_connections_opened_total", transport=plain.transport, direction=direction)
+        # Prosody asks about a dialback key on the stream that then carries its own stanzas.
         assert opened == 1, f"{opened:g} connections {direction}"
     refused = {labels["reason"] for labels, value in metrics.samples("fedmux_refusals_total") if value}
     assert not refused, f"refused for {refused}"
-    domain, log = plain.relayed.domain, plain.plain.prosody_log.read_text(errors="replace")
-    for said in (f"Accepting SASL EXTERNAL identity from {domain}", f"SASL EXTERNAL with {domain}"):
-        assert said in log, f"Prosody P doesn't say {said!r}; see {plain.plain.prosody_log}"
-    assert "dialback key" not in log and "Traceback" not in log, f"dialback, or an error inside; see {plain.plain.prosody_log}"

@@ -254,12 +254,34 @@ async fn what_cannot_be_asked_about_or_may_not_be_claimed_is_refused() {
         wire.say(header(from, to)).await;
         wire.expect_error(error).await;
     }
-    // Who has a certificate for its domain uses it.
-    let certificate = authority.certify(&["b1.test"]);
-    let mut wire = Dialler::with(Some(&certificate)).direct(at, "a1.test").await.unwrap();
-    let features = wire.greet("b1.test", "a1.test").await;
-    assert!(features.child("dialback", ns::DIALBACK_FEATURE).is_none(), "{features:?}");
-    wire.say(request("b1.test", "a1.test")).await;
-    wire.expect_error("not-authorized").await;
     assert!(peer.another().is_none(), "nobody was asked");
+}
+
+#[tokio::test]
+async fn who_holds_the_certificate_of_its_domain_is_believed_without_asking_for_its_pair() {
+    for transport in TRANSPORTS {
+        let authority = Authority::new();
+        let certificate = authority.certify(&["b1.test", "b2.test"]);
+        let peer = Listening::with(&certificate).await;
+        let mut provider = provider(&authority, transport, &peer).await;
+        let mut a1 = provider.host("a1.test");
+        let dialler = Dialler::with(Some(&certificate));
+        let mut wire = dialler.dial(transport, provider.at(transport), "b1.test", "a1.test").await.unwrap();
+        let features = wire.greet("b1.test", "a1.test").await;
+        assert!(features.child("mux", ns::MUX).is_some() && features.child("mechanisms", ns::SASL).is_some());
+        // Mux comes with EXTERNAL alone; and once more changes nothing.
+        wire.say(format!("<mux xmlns='{}'/>", ns::MUX)).await;
+        for id in ["1", "2"] {
+            wire.say(request("b1.test", "a1.test")).await;
+            assert_eq!(element(&mut wire).await.attribute("type"), Some("valid"));
+            wire.say(message("b1.test", "a1.test", id)).await;
+            assert_eq!(a1.receive().await.attribute("id"), Some(id));
+        }
+        wire.say(message("b2.test", "a1.test", "x")).await;
+        wire.expect_error("invalid-from").await;
+        assert!(peer.another().is_none(), "nobody was asked");
+        assert_eq!(provider.relay.metrics().proven(DomainProof::Dialback), 0, "the certificate proves it");
+        assert!(a1.received().is_none());
+        provider.assert_unharmed();
+    }
 }

@@ -40,7 +40,6 @@ impl Router {
         if self.waits_for_proof(route, peer, now) {
             return self.wait_for(route, Hop::Peer(peer));
         }
-        let single = self.is_single_stream(peer, now);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.has_no_records() {
             return self.give_up(route, Reason::NoRecords);
@@ -52,7 +51,8 @@ impl Router {
             return self.wait_for(route, Hop::Peer(peer));
         }
         // A connection for each pair ends somewhere.
-        if single && self.sessions.len() >= self.limits.remote_connections {
+        let dialled = self.sessions.values().filter(|session| session.dialled).count();
+        if dialled >= self.limits.remote_connections {
             return self.give_up(route, Reason::TooMany);
         }
         self.dial(route, peer);

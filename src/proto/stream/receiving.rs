@@ -39,8 +39,6 @@ pub struct Offers {
     pub external: bool,
     /// Dialback.
     pub dialback: bool,
-    /// Questions about dialback keys of ours are answered. They go with `dialback` anyway.
-    pub questions: bool,
     /// Bidirectional streams.
     pub bidi: bool,
     /// Mux: every domain of the certificates.
@@ -300,12 +298,11 @@ impl Receiving {
         authority: &dyn Authority,
         out: &mut Outbox,
     ) -> Result<Dialled, Violation> {
-        if !agreed.offers.dialback && !agreed.offers.questions {
+        if !agreed.offers.dialback {
             return Ok(Dialled::NotDialback);
         }
         match Dialback::parse(element)? {
             None => return Ok(Dialled::NotDialback),
-            Some(Dialback::Request { .. }) if !agreed.offers.dialback => return Ok(Dialled::NotDialback),
             Some(Dialback::Request { route, key }) => match authority.dialback(&agreed.route, &route) {
                 Err(reason) => dialback::write_result(&mut out.octets, &route, Err(reason)),
                 Ok(DialbackOffer::Believe) => {

@@ -59,7 +59,6 @@ impl Authority for LocalAuthority<'_> {
         Ok(Offers {
             external: offer == DialbackOffer::Believe,
             dialback: true,
-            questions: true,
             bidi: true,
             mux: false,
             pipelining: false,

@@ -53,10 +53,10 @@ impl Default for Told {
 
 /// What a peer's session offers.
 pub(super) const EXTERNAL: Offers =
-    Offers { external: true, dialback: false, questions: false, bidi: true, mux: true, pipelining: true };
+    Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true };
 /// What our own servers are offered.
 pub(super) const DIALBACK: Offers =
-    Offers { external: false, dialback: true, questions: true, bidi: true, mux: false, pipelining: false };
+    Offers { external: false, dialback: true, bidi: true, mux: false, pipelining: false };
 
 impl Authority for Told {
     fn offers(&self, _: &Route) -> Result<Offers, Reason> {

@@ -7,6 +7,12 @@
 //!
 //! A name that both certificates carry is ours if we serve it; a remote session never proves a host of ours.
 
+mod authority;
+#[cfg(test)]
+mod tests;
+
+pub use authority::StreamAuthority;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -17,7 +23,6 @@ use super::limits::Limits;
 use super::proof::{CertifiedNames, Grants};
 use super::stream::Learned;
 use super::stream::initiating::{Bidi, Wants};
-use super::stream::receiving::{Authority, DialbackOffer, Offers};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -256,7 +261,7 @@ impl Session {
         admit(&self.certificate_scope(), &self.facts.hosts, Direction::Outbound, &route.from, &route.to)
     }
 
-    /// Whether `route.from`, which the peer's certificate doesn't prove, may be proven by dialback.
+    /// Whether `route.from` may be proven by dialback.
     fn may_dial_back(&self, route: &Route) -> Result<(), Reason> {
         let Facts { hosts, ours, dialback, .. } = &self.facts;
         hosts.policy(&route.from)?;
@@ -311,232 +316,5 @@ impl Session {
             ours: Proven::Session(Arc::clone(&self.facts.ours), Arc::clone(&self.granted_ours)),
             pair: None,
         }
-    }
-}
-
-/// The authority for one stream that the peer opened in a session.
-#[derive(Debug)]
-pub struct StreamAuthority<'a> {
-    /// The session.
-    pub session: &'a Session,
-    /// Whether this is the first stream of the connection, the one with the host list; another shows it only if it has
-    /// changed since.
-    pub first: bool,
-}
-
-impl Authority for StreamAuthority<'_> {
-    fn offers(&self, route: &Route) -> Result<Offers, Reason> {
-        let (session, questions) = (self.session, self.session.facts.dialback);
-        let admitted = admit(
-            &session.certificate_scope(),
-            &session.facts.hosts,
-            Direction::Inbound,
-            &route.from,
-            &route.to,
-        );
-        match admitted {
-            Ok(()) => Ok(Offers {
-                external: true,
-                dialback: false,
-                questions,
-                bidi: true,
-                mux: true,
-                pipelining: true,
-            }),
-            Err(Reason::InvalidFrom) if questions => {
-                session.may_dial_back(route)?;
-                Ok(Offers { dialback: true, questions, bidi: true, ..Offers::default() })
-            }
-            Err(reason) => Err(reason),
-        }
-    }
-
-    fn host_list(&self) -> Vec<Domain> {
-        let news = self.session.list_is_news.swap(false, Ordering::Relaxed);
-        if self.first || news { self.session.host_list() } else { Vec::new() }
-    }
-
-    /// The stream's own pair alone: a second one would let each of two domains speak to the other's host.
-    fn dialback(&self, stream: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
-        if stream != route {
-            return Err(Reason::InvalidFrom);
-        }
-        self.session.may_dial_back(route).map(|()| DialbackOffer::Verify)
-    }
-
-    fn made_key(&self, _route: &Route, _stream_id: &str, _key: &str) -> bool {
-        false
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::hosts::HostFacts;
-    use crate::proto::proof::TrustScope;
-    use crate::xmpp::domain::DomainPattern;
-
-    fn domain(text: &str) -> Domain {
-        Domain::parse(text).unwrap()
-    }
-
-    fn route(from: &str, to: &str) -> Route {
-        Route::new(domain(from), domain(to))
-    }
-
-    fn session(dialled: bool) -> Session {
-        let names = |list: &[&str]| {
-            Arc::new(CertifiedNames {
-                exact: list.iter().map(|n| domain(n)).collect(),
-                wildcard: [domain("b.test")].into(),
-                not_after: SystemTime::UNIX_EPOCH,
-                scope: TrustScope::everything(),
-            })
-        };
-        let facts = |announce| HostFacts { entry: 0, announce };
-        let hosts = [
-            (domain("a.test"), facts(false)),
-            (domain("x.test"), facts(true)),
-            (domain("y.test"), facts(false)),
-        ];
-        Session::new(Facts {
-            hosts: Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], Vec::new())),
-            theirs: names(&["b.test", "a.test"]),
-            ours: names(&["a.test", "unserved.test"]),
-            dialled,
-            lanes: Lanes::PerPair,
-            single: false,
-            dialback: false,
-            announce_all: false,
-            second: false,
-        })
-    }
-
-    #[test]
-    fn without_mux_only_the_streams_own_pair_counts() {
-        let mut session = session(false);
-        session.learn(Learned::default());
-        let scope = session.scope(&route("b.test", "a.test"), false);
-        let hosts = &session.facts.hosts;
-        let inbound =
-            |from: &str, to: &str| admit(&scope, hosts, Direction::Inbound, &domain(from), &domain(to));
-        assert_eq!(inbound("b.test", "a.test"), Ok(()));
-        assert_eq!(inbound("rooms.b.test", "a.test"), Err(Reason::InvalidFrom));
-        assert!(!session.may_open(), "a peer without mux takes no streams from the end that it dialled");
-    }
-
-    #[test]
-    fn a_connection_of_one_stream_takes_no_second_whoever_opened_it() {
-        for dialled in [false, true] {
-            let facts = Facts { single: true, ..session(dialled).facts };
-            let mut session = Session::new(facts);
-            assert!(!session.may_open());
-            session.learn(Learned { mux: true, ..Learned::default() });
-            assert!(!session.may_open());
-            assert_eq!(session.wants().bidi, Bidi::BesideMux);
-        }
-    }
-
-    #[test]
-    fn dialback_is_offered_where_it_is_allowed_to_whom_no_certificate_proves() {
-        let offers = |dialback, from: &str, to: &str| {
-            let session = Session::new(Facts { dialback, ..session(false).facts });
-            StreamAuthority { session: &session, first: true }.offers(&route(from, to))
-        };
-        assert_eq!(offers(false, "c.test", "a.test"), Err(Reason::InvalidFrom));
-        let offered = offers(true, "c.test", "a.test").unwrap();
-        assert!(offered.dialback && offered.questions && !offered.external && !offered.mux);
-        let offered = offers(true, "b.test", "a.test").unwrap();
-        assert!(offered.external && offered.questions && !offered.dialback);
-        assert_eq!(offers(true, "x.test", "a.test"), Err(Reason::InvalidFrom), "a host of ours");
-        assert_eq!(offers(true, "c.test", "unserved.test"), Err(Reason::NotOurHost));
-        assert_eq!(offers(true, "c.test", "x.test"), Err(Reason::HostUnknown), "not in what we showed");
-    }
-
-    #[test]
-    fn dialback_proves_the_streams_own_pair_alone() {
-        let session = Session::new(Facts { dialback: true, ..session(false).facts });
-        let authority = StreamAuthority { session: &session, first: true };
-        let own = route("c.test", "a.test");
-        assert_eq!(authority.dialback(&own, &own), Ok(DialbackOffer::Verify));
-        assert_eq!(authority.dialback(&own, &route("d.test", "a.test")), Err(Reason::InvalidFrom));
-    }
-
-    #[test]
-    fn with_mux_every_domain_of_the_certificate_counts() {
-        let mut session = session(false);
-        session.learn(Learned { mux: true, ..Learned::default() });
-        assert_eq!(session.may_carry(&route("a.test", "rooms.b.test")), Ok(()));
-        assert_eq!(session.may_carry(&route("x.test", "b.test")), Err(Reason::HostUnknown));
-        assert_eq!(session.may_carry(&route("a.test", "a.test")), Err(Reason::InvalidFrom));
-        session.learn(Learned::default());
-        assert!(session.is_multiplexed(), "one stream can't take back what another agreed to");
-    }
-
-    #[test]
-    fn a_stream_is_offered_external_only_for_what_the_certificate_proves() {
-        let session = session(false);
-        let offers = |from: &str, to: &str| {
-            StreamAuthority { session: &session, first: false }.offers(&route(from, to))
-        };
-        assert!(offers("b.test", "a.test").unwrap().external);
-        assert_eq!(offers("c.test", "a.test"), Err(Reason::InvalidFrom));
-        assert_eq!(offers("a.test", "a.test"), Err(Reason::InvalidFrom));
-        assert_eq!(offers("b.test", "unserved.test"), Err(Reason::NotOurHost));
-    }
-
-    #[test]
-    fn a_granted_host_counts_until_its_grant_ends_and_never_proves_others() {
-        let mut session = session(false);
-        session.learn(Learned { mux: true, ..Learned::default() });
-        let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10);
-        assert_eq!(session.may_carry(&route("x.test", "n.test")), Err(Reason::InvalidFrom));
-        session.grant_theirs(domain("n.test"), until).unwrap();
-        assert_eq!(session.may_carry(&route("x.test", "n.test")), Err(Reason::HostUnknown));
-        session.grant_ours(domain("x.test"), until).unwrap();
-        assert_eq!(session.may_carry(&route("x.test", "n.test")), Ok(()));
-        assert!(
-            !session.theirs_by_certificate(&domain("n.test"))
-                && !session.ours_by_certificate(&domain("x.test"))
-        );
-        assert_eq!(session.grant_theirs(domain("x.test"), until), Err(Reason::InvalidFrom), "a host of ours");
-        assert_eq!(session.end_grants(until), [domain("n.test"), domain("x.test")]);
-        assert_eq!(session.may_carry(&route("a.test", "n.test")), Err(Reason::InvalidFrom));
-        let scope = session.scope(&route("a.test", "b.test"), true);
-        assert!(scope.theirs.has_ended(&domain("n.test")) && scope.ours.has_ended(&domain("x.test")));
-        session.grant_theirs(domain("n.test"), until).unwrap();
-        let scope = session.scope(&route("a.test", "b.test"), true);
-        assert!(!scope.theirs.has_ended(&domain("n.test")), "it has joined again");
-        let mut session = session.with_grants_max(1);
-        assert_eq!(session.grant_theirs(domain("m.test"), until), Err(Reason::TooMany));
-    }
-
-    #[test]
-    fn a_change_of_hosts_ends_their_grants_and_shows_the_list_once_more() {
-        let mut session = session(false);
-        session.learn(Learned { mux: true, ..Learned::default() });
-        let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10);
-        session.grant_ours(domain("x.test"), until).unwrap();
-        session.grant_theirs(domain("n.test"), until).unwrap();
-        session.grant_theirs(domain("m.test"), until).unwrap();
-        let facts = HostFacts { entry: 0, announce: true };
-        let hosts = [(domain("a.test"), facts), (domain("n.test"), facts)];
-        let hosts = Hosts::new(hosts, vec![DomainPattern::Any], Vec::new()).after(&session.facts.hosts);
-        session.set_hosts(&Arc::new(hosts));
-        assert_eq!(session.grants(), (1, 0), "m.test alone: n.test is ours now, and x.test isn't");
-        let later = StreamAuthority { session: &session, first: false };
-        assert_eq!(later.host_list(), [domain("a.test"), domain("n.test")]);
-        assert!(later.host_list().is_empty(), "once");
-        assert_eq!(later.offers(&route("b.test", "x.test")), Err(Reason::HostGone));
-        assert_eq!(later.offers(&route("b.test", "unserved.test")), Err(Reason::NotOurHost));
-        session.revoke_theirs(&domain("m.test"));
-        assert_eq!(session.grants(), (0, 0));
-    }
-
-    #[test]
-    fn the_host_list_stands_on_the_first_stream_and_shows_what_is_announced() {
-        let session = session(false);
-        assert_eq!(session.host_list(), [domain("a.test"), domain("x.test")]);
-        assert!(StreamAuthority { session: &session, first: false }.host_list().is_empty());
     }
 }
