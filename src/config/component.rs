@@ -1,8 +1,10 @@
 //! `[[component]]`: domains behind this relay that connect to it themselves (XEP-0114).
 
 use super::identity::path;
+use super::policy::read_domains;
 use super::reader::Reader;
 use super::values::{Located, domain};
+use crate::proto::policy::DomainPolicy;
 use crate::relay::settings::Component;
 use crate::xmpp::domain::Domain;
 
@@ -12,6 +14,7 @@ pub(super) struct ComponentEntry {
     pub(super) domain: Option<Located<Domain>>,
     secret_file: Option<std::path::PathBuf>,
     announce: bool,
+    policy: DomainPolicy,
 }
 
 impl ComponentEntry {
@@ -21,6 +24,7 @@ impl ComponentEntry {
             domain: self.domain?.value,
             secret_file: self.secret_file?,
             announce: self.announce,
+            policy: self.policy,
         })
     }
 }
@@ -34,6 +38,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> ComponentEntry {
         .require("secret_file", "\"irc.secret\", a file that holds the component's secret")
         .and_then(|entry| path(&entry, "a file, like \"irc.secret\""));
     let announce = reader.take("announce").and_then(|entry| entry.boolean()).unwrap_or(false);
+    let policy = read_domains(&mut reader);
     reader.finish();
-    ComponentEntry { domain, secret_file, announce }
+    ComponentEntry { domain, secret_file, announce, policy }
 }

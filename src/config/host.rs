@@ -1,7 +1,9 @@
 //! `[[host]]`: domains behind this relay, and their XMPP server.
 
+use super::policy::read_domains;
 use super::reader::Reader;
 use super::values::{Located, deliver, domain, each, network};
+use crate::proto::policy::DomainPolicy;
 use crate::relay::settings::{Endpoint, Host, LocalAuth};
 use crate::xmpp::domain::Domain;
 
@@ -11,6 +13,7 @@ pub(super) struct HostEntry {
     pub(super) deliver: Vec<Located<Endpoint>>,
     local_auth: LocalAuth,
     announce: bool,
+    policy: DomainPolicy,
 }
 
 impl HostEntry {
@@ -20,6 +23,7 @@ impl HostEntry {
             deliver: self.deliver.into_iter().map(|endpoint| endpoint.value).collect(),
             local_auth: self.local_auth,
             announce: self.announce,
+            policy: self.policy,
         }
     }
 }
@@ -34,8 +38,9 @@ pub(super) fn read(mut reader: Reader<'_>) -> HostEntry {
     );
     let local_auth = local_auth(&mut reader);
     let announce = reader.take("announce").and_then(|entry| entry.boolean()).unwrap_or(false);
+    let policy = read_domains(&mut reader);
     reader.finish();
-    HostEntry { domains, deliver, local_auth, announce }
+    HostEntry { domains, deliver, local_auth, announce, policy }
 }
 
 /// `domain`, or `domains` for several; one of the two must be there.

@@ -35,7 +35,7 @@ fn a_small_configuration_has_the_defaults() {
     assert_eq!(settings.identity.trust, Trust::System);
     assert!(settings.identity.mux_key_file.is_none() && settings.admin_listen.is_empty());
     assert_eq!(settings.hosts[0].local_auth, LocalAuth::Dialback);
-    assert_eq!(settings.policy.allow.len(), 1);
+    assert_eq!(settings.policy.domains.both.allow.len(), 1);
 }
 
 #[test]
@@ -69,6 +69,8 @@ fn every_key_reaches_the_settings() {
         sources = ["10.0.0.5", "fd00::/64"]
         trusted_loopback = true
         announce = true
+        deny = "y.b.test"
+        allow_out = ["*.z.b.test"]
         [[peer]]
         domain = "*.b.test"
         address = "relay.b.test:5269"
@@ -79,6 +81,7 @@ fn every_key_reaches_the_settings() {
         [policy]
         allow = ["*.b.test"]
         deny = ["x.b.test"]
+        deny_in = []
         dialback = "never"
     "#;
     let settings = read(text).unwrap();
@@ -104,7 +107,8 @@ fn every_key_reaches_the_settings() {
     assert_eq!(peer.placement, Placement::OneStream);
     assert_eq!(peer.trust.as_deref(), Some(Path::new("etc/b.pem")));
     assert!(peer.announce_all && peer.address.to_string() == "relay.b.test:5269");
-    assert_eq!((settings.policy.allow.len(), settings.policy.deny.len()), (1, 1));
+    assert_eq!(settings.policy.domains.to_string(), "allow = [\"*.b.test\"], deny = [\"x.b.test\"]");
+    assert_eq!(host.policy.to_string(), "deny = [\"y.b.test\"], allow_out = [\"*.z.b.test\"]");
 }
 
 /// What is added to the good configuration, and what the operator then reads.
@@ -117,7 +121,7 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "colour = 1",
         "host.colour is not a known key: etc/f.toml:10: remove it; known here: domain, domains, deliver, \
-            local_auth, sources, trusted_loopback, announce",
+            local_auth, sources, trusted_loopback, announce, allow, deny, allow_in, deny_in, allow_out, deny_out",
     ),
     (
         "[limits]\nstanza_bytes = 9999",
@@ -174,6 +178,11 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[policy]\ndialback = \"always\"",
         "policy.dialback is \"always\": etc/f.toml:11: write \"never\" or \"tls\"",
+    ),
+    (
+        "[policy]\nallow = [\"b.test\", \"*.c.test\"]\nallow_in = [\"x.c.test\", \"x.b.test\"]",
+        "policy.allow_in has \"x.b.test\", which allow leaves out: it has no effect: etc/f.toml:12: add it to allow, or \
+         remove it: every list can only narrow",
     ),
     (
         "[policy]\nallow = \"*.b..test\"",

@@ -5,8 +5,6 @@ const KEYS: &[(&str, &str)] = &[
     ("admin.socket", "remove it; read /metrics at admin.listen"),
     ("host.limits", "remove it; set the limits for all in [limits]"),
     ("peer.limits", "remove it; set the limits for all in [limits]"),
-    ("host.allow", "remove it; set it for all hosts in [policy]"),
-    ("host.deny", "remove it; set it for all hosts in [policy]"),
 ];
 
 /// What to do instead of using `key`, if it is one of these.

@@ -16,6 +16,7 @@ use crate::admin;
 use crate::metrics::Opened;
 use crate::proto::limits::Limits;
 use crate::proto::mux::verifier::Allowance;
+use crate::proto::policy::DomainPolicy;
 use crate::proto::proof::DomainProof;
 use crate::relay::settings::{
     Endpoint as Address, Host, LocalAuth, LocalDns, Peer, Placement, Policy, Settings, Transport,
@@ -248,6 +249,7 @@ fn settings(
             deliver: vec![Address::Address(deliver)],
             local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
             announce: false,
+            policy: DomainPolicy::default(),
         }],
         components: Vec::new(),
         peers: vec![Peer {

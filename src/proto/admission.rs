@@ -97,6 +97,17 @@ pub enum Direction {
     Outbound,
 }
 
+impl Direction {
+    /// The same stanza as the other side of the relay sees it: what comes in on one side goes out on the other.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Inbound => Self::Outbound,
+            Self::Outbound => Self::Inbound,
+        }
+    }
+}
+
 /// Decide whether a stanza with these domains may pass on a stream.
 ///
 /// # Errors
@@ -106,7 +117,7 @@ pub enum Direction {
 /// - [`Reason::HostGone`]: to a host that we served before a change of the configuration; on the local side, from one.
 /// - [`Reason::HostUnknown`]: to a host of ours that we didn't prove on this session.
 /// - [`Reason::WrongPair`]: a lane carries its own pair only.
-/// - [`Reason::PolicyDenied`]: the operator doesn't want it.
+/// - [`Reason::PolicyDenied`]: the operator doesn't want this pair to exchange stanzas, or not this way.
 pub fn admit(
     scope: &Scope,
     hosts: &Hosts,
@@ -122,7 +133,6 @@ pub fn admit(
     let ours_is_host = hosts.serves(ours);
     match scope.side {
         Side::Remote => {
-            hosts.policy(theirs)?;
             if hosts.serves(theirs) || !scope.theirs.covers(theirs) {
                 return Err(Reason::InvalidFrom);
             }
@@ -143,20 +153,21 @@ pub fn admit(
             if !hosts.serves(theirs) || !scope.theirs.covers(theirs) {
                 return Err(Reason::InvalidFrom);
             }
-            // Between two hosts of ours it stays local; anything else is a remote domain, for the policy to judge.
-            if !ours_is_host {
-                hosts.policy(ours)?;
-            }
             if !scope.ours.covers(ours) {
                 return Err(Reason::HostUnknown);
             }
         }
     }
-    match &scope.pair {
-        Some(pair) if !(pair.from == *from && pair.to == *to || pair.from == *to && pair.to == *from) => {
-            Err(Reason::WrongPair)
-        }
-        _ => Ok(()),
+    let carries = |pair: &Route| pair.from == *from && pair.to == *to || pair.from == *to && pair.to == *from;
+    if scope.pair.as_ref().is_some_and(|pair| !carries(pair)) {
+        return Err(Reason::WrongPair);
+    }
+    // Last, so that whoever is told so has proven who it is. Between two hosts of ours it stays local, and nobody's policy
+    // speaks of it.
+    match scope.side {
+        Side::Remote => hosts.policy(direction, ours, theirs),
+        Side::Local if ours_is_host => Ok(()),
+        Side::Local => hosts.policy(direction.reversed(), theirs, ours),
     }
 }
 
@@ -165,6 +176,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::super::hosts::HostFacts;
+    use super::super::policy::{DomainPolicy, Lists};
     use super::super::proof::TrustScope;
     use super::*;
     use crate::xmpp::domain::DomainPattern;
@@ -185,11 +197,11 @@ mod tests {
 
     fn hosts() -> Hosts {
         let facts = HostFacts { entry: 0, announce: false };
-        Hosts::new(
-            ["a1.test", "a2.test", "a3.test"].map(|name| (domain(name), facts)),
-            vec![DomainPattern::Any],
-            vec![DomainPattern::parse("bad.test").unwrap()],
-        )
+        let deny = |name: &str| Lists { deny: vec![DomainPattern::parse(name).unwrap()], ..Lists::default() };
+        let all = DomainPolicy { both: deny("bad.test"), ..DomainPolicy::default() };
+        let own = DomainPolicy { both: deny("b1.test"), inbound: deny("b2.test"), ..DomainPolicy::default() };
+        Hosts::new(["a1.test", "a2.test", "a3.test"].map(|name| (domain(name), facts)), all)
+            .with_policies([(domain("a2.test"), Arc::new(own))])
     }
 
     fn remote() -> Scope {
@@ -207,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_session_carries_what_both_ends_proved() {
-        for (from, to) in [("b1.test", "a1.test"), ("b2.test", "a2.test"), ("rooms.b1.test", "a1.test")] {
+        for (from, to) in [("b1.test", "a1.test"), ("rooms.b1.test", "a2.test"), ("rooms.b1.test", "a1.test")]
+        {
             assert_eq!(check(&remote(), Direction::Inbound, from, to), Ok(()));
             assert_eq!(check(&remote(), Direction::Outbound, to, from), Ok(()));
         }
@@ -241,6 +254,33 @@ mod tests {
         assert_eq!(check(&lane, Direction::Outbound, "a1.test", "b1.test"), Ok(()));
         assert_eq!(check(&lane, Direction::Inbound, "b1.test", "a2.test"), Err(Reason::WrongPair));
         assert_eq!(check(&lane, Direction::Inbound, "b2.test", "a1.test"), Err(Reason::WrongPair));
+    }
+
+    #[test]
+    fn a_host_narrows_the_policy_for_itself_and_each_way() {
+        let local = Scope { side: Side::Local, theirs: Proven::Any, ours: Proven::Any, pair: None };
+        // The remote domain, the host; and whether stanzas may come in, and go out.
+        for (theirs, ours, comes, goes) in [
+            ("b1.test", "a1.test", true, true),
+            ("b2.test", "a1.test", true, true),
+            ("b1.test", "a2.test", false, false),
+            ("b2.test", "a2.test", false, true),
+            ("bad.test", "a2.test", false, false),
+        ] {
+            let expected = |allowed: bool| if allowed { Ok(()) } else { Err(Reason::PolicyDenied) };
+            let remote = |way, from, to| check(&remote(), way, from, to);
+            assert_eq!(remote(Direction::Inbound, theirs, ours), expected(comes), "{theirs} to {ours}");
+            assert_eq!(remote(Direction::Outbound, ours, theirs), expected(goes), "{ours} to {theirs}");
+            // What comes in on one side goes out on the other.
+            let local = |way, from, to| check(&local, way, from, to);
+            assert_eq!(local(Direction::Outbound, theirs, ours), expected(comes), "{theirs} to {ours}");
+            assert_eq!(local(Direction::Inbound, ours, theirs), expected(goes), "{ours} to {theirs}");
+        }
+        assert_eq!(
+            check(&remote(), Direction::Inbound, "b3.test", "a2.test"),
+            Err(Reason::InvalidFrom),
+            "who isn't proven learns nothing of the policy"
+        );
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! The domains served behind this relay, and which remote domains they may talk to.
 
+use std::sync::Arc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::admission::Direction;
 use super::component::Secret;
+use super::policy::DomainPolicy;
 use crate::reason::Reason;
-use crate::xmpp::domain::{Domain, DomainPattern};
+use crate::xmpp::domain::Domain;
 
 /// Hosts that were taken away and are remembered.
 const GONE_MAX: usize = 4096;
@@ -26,24 +30,22 @@ pub struct Hosts {
     components: FxHashMap<Domain, Secret>,
     /// Served before, in the life of this process, and now no longer.
     gone: FxHashSet<Domain>,
-    allow: Vec<DomainPattern>,
-    deny: Vec<DomainPattern>,
+    /// For all hosts.
+    policy: DomainPolicy,
+    /// Of those that narrow it for themselves.
+    own_policies: FxHashMap<Domain, Arc<DomainPolicy>>,
 }
 
 impl Hosts {
     /// The hosts and the policy.
     #[must_use]
-    pub fn new(
-        hosts: impl IntoIterator<Item = (Domain, HostFacts)>,
-        allow: Vec<DomainPattern>,
-        deny: Vec<DomainPattern>,
-    ) -> Self {
+    pub fn new(hosts: impl IntoIterator<Item = (Domain, HostFacts)>, policy: DomainPolicy) -> Self {
         Self {
             hosts: hosts.into_iter().collect(),
             components: FxHashMap::default(),
             gone: FxHashSet::default(),
-            allow,
-            deny,
+            policy,
+            own_policies: FxHashMap::default(),
         }
     }
 
@@ -57,6 +59,13 @@ impl Hosts {
             self.hosts.insert(domain.clone(), facts);
             self.components.insert(domain, secret);
         }
+        self
+    }
+
+    /// With policies of single hosts, each of which narrows `[policy]` for its host.
+    #[must_use]
+    pub fn with_policies(mut self, own: impl IntoIterator<Item = (Domain, Arc<DomainPolicy>)>) -> Self {
+        self.own_policies.extend(own);
         self
     }
 
@@ -98,13 +107,15 @@ impl Hosts {
         self.hosts.iter().map(|(domain, facts)| (domain, *facts))
     }
 
-    /// Whether `[policy]` lets us exchange stanzas with the remote domain `domain`.
+    /// Whether stanzas may go from the remote domain `remote` to `host` ([`Direction::Inbound`]), or from `host` to
+    /// `remote`: `[policy]` must let them, and what the host says itself.
     ///
     /// # Errors
-    /// [`Reason::PolicyDenied`] if it isn't allowed, or denied.
-    pub fn policy(&self, domain: &Domain) -> Result<(), Reason> {
-        let allowed = self.allow.iter().any(|rule| rule.matches(domain));
-        let denied = self.deny.iter().any(|rule| rule.matches(domain));
-        if allowed && !denied { Ok(()) } else { Err(Reason::PolicyDenied) }
+    /// [`Reason::PolicyDenied`] if one of them doesn't.
+    pub fn policy(&self, direction: Direction, host: &Domain, remote: &Domain) -> Result<(), Reason> {
+        let own = self.own_policies.get(host);
+        let allowed =
+            self.policy.allows(direction, remote) && own.is_none_or(|own| own.allows(direction, remote));
+        if allowed { Ok(()) } else { Err(Reason::PolicyDenied) }
     }
 }

@@ -3,7 +3,7 @@
 //! - [`stream`]: one XML stream, [`session`]: one authenticated peer on one connection, [`router`]: all domain pairs.
 //! - A protocol feature each: [`features`], [`sasl_external`], [`starttls`], [`mux`], [`bidi`], [`dialback`],
 //!   [`component`].
-//! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`limits`].
+//! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`policy`], [`limits`].
 //! - How a peer is found and reached: [`discovery`], [`race`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
 
@@ -17,6 +17,7 @@ pub mod features;
 pub mod hosts;
 pub mod limits;
 pub mod mux;
+pub mod policy;
 pub mod proof;
 pub mod queue;
 pub mod race;

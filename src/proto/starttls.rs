@@ -171,7 +171,7 @@ fn is_request(element: &Element) -> bool {
 mod tests {
     use super::*;
     use crate::proto::hosts::HostFacts;
-    use crate::xmpp::domain::DomainPattern;
+    use crate::proto::policy::DomainPolicy;
 
     fn domain(text: &str) -> Domain {
         Domain::parse(text).unwrap()
@@ -183,7 +183,7 @@ mod tests {
 
     fn hosts() -> Hosts {
         let facts = HostFacts { entry: 0, announce: false };
-        Hosts::new([(domain("b.test"), facts)], vec![DomainPattern::Any], Vec::new())
+        Hosts::new([(domain("b.test"), facts)], DomainPolicy::default())
     }
 
     fn header(from: Option<&str>, to: Option<&str>) -> StreamHeader {

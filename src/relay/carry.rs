@@ -72,7 +72,7 @@ pub(crate) struct Origin {
 enum Judged {
     Carry(Arc<Outlet>),
     Bounce(Route, Reason),
-    /// Not answered either: whoever sent it may not speak for that domain any more.
+    /// Not answered either: whoever sent it may not speak for that domain any more, or may hear nothing.
     Drop(Reason),
 }
 
@@ -239,10 +239,7 @@ impl Carry {
             Ok(None) => {}
             Ok(Some(Ended::Theirs)) => return Ok(Judged::Drop(Ended::Theirs.reason())),
             Ok(Some(Ended::Ours)) => return Ok(Judged::Bounce(route, Ended::Ours.reason())),
-            // Our own server may ask for what the operator doesn't want; that is an answer, not a violation.
-            Err(Reason::PolicyDenied) if self.scope.side == Side::Local => {
-                return Ok(Judged::Bounce(route, Reason::PolicyDenied));
-            }
+            Err(Reason::PolicyDenied) => return Ok(self.denied(route)),
             // Other pairs go on, on a stream that several share.
             Err(Reason::HostGone) if self.scope.pair.is_none() => {
                 return Ok(Judged::Bounce(route, Reason::HostGone));
@@ -259,6 +256,14 @@ impl Carry {
             }
             Err(reason) => Ok(Judged::Bounce(route, reason)),
         }
+    }
+
+    /// What the operator doesn't want is answered, and no violation: our own server can't know it, and on a stream of the
+    /// remote side that stands, others or the other direction go on. To whom nothing may be said, nothing is said.
+    fn denied(&self, route: Route) -> Judged {
+        let silent = self.scope.side == Side::Remote
+            && self.hosts.policy(Direction::Outbound, &route.to, &route.from).is_err();
+        if silent { Judged::Drop(Reason::PolicyDenied) } else { Judged::Bounce(route, Reason::PolicyDenied) }
     }
 
     /// Ask the one function that decides. What it refuses is a violation of the peer's, unless a grant of the session has

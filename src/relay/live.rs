@@ -16,6 +16,7 @@ use crate::proto::component::Secret;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::{HostFacts, Hosts};
 use crate::proto::mux::secret::SecretKeys;
+use crate::proto::policy::DomainPolicy;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
 
@@ -87,8 +88,9 @@ impl Live {
             let facts = HostFacts { entry, announce: host.announce };
             host.domains.iter().map(move |domain| (domain.clone(), facts))
         });
-        let mut hosts = Hosts::new(hosts, settings.policy.allow.clone(), settings.policy.deny.clone())
-            .with_components(components(&settings)?);
+        let mut hosts = Hosts::new(hosts, settings.policy.domains.clone())
+            .with_components(components(&settings)?)
+            .with_policies(own_policies(&settings));
         if let Some(former) = former {
             hosts = hosts.after(&former.hosts);
         }
@@ -147,6 +149,21 @@ impl Keys {
         let dialback = dialback.ok_or_else(|| StartError::new("no key for dialback"))?;
         Ok(Self { dialback, mux, of_this_process: file.is_none() })
     }
+}
+
+/// The policies of the hosts and components that have one of their own.
+fn own_policies(settings: &Settings) -> Vec<(Domain, Arc<DomainPolicy>)> {
+    let hosts = settings.hosts.iter().map(|host| (host.domains.as_slice(), &host.policy));
+    let components = settings
+        .components
+        .iter()
+        .map(|component| (std::slice::from_ref(&component.domain), &component.policy));
+    let own = hosts.chain(components).filter(|(_, policy)| !policy.is_open());
+    own.flat_map(|(domains, policy)| {
+        let policy = Arc::new(policy.clone());
+        domains.iter().map(move |domain| (domain.clone(), Arc::clone(&policy)))
+    })
+    .collect()
 }
 
 /// The components, each with the secret that its file holds.

@@ -1,8 +1,8 @@
 //! A running relay goes by other settings.
 //!
-//! What changes while it runs: hosts (with `announce`, `deliver` and `local_auth`), `[policy]`, and everything that
-//! `[identity]` names: the folder of certificates, the authorities, the keys; and the secrets of components. Connections that stand keep the certificates
-//! with which they were made. The rest needs a restart, and is named.
+//! What changes while it runs: hosts (with all that stands in their tables), `[policy]`, and everything that
+//! `[identity]` names: the folder of certificates, the authorities, the keys; and the secrets of components, with what
+//! they narrow of the policy. Connections that stand keep the certificates with which they were made. The rest needs a restart, and is named.
 //!
 //! A host list is part of a stream's features (XEP-0451 section 2), and features are sent once, when a stream begins: there
 //! is no way to refresh one on a stream that stands. A list that has changed is therefore shown once more on the next
@@ -14,8 +14,9 @@ use tracing::{info, warn};
 
 use super::hub::Hub;
 use super::live::Live;
-use super::settings::Settings;
+use super::settings::{Component, Settings};
 use super::start::{Relay, StartError};
+use crate::proto::policy::DomainPolicy;
 use crate::xmpp::domain::Domain;
 
 /// Why the old settings stay.
@@ -100,11 +101,19 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         ("[local] dns", local_dns == former.local_dns),
         ("[dns]", dns == former.dns),
         ("[limits]", limits == former.limits),
-        ("[[component]]", components == former.components),
+        ("[[component]]", without_policies(&components) == without_policies(&former.components)),
         ("[[peer]]", peers == former.peers),
     ];
+    let same_components = without_policies(&components) == without_policies(&former.components);
+    let components = if same_components { components } else { former.components.clone() };
     let needs_restart = fixed.into_iter().filter(|(_, same)| !same).map(|(place, _)| place).collect();
-    (Settings { identity, hosts, policy, ..former.clone() }, needs_restart)
+    (Settings { identity, hosts, components, policy, ..former.clone() }, needs_restart)
+}
+
+/// What of the components can't change in a running process.
+fn without_policies(components: &[Component]) -> Vec<Component> {
+    let without = |component: &Component| Component { policy: DomainPolicy::default(), ..component.clone() };
+    components.iter().map(without).collect()
 }
 
 fn differences(former: &Live, live: &Live) -> Vec<String> {
@@ -118,10 +127,16 @@ fn differences(former: &Live, live: &Live) -> Vec<String> {
             ("announce", old.announce == new.announce),
             ("deliver", old.deliver == new.deliver),
             ("local_auth", old.local_auth == new.local_auth),
+            ("policy", old.policy == new.policy),
         ] {
             if !same {
                 changed.push(format!("host {host}: {key} changed"));
             }
+        }
+    }
+    for (old, new) in former.settings.components.iter().zip(&live.settings.components) {
+        if old.policy != new.policy {
+            changed.push(format!("component {}: policy changed", new.domain));
         }
     }
     if former.settings.policy != live.settings.policy {

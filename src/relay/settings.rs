@@ -9,6 +9,7 @@ use ipnet::IpNet;
 pub use crate::proto::discovery::Transport;
 use crate::proto::limits::Limits;
 use crate::proto::mux::verifier::Allowance;
+use crate::proto::policy::DomainPolicy;
 use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// Everything a relay is told.
@@ -109,6 +110,8 @@ pub struct Host {
     pub local_auth: LocalAuth,
     /// Whether the host may stand in the list shown to any peer.
     pub announce: bool,
+    /// Narrows [`Policy::domains`] for these domains.
+    pub policy: DomainPolicy,
 }
 
 /// How one of our own servers proves that it speaks for a host.
@@ -134,6 +137,8 @@ pub struct Component {
     pub secret_file: PathBuf,
     /// Whether it may stand in the list of hosts shown to any peer.
     pub announce: bool,
+    /// Narrows [`Policy::domains`] for this domain.
+    pub policy: DomainPolicy,
 }
 
 /// `[[peer]]`: remote domains reached without DNS, or with rules of their own.
@@ -186,12 +191,10 @@ pub struct LocalDns {
 }
 
 /// `[policy]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Remote domains that we exchange stanzas with.
-    pub allow: Vec<DomainPattern>,
-    /// Exceptions from `allow`.
-    pub deny: Vec<DomainPattern>,
+    /// Remote domains that our hosts exchange stanzas with.
+    pub domains: DomainPolicy,
     /// Whether a remote domain may be proven by dialback.
     pub dialback: RemoteDialback,
 }
@@ -204,10 +207,4 @@ pub enum RemoteDialback {
     Never,
     /// `"tls"`: over TLS, with the certificate of the domain's server verified.
     Tls,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { allow: vec![DomainPattern::Any], deny: Vec::new(), dialback: RemoteDialback::Never }
-    }
 }

@@ -157,6 +157,16 @@ impl DomainPattern {
         }
     }
 
+    /// Whether there can be a domain of which both rules speak.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Exact(domain), rule) | (rule, Self::Exact(domain)) => rule.matches(domain),
+            (Self::Subtree(one), Self::Subtree(other)) => one.is_within(other) || other.is_within(one),
+        }
+    }
+
     /// How closely the rule speaks of what it matches; the closest of several rules wins.
     #[must_use]
     pub fn closeness(&self) -> usize {
@@ -218,5 +228,22 @@ mod tests {
         let matches = |text: &str| rule.matches(&Domain::parse(text).unwrap());
         assert!(matches("a.b.test") && matches("x.y.b.test"));
         assert!(!matches("b.test") && !matches("ab.test") && !matches("b.test.evil"));
+    }
+
+    #[test]
+    fn rules_overlap_where_one_domain_fits_both() {
+        let overlap = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| DomainPattern::parse(text).unwrap());
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        for (one, other) in
+            [("*", "*.b.test"), ("b.test", "b.test"), ("a.b.test", "*.b.test"), ("*.a.b.test", "*.b.test")]
+        {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [("b.test", "*.b.test"), ("*.a.test", "*.b.test"), ("a.test", "b.test")] {
+            assert!(!overlap(one, other), "{one} {other}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Who may speak for which domain, held against a whole relay: over real QUIC, with real certificates.
 //!
 //! - [`names`]: what a certificate proves, and to whom; [`refusals`]: what proves nothing, on either side
+//! - [`policy`]: what the operator doesn't want, for all hosts, for one, and one way
 //! - [`judgement`]: certificates that are no good, and that each has its own reason in log, metric and bounce
 
 #![allow(
@@ -12,6 +13,7 @@
 
 mod judgement;
 mod names;
+mod policy;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;

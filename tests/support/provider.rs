@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fedmux::proto::admission::Side;
 use fedmux::proto::limits::Limits;
 use fedmux::proto::mux::verifier::Allowance;
+use fedmux::proto::policy::DomainPolicy;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
     Component, Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy,
@@ -96,6 +97,7 @@ impl Plan {
                 deliver: vec![Endpoint::Address(server.address)],
                 local_auth: LocalAuth::Trusted { sources: Vec::new(), loopback: true },
                 announce: false,
+                policy: DomainPolicy::default(),
             }],
             components: Vec::new(),
             peers: Vec::new(),
@@ -109,7 +111,12 @@ impl Plan {
         let secret_file = self.folder.path().join(format!("{domain}.secret"));
         std::fs::write(&secret_file, secret).unwrap();
         let domain = Domain::parse(domain).unwrap();
-        self.settings.components.push(Component { domain, secret_file, announce: false });
+        self.settings.components.push(Component {
+            domain,
+            secret_file,
+            announce: false,
+            policy: DomainPolicy::default(),
+        });
         self.settings.local_components = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
         self
     }

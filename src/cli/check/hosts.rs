@@ -7,26 +7,32 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::certificates::file;
-use super::report::{HostRow, ProvenBy, Report, Severity};
+use super::report::{HostRow, ProvenBy, Report, Severity, said};
 use crate::identity::certificate::{Certificate, Role};
 use crate::identity::store::CertificateStore;
+use crate::proto::policy::DomainPolicy;
 use crate::relay::settings::{LocalAuth, Settings};
-use crate::xmpp::domain::Domain;
+use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// Host names in one finding; the others are counted.
 const NAMES_SHOWN_MAX: usize = 5;
 
 /// Look at each host.
 pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: SystemTime, report: &mut Report) {
-    let hosts = settings.hosts.iter().flat_map(|host| &host.domains).map(|domain| (domain, false));
-    let domains = hosts.chain(settings.components.iter().map(|component| (&component.domain, true)));
-    let chosen: Vec<_> = domains
-        .map(|(domain, component)| (domain, component, choose(settings, store, domain, now, report)))
+    let domains =
+        settings.hosts.iter().flat_map(|host| host.domains.iter().map(move |domain| (domain, &host.policy)));
+    let hosts = domains.map(|(domain, policy)| (domain, false, policy));
+    let components = settings.components.iter().map(|each| (&each.domain, true, &each.policy));
+    let all: Vec<_> = hosts.chain(components).collect();
+    let chosen: Vec<_> =
+        all.iter().map(|(domain, ..)| choose(settings, store, domain, now, report)).collect();
+    let covered: Vec<_> = all
+        .iter()
+        .zip(&chosen)
+        .filter_map(|((domain, ..), certificate)| Some((*domain, certificate.clone()?)))
         .collect();
-    let covered: Vec<_> =
-        chosen.iter().filter_map(|(domain, _, certificate)| Some((*domain, certificate.clone()?))).collect();
     let main = main_certificate(store, &covered, now);
-    for (domain, component, certificate) in chosen {
+    for ((domain, component, policy), certificate) in all.into_iter().zip(chosen) {
         // A session shows one certificate: what that one doesn't cover joins by a secret.
         let joins = main.as_ref().is_some_and(|main| main.names.covers(domain));
         let proven_by = match certificate {
@@ -40,12 +46,29 @@ pub(super) fn examine(settings: &Settings, store: &CertificateStore, now: System
             certificate: certificate.as_deref().map(file),
             covered_by: certificate.as_deref().map(|certificate| covering_name(certificate, domain)),
             proven_by,
+            policy: said(policy),
         });
+        warn_of_idle_rules(settings, domain, policy, report);
     }
     if let Some(main) = main {
         note_secrets(settings, &main, &covered, report);
     }
     warn_of_trust(settings, report);
+}
+
+/// A host can only narrow `[policy]`: what it allows beside that isn't allowed.
+fn warn_of_idle_rules(settings: &Settings, domain: &Domain, policy: &DomainPolicy, report: &mut Report) {
+    let all = &settings.policy.domains.both.allow;
+    // Where nothing is allowed at all, nothing is allowed in vain.
+    let idle = |rule: &&DomainPattern| !all.is_empty() && !all.iter().any(|allowed| allowed.overlaps(rule));
+    for rule in policy.both.allow.iter().filter(idle) {
+        report.add(
+            Severity::Warning,
+            domain.to_string(),
+            format!("allow has \"{rule}\", which [policy] allow leaves out: the host can't exchange anything with it"),
+            "add it to [policy] allow, or remove it",
+        );
+    }
 }
 
 /// The certificate that speaks for `domain`; why there is none becomes an error.

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::proto::policy::DomainPolicy;
 use crate::relay::settings::Settings;
 
 /// How much a finding matters.
@@ -93,6 +94,8 @@ pub(super) struct HostRow {
     pub(super) covered_by: Option<String>,
     /// How it joins the session that carries most hosts.
     pub(super) proven_by: ProvenBy,
+    /// What it says of remote domains beside `[policy]`, as the configuration has it; `None`: nothing.
+    pub(super) policy: Option<String>,
 }
 
 /// Everything that was found.
@@ -101,6 +104,8 @@ pub(super) struct Report {
     pub(super) config: PathBuf,
     pub(super) certificates: Vec<CertificateRow>,
     pub(super) hosts: Vec<HostRow>,
+    /// What `[policy]` says of remote domains, for all hosts; `None`: nothing.
+    pub(super) policy: Option<String>,
     pub(super) findings: Vec<Finding>,
     /// How many peers the configuration names.
     pub(super) peers: usize,
@@ -108,11 +113,19 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn empty(config: &Path) -> Self {
-        Self { config: config.to_owned(), certificates: vec![], hosts: vec![], findings: vec![], peers: 0 }
+        Self {
+            config: config.to_owned(),
+            certificates: vec![],
+            hosts: vec![],
+            policy: None,
+            findings: vec![],
+            peers: 0,
+        }
     }
 
     pub(super) fn new(config: &Path, settings: &Settings) -> Self {
-        Self { peers: settings.peers.len(), ..Self::empty(config) }
+        let policy = said(&settings.policy.domains);
+        Self { peers: settings.peers.len(), policy, ..Self::empty(config) }
     }
 
     /// Add a finding.
@@ -150,6 +163,11 @@ impl Report {
         serde_json::to_string_pretty(&answer).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
             + "\n"
     }
+}
+
+/// What `policy` says, if it says anything.
+pub(super) fn said(policy: &DomainPolicy) -> Option<String> {
+    (!policy.is_open()).then(|| policy.to_string())
 }
 
 /// Full days from `now` to `then`; negative if it has passed.

@@ -26,6 +26,7 @@ pub(super) fn render(report: &Report) -> String {
     );
     certificates(&mut out, report);
     hosts(&mut out, report);
+    policies(&mut out, report);
     findings(&mut out, report);
     let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
     out.push('\n');
@@ -84,6 +85,19 @@ fn hosts(out: &mut String, report: &Report) {
                 writeln!(out, "  {:width$}  {number:11}  {proven_by:11}  {covered_by}{component}", row.domain)
             }
         };
+    }
+}
+
+/// Whom the hosts may talk to, where anything is said of it.
+fn policies(out: &mut String, report: &Report) {
+    let all = report.policy.iter().map(|policy| ("all hosts", policy));
+    let own = report.hosts.iter().filter_map(|row| Some((row.domain.as_str(), row.policy.as_ref()?)));
+    let mut said = all.chain(own).peekable();
+    if said.peek().is_some() {
+        out.push_str("\nPolicy\n");
+    }
+    for (whose, policy) in said {
+        paragraph(out, "  ", &format!("{whose}: {policy}"));
     }
 }
 

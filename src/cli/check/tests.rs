@@ -60,6 +60,22 @@ impl Place {
     }
 }
 
+#[test]
+fn the_policy_of_a_host_is_shown_and_what_it_allows_in_vain() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    let policy = "allow = [\"*.b.test\", \"c.test\"]\ndeny_in = \"x.b.test\"\n[policy]\nallow = \"*.test\"\ndeny = \"d.test\"\n";
+    let report = place.report(&["a.test"], policy);
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    let text = table::render(&report);
+    let shown = "\nPolicy\n  all hosts: allow = [\"*.test\"], deny = [\"d.test\"]\n  a.test: allow = [\"*.b.test\", \"c.test\"], \
+                 deny_in = [\"x.b.test\"]\n";
+    assert!(text.contains(shown), "{text}");
+    let report = place.report(&["a.test"], &policy.replace("*.test", "*.b.test"));
+    let [warning] = of(&report, Severity::Warning)[..] else { panic!("{:#?}", report.findings) };
+    assert!(warning.text.contains("\"c.test\""), "{}", warning.text);
+}
+
 fn of(report: &Report, severity: Severity) -> Vec<&Finding> {
     report.findings.iter().filter(|finding| finding.severity == severity).collect()
 }

@@ -1,4 +1,5 @@
-//! Another configuration: hosts come and go, keys rotate. Only the pairs of hosts that go are drained.
+//! Another configuration: hosts come and go, keys rotate, the policy changes. Only the pairs of hosts that go and those
+//! that are denied from now on are drained.
 //!
 //! A host that is taken away leaves in two steps. What waits for it, or from it, bounces while its lanes still stand
 //! ([`Router::hosts_leave`]); then its lanes of the remote side finish, those that the peer opened with `host-gone`, and
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Action, Carrier, LaneId, Placement, Router, SessionId};
+use crate::proto::admission::Direction;
 use crate::proto::hosts::Hosts;
 use crate::proto::mux::secret::SecretKeys;
 use crate::proto::session::Lanes;
@@ -25,13 +27,21 @@ impl Router {
         self.keys = keys;
     }
 
-    /// Before [`Router::hosts_changed`]: what waits for or from a host that `hosts` takes away bounces.
+    /// Before [`Router::hosts_changed`]: what waits for or from a host that `hosts` takes away bounces, and what waits
+    /// for a remote domain to which its host may send no more.
     pub fn hosts_leave(&mut self, hosts: &Hosts) {
-        let waiting = self.routes.iter().filter(|(_, state)| !state.is_placed());
-        let leaving: Vec<Route> =
-            waiting.map(|(route, _)| route).filter(|route| concerns_gone(hosts, route)).cloned().collect();
-        for route in leaving {
-            self.give_up(&route, Reason::HostGone);
+        let waiting = self.routes.iter().filter(|(_, state)| !state.is_placed()).map(|(route, _)| route);
+        let leaving = |route: &Route| {
+            if concerns_gone(hosts, route) {
+                return Some(Reason::HostGone);
+            }
+            let leads_out = hosts.serves(&route.from) && !hosts.serves(&route.to);
+            leads_out.then(|| hosts.policy(Direction::Outbound, &route.from, &route.to).err()).flatten()
+        };
+        let leaving: Vec<(Route, Reason)> =
+            waiting.filter_map(|route| Some((route.clone(), leaving(route)?))).collect();
+        for (route, reason) in leaving {
+            self.give_up(&route, reason);
         }
     }
 
@@ -55,7 +65,8 @@ impl Router {
         self.unproven.clear();
     }
 
-    /// Lanes of pairs whose host is gone finish, and those of remote domains that the policy no longer wants.
+    /// Lanes of pairs whose host is gone finish, and those of pairs that the policy no longer wants. A lane of ours ends
+    /// even if only what comes back on it is denied: it was opened under the former policy, and the next one isn't.
     fn close_gone(&mut self) {
         let mut closing = Vec::new();
         let mut served: BTreeSet<Route> = BTreeSet::new();
@@ -63,7 +74,10 @@ impl Router {
             let Carrier::Session(session) = lane.carrier else { continue };
             let routes = || lane.opened_for.iter().chain(&lane.offers);
             let gone = routes().any(|route| concerns_gone(&self.hosts, route));
-            if !gone && routes().all(|route| self.hosts.policy(&route.to).is_ok()) {
+            let denied = |route: &Route, way| self.hosts.policy(way, &route.from, &route.to).is_err();
+            let denied = lane.opened_for.iter().any(|route| denied(route, Direction::Outbound))
+                || routes().any(|route| denied(route, Direction::Inbound));
+            if !gone && !denied {
                 continue;
             }
             served.extend(routes().map(Route::reversed));

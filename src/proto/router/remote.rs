@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::peers::PeerState;
 use super::proofs::Purpose;
 use super::{Action, Carrier, Hop, Lane, LaneId, PeerId, REFUSALS_MAX, Router, SessionEntry, SessionId};
+use crate::proto::admission::Direction;
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -17,7 +18,7 @@ impl Router {
             // Taken away while something waited.
             return self.give_up(route, Reason::HostGone);
         }
-        if let Err(reason) = self.hosts.policy(&route.to) {
+        if let Err(reason) = self.hosts.policy(Direction::Outbound, &route.from, &route.to) {
             return self.give_up(route, reason);
         }
         let peer = match self.peer_or_search(&route.to, now) {

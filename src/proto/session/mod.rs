@@ -264,7 +264,7 @@ impl Session {
     /// Whether `route.from` may be proven by dialback.
     fn may_dial_back(&self, route: &Route) -> Result<(), Reason> {
         let Facts { hosts, ours, dialback, .. } = &self.facts;
-        hosts.policy(&route.from)?;
+        hosts.policy(Direction::Inbound, &route.to, &route.from)?;
         if !dialback || hosts.serves(&route.from) {
             return Err(Reason::InvalidFrom);
         }

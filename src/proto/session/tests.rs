@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::proto::hosts::HostFacts;
+use crate::proto::policy::DomainPolicy;
 use crate::proto::proof::TrustScope;
 use crate::proto::stream::receiving::{Authority as _, DialbackOffer};
-use crate::xmpp::domain::DomainPattern;
 
 fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
@@ -27,7 +27,7 @@ fn session(dialled: bool) -> Session {
     let hosts =
         [(domain("a.test"), facts(false)), (domain("x.test"), facts(true)), (domain("y.test"), facts(false))];
     Session::new(Facts {
-        hosts: Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], Vec::new())),
+        hosts: Arc::new(Hosts::new(hosts, DomainPolicy::default())),
         theirs: names(&["b.test", "a.test"]),
         ours: names(&["a.test", "unserved.test"]),
         dialled,
@@ -147,7 +147,7 @@ fn a_change_of_hosts_ends_their_grants_and_shows_the_list_once_more() {
     session.grant_theirs(domain("m.test"), until).unwrap();
     let facts = HostFacts { entry: 0, announce: true };
     let hosts = [(domain("a.test"), facts), (domain("n.test"), facts)];
-    let hosts = Hosts::new(hosts, vec![DomainPattern::Any], Vec::new()).after(&session.facts.hosts);
+    let hosts = Hosts::new(hosts, DomainPolicy::default()).after(&session.facts.hosts);
     session.set_hosts(&Arc::new(hosts));
     assert_eq!(session.grants(), (1, 0), "m.test alone: n.test is ours now, and x.test isn't");
     let later = StreamAuthority { session: &session, first: false };

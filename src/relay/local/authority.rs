@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::proto::admission::Direction;
 use crate::proto::stream::receiving::{Authority, DialbackOffer, Offers};
 use crate::reason::Reason;
 use crate::relay::hub::Hub;
@@ -72,7 +73,7 @@ impl Authority for LocalAuthority<'_> {
     fn dialback(&self, _: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
         let offer = self.may_speak(&route.from)?;
         if !self.live.hosts.serves(&route.to) {
-            self.live.hosts.policy(&route.to)?;
+            self.live.hosts.policy(Direction::Outbound, &route.from, &route.to)?;
         }
         Ok(offer)
     }

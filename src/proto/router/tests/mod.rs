@@ -19,6 +19,7 @@ use super::*;
 use crate::proto::component::Secret;
 use crate::proto::hosts::HostFacts;
 use crate::proto::mux::secret::SecretKeys;
+use crate::proto::policy::DomainPolicy;
 use crate::proto::proof::{CertifiedNames, TrustScope};
 use crate::proto::session::{Facts, Lanes};
 use crate::proto::stream::Learned;
@@ -98,6 +99,13 @@ pub(super) struct Shell {
     next: u64,
 }
 
+/// denied.test is.
+fn policy() -> DomainPolicy {
+    let mut policy = DomainPolicy::default();
+    policy.both.deny.push(DomainPattern::parse("denied.test").unwrap());
+    policy
+}
+
 impl Shell {
     pub(super) fn new(limits: Limits) -> Self {
         Self::between(&OURS, &THEIRS, limits, 7)
@@ -109,7 +117,7 @@ impl Shell {
         let hosts = ours.iter().enumerate().map(|(n, name)| (domain(name), facts(usize::from(n == 2))));
         let pattern = |name: &&str| DomainPattern::parse(name).unwrap();
         let component = (domain(COMPONENT), facts(2), Secret::new("opensesame").unwrap());
-        let hosts = Hosts::new(hosts, vec![DomainPattern::Any], vec![pattern(&"denied.test")]);
+        let hosts = Hosts::new(hosts, policy());
         let hosts = Arc::new(hosts.with_components([component]));
         let rules = vec![
             PeerRule { domains: theirs.iter().map(pattern).collect(), proofs: Allowance::PEER },

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::proto::admission::Scope;
+use crate::proto::policy::DomainPolicy;
 
 /// A connection, at the end of an honest relay.
 pub(super) struct Held {
@@ -50,7 +51,7 @@ impl Relay {
     pub(super) fn new(cast: &Cast, party: usize, key: [u8; 32], life: u64) -> Self {
         let facts = |name: &str| HostFacts { entry: 0, announce: !(cast.shy && name.contains('2')) };
         let hosts = cast.names(party).into_iter().map(|name| (name.clone(), facts(name.as_str())));
-        let hosts = Arc::new(Hosts::new(hosts, vec![DomainPattern::Any], Vec::new()));
+        let hosts = Arc::new(Hosts::new(hosts, DomainPolicy::default()));
         let rule = |names: BTreeSet<Domain>| {
             let domains = names.iter().map(|name| DomainPattern::parse(name.as_str()).unwrap());
             PeerRule { domains: domains.collect(), proofs: Allowance::PEER }

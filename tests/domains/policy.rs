@@ -1,0 +1,126 @@
+//! What the operator doesn't want, though it is proven: for one host, for one direction, on a stream that others share.
+
+use fedmux::proto::admission::Side;
+use fedmux::proto::policy::{DomainPolicy, Lists};
+use fedmux::reason::Reason;
+use fedmux::relay::settings::Placement;
+use fedmux::xmpp::domain::DomainPattern;
+use fedmux::xmpp::element::Element;
+
+use crate::support::certificates::Authority;
+use crate::support::peer::Peer;
+use crate::support::provider::{Plan, Provider};
+use crate::support::wire::{header, message};
+
+fn without(domain: &str) -> Lists {
+    Lists { deny: vec![DomainPattern::parse(domain).unwrap()], ..Lists::default() }
+}
+
+/// A relay for a1.test, which says `own`, and a2.test, which says nothing; and a peer with b1.test, b2.test and x.b2.test.
+async fn scene(own: DomainPolicy, placement: Placement) -> (Authority, Peer, Provider) {
+    let authority = Authority::new();
+    let peer = Peer::start(&authority.certify(&["b1.test", "b2.test", "x.b2.test"]));
+    let mut plan = Plan::new(&authority, &["a1.test", "a2.test"]).await;
+    let mut second = plan.settings.hosts[0].clone();
+    second.domains = vec![plan.settings.hosts[0].domains.remove(1)];
+    plan.settings.hosts.push(second);
+    plan.settings.hosts[0].policy = own;
+    let provider = plan.placed_peer(&["*"], peer.address, placement).start().await;
+    (authority, peer, provider)
+}
+
+/// Its condition, and the reason in its text.
+fn error(stanza: &Element) -> (String, String) {
+    assert_eq!(stanza.attribute("type"), Some("error"), "{stanza:?}");
+    let error = stanza.children().find(|child| child.name() == "error").expect("an error");
+    let mut children = error.children();
+    let condition = children.next().expect("a condition").name().to_owned();
+    let text = children.find(|child| child.name() == "text").map(Element::text).unwrap_or_default();
+    (condition, text)
+}
+
+#[tokio::test]
+async fn what_a_host_denies_is_refused_at_the_stream_and_its_neighbour_is_reached() {
+    let own = DomainPolicy { both: without("*.b2.test"), ..DomainPolicy::default() };
+    let (_authority, peer, mut provider) = scene(own, Placement::StreamPerPair).await;
+    let connection = peer.dial(provider.quic, "a1.test").await.unwrap();
+    for (from, to) in [("b2.test", "a1.test"), ("x.b2.test", "a2.test")] {
+        let mut host = provider.host(to);
+        connection.lane(from, to).await.say(message(from, to, "x")).await;
+        assert_eq!(host.receive().await.attribute("from"), Some(from));
+    }
+    let mut stream = connection.open().await;
+    stream.say(header("x.b2.test", "a1.test")).await;
+    assert_eq!(stream.expect_error("policy-violation").await, Reason::PolicyDenied.as_str());
+    assert_eq!(provider.refusals(Side::Remote, Reason::PolicyDenied), 1);
+    provider.assert_unharmed();
+}
+
+#[tokio::test]
+async fn nobody_is_dialled_for_what_a_host_denies_and_its_sender_is_told() {
+    for policy in [
+        DomainPolicy { both: without("b1.test"), ..DomainPolicy::default() },
+        DomainPolicy { outbound: without("*"), ..DomainPolicy::default() },
+    ] {
+        let (_authority, peer, mut provider) = scene(policy, Placement::StreamPerPair).await;
+        let [mut a1, mut a2] = ["a1.test", "a2.test"].map(|name| provider.host(name));
+        a1.send("b1.test", "x").await;
+        let (condition, text) = error(&a1.receive().await);
+        assert_eq!(condition, "policy-violation");
+        assert!(text.contains(Reason::PolicyDenied.as_str()), "{text}");
+        assert_eq!(provider.metric("fedmux_connections_opened_total", &[]), 0);
+        let bounced = [("reason", Reason::PolicyDenied.as_str())];
+        assert_eq!(provider.metric("fedmux_stanzas_bounced_total", &bounced), 1);
+        a2.send("b1.test", "y").await;
+        let mut lane = peer.accept().await.accept().await;
+        lane.accept().await;
+        assert_eq!(lane.ear.stanza().await.attribute("id"), Some("y"));
+        provider.is_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn what_may_only_go_out_goes_out_and_what_comes_back_is_answered() {
+    let own = DomainPolicy { inbound: without("b1.test"), ..DomainPolicy::default() };
+    let (_authority, peer, mut provider) = scene(own, Placement::StreamPerPair).await;
+    let mut a1 = provider.host("a1.test");
+    a1.send("b1.test", "out").await;
+    let connection = peer.accept().await;
+    let mut lane = connection.accept().await;
+    assert!(lane.accept().await.bidi);
+    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("out"));
+    lane.say(message("b1.test", "a1.test", "back")).await;
+    let answer = lane.ear.stanza().await;
+    assert_eq!((answer.attribute("id"), error(&answer).0), (Some("back"), "policy-violation".to_owned()));
+    a1.send("b1.test", "again").await;
+    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("again"));
+    assert!(a1.received().is_none());
+    let mut stream = connection.open().await;
+    stream.say(header("b1.test", "a1.test")).await;
+    assert_eq!(stream.expect_error("policy-violation").await, Reason::PolicyDenied.as_str());
+    provider.is_balanced().await;
+}
+
+#[tokio::test]
+async fn on_a_shared_stream_a_denied_pair_is_dropped_alone() {
+    let own = DomainPolicy { both: without("b1.test"), ..DomainPolicy::default() };
+    let (_authority, peer, mut provider) = scene(own, Placement::OneStream).await;
+    let [mut a1, mut a2] = ["a1.test", "a2.test"].map(|name| provider.host(name));
+    let mut stream = peer.dial(provider.quic, "a1.test").await.unwrap().lane("b2.test", "a1.test").await;
+    for (from, to, id) in [
+        ("b2.test", "a1.test", "1"),
+        ("b1.test", "a1.test", "denied"),
+        ("b1.test", "a2.test", "2"),
+        ("b2.test", "a1.test", "3"),
+    ] {
+        stream.say(message(from, to, id)).await;
+    }
+    for id in ["1", "3"] {
+        assert_eq!(a1.receive().await.attribute("id"), Some(id));
+    }
+    assert_eq!(a2.receive().await.attribute("id"), Some("2"));
+    let discarded = [("reason", Reason::PolicyDenied.as_str())];
+    assert_eq!(provider.metric("fedmux_stanzas_discarded_total", &discarded), 1);
+    provider.is_balanced().await;
+    provider.assert_unharmed();
+}
