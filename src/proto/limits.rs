@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::addresses::AddressLimits;
 use super::mux::verifier::Allowance;
 
 /// Which congestion controller QUIC connections use.
@@ -48,6 +49,15 @@ pub struct Limits {
     pub retry_max: Duration,
     /// Connections that peers hold to us, and handshakes under way, together.
     pub remote_connections: usize,
+    /// Of those, how many one address may hold (an IPv4 address, or an IPv6 /64; here and below). That of a `[[peer]]` isn't
+    /// counted.
+    pub address_connections: usize,
+    /// Handshakes under way with one address.
+    pub address_handshakes: usize,
+    /// New connections that one address may open at once after a quiet time.
+    pub address_burst: u32,
+    /// And then one in this time.
+    pub address_every: Duration,
     /// Streams that our own servers hold to us.
     pub local_connections: usize,
     /// Lanes that a peer may have open in one session.
@@ -99,6 +109,17 @@ impl Limits {
     pub const fn proofs(&self) -> Allowance {
         Allowance { open: self.proofs_open, burst: self.proofs_burst, every: self.proofs_every }
     }
+
+    /// What one address may have of the remote side's connections.
+    #[must_use]
+    pub const fn of_address(&self) -> AddressLimits {
+        AddressLimits {
+            connections: self.address_connections,
+            handshakes: self.address_handshakes,
+            burst: self.address_burst,
+            every: self.address_every,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -123,6 +144,10 @@ impl Default for Limits {
             retry_min: seconds(1),
             retry_max: seconds(300),
             remote_connections: 4096,
+            address_connections: 1024,
+            address_handshakes: 256,
+            address_burst: 1024,
+            address_every: Duration::from_millis(10),
             local_connections: 65_536,
             lanes: 10_000,
             lanes_unauthenticated: 8,

@@ -3,10 +3,12 @@
 //! - [`stream`]: one XML stream, [`session`]: one authenticated peer on one connection, [`router`]: all domain pairs.
 //! - A protocol feature each: [`features`], [`sasl_external`], [`starttls`], [`mux`], [`bidi`], [`dialback`],
 //!   [`component`].
-//! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`policy`], [`limits`].
+//! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`policy`], [`limits`], [`addresses`] (how much one
+//!   address may take).
 //! - How a peer is found and reached: [`discovery`], [`race`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
 
+pub mod addresses;
 pub mod admission;
 pub mod bidi;
 pub mod bounce;

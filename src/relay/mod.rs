@@ -14,6 +14,7 @@ mod bounces;
 mod carry;
 mod connector;
 mod dialback;
+mod door;
 mod finder;
 mod frames;
 mod guard;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use super::connector::{Attempt, Connected, Established, Origin, Target, clock_for, exporters, session};
+use super::door::{Door, Place};
 use super::hub::Hub;
 use super::settings::Transport;
 use super::shared::Connection;
@@ -64,34 +64,33 @@ fn refusal(verdict: &Verdict, error: &quinn::ConnectionError) -> Reason {
 }
 
 /// Accept connections until the endpoint closes.
-pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, places: Arc<Semaphore>) {
+pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, door: Arc<Door>) {
     while let Some(incoming) = endpoint.accept().await {
         if hub.is_draining() {
             incoming.refuse();
             continue;
         }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            hub.metrics.limit_hit("remote_connections");
-            hub.metrics.refused(Side::Remote, Reason::TooMany);
-            incoming.refuse();
-            continue;
-        };
-        // When half the places are taken, only who can receive at its address gets one (RFC 9000 section 8.1.2).
-        let crowded = places.available_permits() < hub.limits.remote_connections / 2;
-        if crowded && incoming.may_retry() {
+        let address = incoming.remote_address();
+        // A retry costs nothing and holds nothing.
+        if incoming.may_retry() && door.is_crowded(address) {
             if incoming.retry().is_err() {
                 debug!("a retry was not due");
             }
             continue;
         }
+        let Some(place) = door.enter(address) else {
+            incoming.refuse();
+            continue;
+        };
         hub.tasks.spawn(accepted(Arc::clone(&hub), incoming, place));
     }
 }
 
-async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
+async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, mut place: Place) {
     let peer = quic::canonical(incoming.remote_address());
     match shake_hands(&hub, incoming).await {
         Ok(connected) => {
+            place.shaken();
             // What its streams were refused for was said stream by stream.
             let _said = connected.run(Arc::clone(&hub), None).await;
         }

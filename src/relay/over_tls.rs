@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::connector::{Attempt, Connected, Established, Origin, Target, exporters, session};
+use super::door::{Door, Place};
 use super::halves::reason;
 use super::hub::Hub;
 use super::io::{LAST_WORDS, of_io};
@@ -80,12 +81,7 @@ async fn connected(
 }
 
 /// Accept connections for ever.
-pub(crate) async fn accept(
-    hub: Arc<Hub>,
-    listener: TcpListener,
-    transport: Transport,
-    places: Arc<Semaphore>,
-) {
+pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, transport: Transport, door: Arc<Door>) {
     loop {
         let (tcp, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -98,21 +94,19 @@ pub(crate) async fn accept(
         if hub.is_draining() {
             continue;
         }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            hub.metrics.limit_hit("remote_connections");
-            hub.metrics.refused(Side::Remote, Reason::TooMany);
-            continue;
-        };
+        // Without a place it is closed at once, before anything is read from it.
+        let Some(place) = door.enter(address) else { continue };
         let target = Target { transport, address };
         hub.tasks.spawn(accepted(Arc::clone(&hub), tcp, target, place));
     }
 }
 
-async fn accepted(hub: Arc<Hub>, tcp: TcpStream, target: Target, place: OwnedSemaphorePermit) {
+async fn accepted(hub: Arc<Hub>, tcp: TcpStream, target: Target, mut place: Place) {
     // From the first octet to the last of the handshake: whoever trickles is not waited for.
     let shaken = tokio::time::timeout(hub.limits.handshake, welcome(&hub, tcp, target)).await;
     match shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into())) {
         Ok(connected) => {
+            place.shaken();
             // What its stream was refused for was said there.
             let _said = connected.run(Arc::clone(&hub), None).await;
         }

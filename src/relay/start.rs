@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::door::Door;
 use super::hub::{Hub, Order, Parts};
 use super::live::Live;
 use super::local::listener::Who;
@@ -373,7 +374,7 @@ fn endpoints(listeners: &Listeners) -> Result<Vec<quinn::Endpoint>, StartError> 
 }
 
 fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
-    let places = Arc::new(Semaphore::new(hub.limits.remote_connections));
+    let door = Door::new(hub);
     if !listeners.quic.is_empty() {
         for endpoint in &hub.endpoints {
             // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
@@ -381,14 +382,14 @@ fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
             let (tls, _) = live.tls(Transport::Quic).server(&live.certificates, None);
             let config = quic::server_config(tls, &hub.transport).map_err(StartError::new)?;
             quic::listen(endpoint, config);
-            hub.tasks.spawn(over_quic::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&places)));
+            hub.tasks.spawn(over_quic::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&door)));
         }
     }
     let direct = listeners.direct_tls.into_iter().map(|socket| (socket, Transport::DirectTls));
     let starttls = listeners.starttls.into_iter().map(|socket| (socket, Transport::StartTls));
     for (socket, transport) in direct.chain(starttls) {
         let listener = asynchronous(socket)?;
-        hub.tasks.spawn(over_tls::accept(Arc::clone(hub), listener, transport, Arc::clone(&places)));
+        hub.tasks.spawn(over_tls::accept(Arc::clone(hub), listener, transport, Arc::clone(&door)));
     }
     let places = Arc::new(Semaphore::new(hub.limits.local_connections));
     let servers = listeners.s2s.into_iter().map(|socket| (socket, Who::Servers));

@@ -1,7 +1,7 @@
 //! Whoever is at the other end of QUIC: it may carry any certificate, be choosy about ours, and open whatever it likes.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use fedmux::identity::config::ALPN_XMPP_SERVER;
@@ -58,26 +58,32 @@ impl Peer {
         Self::with_manners(Some(certificate), Manners::Trusting)
     }
 
+    /// The same, at this address of the machine.
+    pub(crate) fn at(address: IpAddr, certificate: &Certificate) -> Self {
+        Self::listening(address, Some(certificate), &[], Manners::Trusting)
+    }
+
     /// One without a certificate, so that it can only dial.
     pub(crate) fn nobody() -> Self {
         Self::with_manners(None, Manners::Trusting)
     }
 
     pub(crate) fn with_manners(certificate: Option<&Certificate>, manners: Manners) -> Self {
-        Self::listening(certificate, &[], manners)
+        Self::listening(Ipv4Addr::LOCALHOST.into(), certificate, &[], manners)
     }
 
     /// One that shows these certificates to who asks for these names, and the first one else.
     pub(crate) fn serving(certificates: &[(&str, &Certificate)]) -> Self {
-        Self::listening(Some(certificates[0].1), certificates, Manners::Trusting)
+        Self::listening(Ipv4Addr::LOCALHOST.into(), Some(certificates[0].1), certificates, Manners::Trusting)
     }
 
     fn listening(
+        address: IpAddr,
         certificate: Option<&Certificate>,
         by_name: &[(&str, &Certificate)],
         manners: Manners,
     ) -> Self {
-        let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let endpoint = Endpoint::client(SocketAddr::from((address, 0))).unwrap();
         let identity = certificate.map(Certificate::certified_key);
         if let Some(identity) = &identity {
             let by_name = by_name.iter().map(|(name, shown)| ((*name).to_owned(), shown.certified_key()));

@@ -2,7 +2,8 @@
 //!
 //! - [`chatting`]: two relays; [`plain_servers`]: servers that know neither mux nor us
 //! - [`accepting`]: whom we refuse; [`dialling`]: whom we don't believe when we dial; each with its reason
-//! - [`clear_text`]: before TLS; [`certificates`]: which one is shown; [`crowds`]: the slow and the many
+//! - [`clear_text`]: before TLS; [`certificates`]: which one is shown; [`crowds`]: the slow and the many; [`floods`]: one address
+//!   that takes too much
 //! - [`dialback`]: domains that no certificate proves; [`endings`]: what was sent just before a close
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
@@ -15,6 +16,7 @@ mod crowds;
 mod dialback;
 mod dialling;
 mod endings;
+mod floods;
 mod plain_servers;
 #[path = "../support/mod.rs"]
 mod support;

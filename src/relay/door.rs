@@ -1,0 +1,117 @@
+//! Who of the peers is let in: a place for each connection, of which there are `limits.remote_connections`, and no address
+//! has more of them than its share (XEP-0205). All listeners of the remote side have one door, and it is held against a
+//! connection before anything is done for it.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
+
+use super::hub::Hub;
+use super::mailbox::lock;
+use super::settings::{Endpoint, Settings};
+use crate::metrics::Metrics;
+use crate::proto::addresses::{Addresses, counted_as};
+use crate::proto::admission::Side;
+use crate::reason::Reason;
+
+/// The door of the remote side.
+#[derive(Debug)]
+pub(crate) struct Door {
+    metrics: Arc<Metrics>,
+    places: Arc<Semaphore>,
+    places_all: usize,
+    addresses: Mutex<Addresses>,
+    /// Where a `[[peer]]` is: the operator knows them.
+    peers: BTreeSet<IpAddr>,
+}
+
+/// A place that is taken by a connection. Free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    door: Arc<Door>,
+    /// `None`: that of a `[[peer]]`, which isn't counted.
+    address: Option<IpAddr>,
+    shaking: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Door {
+    /// Open, with nobody inside.
+    pub(crate) fn new(hub: &Hub) -> Arc<Self> {
+        let places_all = hub.limits.remote_connections;
+        Arc::new(Self {
+            metrics: Arc::clone(&hub.metrics),
+            places: Arc::new(Semaphore::new(places_all)),
+            places_all,
+            addresses: Mutex::new(Addresses::new(hub.limits.of_address(), places_all)),
+            peers: peers(&hub.live().settings),
+        })
+    }
+
+    /// A place for a connection from `address`. `None`: there is none for it, which has been counted and said.
+    pub(crate) fn enter(self: &Arc<Self>, address: SocketAddr) -> Option<Place> {
+        let ip = address.ip().to_canonical();
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.refused("remote_connections");
+            return None;
+        };
+        let address = (!self.peers.contains(&ip)).then_some(ip);
+        if let Some(ip) = address
+            && let Err(refusal) = lock(&self.addresses).connect(ip, Instant::now())
+        {
+            self.refused(refusal.limit);
+            if refusal.tell {
+                let (from, limit) = (counted_as(ip), refusal.limit);
+                let advice = "nothing, if it is a flood; for a peer that needs more, raise the limit or name its address in a [[peer]]";
+                warn!(address = from, limit, reason = %Reason::TooMany, advice, "connections refused; said once a minute");
+            }
+            return None;
+        }
+        Some(Place { door: Arc::clone(self), address, shaking: true, _permit: permit })
+    }
+
+    /// Whether a connection from `address` should first show that somebody receives there (RFC 9000 section 8.1.2): half
+    /// of all places are taken, or half of what the address may have.
+    pub(crate) fn is_crowded(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        self.places.available_permits() < self.places_all.div_ceil(2)
+            || !self.peers.contains(&ip) && lock(&self.addresses).is_crowded(ip, Instant::now())
+    }
+
+    fn refused(&self, limit: &str) {
+        self.metrics.limit_hit(limit);
+        self.metrics.refused(Side::Remote, Reason::TooMany);
+    }
+}
+
+impl Place {
+    /// The handshake is complete.
+    pub(crate) fn shaken(&mut self) {
+        if let (Some(ip), true) = (self.address, self.shaking) {
+            lock(&self.door.addresses).shaken(ip);
+        }
+        self.shaking = false;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shaken();
+        if let Some(ip) = self.address {
+            lock(&self.door.addresses).closed(ip);
+        }
+    }
+}
+
+/// The addresses that a `[[peer]]` names. One that names a host must do with the limits.
+fn peers(settings: &Settings) -> BTreeSet<IpAddr> {
+    let addresses = settings.peers.iter().filter_map(|peer| match &peer.address {
+        Endpoint::Address(address) => Some(address.ip().to_canonical()),
+        Endpoint::Name { .. } => None,
+    });
+    addresses.collect()
+}
