@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use fedmux::proto::policy::DomainPolicy;
 use fedmux::relay::settings::Settings;
-use fedmux::xmpp::domain::Domain;
+use fedmux::xmpp::domain::{Domain, DomainPattern};
 
 use crate::relays::{names, plan};
 use crate::scene::{condition, proofs};
@@ -55,6 +56,10 @@ impl Scene {
 
     /// `b` sends to `a`, and is told that nobody is there. What crossed the news on its way still arrives.
     async fn is_refused(&mut self, b: usize, a: usize, id: &str) {
+        self.is_refused_with("remote-server-not-found", b, a, id).await;
+    }
+
+    async fn is_refused_with(&mut self, expected: &str, b: usize, a: usize, id: &str) {
         let heard = loop {
             self.b_hosts[b - 1].send(&format!("a{a}.test"), id).await;
             tokio::select! {
@@ -63,7 +68,7 @@ impl Scene {
             }
         };
         assert_eq!(heard.attribute("id"), Some(id), "{heard:?}");
-        assert_eq!(condition(&heard), "remote-server-not-found");
+        assert_eq!(condition(&heard), expected);
     }
 }
 
@@ -112,6 +117,38 @@ async fn a_host_that_is_taken_away_is_gone_and_its_neighbours_lose_nothing() {
     scene.answers(1, 1, "last").await;
     assert!(scene.b_hosts[1].received().is_none());
     assert_eq!(scene.a.metric("fedmux_hosts", &[]), 2);
+    for relay in [&scene.a, &scene.b] {
+        relay.assert_unharmed();
+        relay.is_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn pairs_that_are_denied_from_now_on_end_and_the_others_lose_nothing() {
+    let mut scene = Scene::set(2, |_| {}).await;
+    // b1 and a1 make the session, b2 joins it; each end opens one of the lanes.
+    scene.arrives(1, 1, "0").await;
+    scene.arrives(2, 1, "0").await;
+    scene.answers(1, 2, "0").await;
+    scene.answers(2, 2, "0").await;
+    scene.arrives(1, 2, "0").await;
+    let denied = DomainPattern::parse("b2.test").unwrap();
+    let report = scene.a.reload(|settings| settings.hosts[0].policy.both.deny.push(denied));
+    assert_eq!(report.changed, ["host a1.test: policy changed", "host a2.test: policy changed"]);
+    for a in [1, 2] {
+        // What our own server sends is answered at once.
+        scene.a_hosts[a - 1].send("b2.test", "denied").await;
+        let heard = scene.a_hosts[a - 1].receive().await;
+        assert_eq!((heard.attribute("id"), &*condition(&heard)), (Some("denied"), "policy-violation"));
+        scene.is_refused_with("policy-violation", 2, a, "denied").await;
+    }
+    for n in 1..=20 {
+        scene.arrives(1, 1, &n.to_string()).await;
+        scene.answers(2, 1, &n.to_string()).await;
+    }
+    let report = scene.a.reload(|settings| settings.hosts[0].policy = DomainPolicy::default());
+    assert_eq!(report.changed.len(), 2);
+    scene.answers(1, 2, "again").await;
     for relay in [&scene.a, &scene.b] {
         relay.assert_unharmed();
         relay.is_balanced().await;

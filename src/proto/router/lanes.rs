@@ -67,7 +67,7 @@ impl Router {
             LaneFailure::SingleStream if many => (Reason::TooMany, Again::Later),
             LaneFailure::SingleStream => (Reason::NotMultiplexed, Again::AtOnce),
             // Waiting doesn't help, and what is remembered lets it bounce at once.
-            LaneFailure::Other(reason) if reason.is_permanent() => (reason, Again::AtOnce),
+            LaneFailure::Other(reason) if is_final(reason) => (reason, Again::AtOnce),
             LaneFailure::Other(reason) => (reason, Again::Later),
         };
         if reason == Reason::NotMultiplexed {
@@ -75,7 +75,7 @@ impl Router {
             if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
                 peer.single_stream_until = Some(now + self.limits.single_stream_memory);
             }
-        } else if reason.is_permanent() && again == Again::AtOnce {
+        } else if is_final(reason) && again == Again::AtOnce {
             for route in &entry.routes {
                 if let Some(peer) = self.peer_for(&route.to) {
                     self.remember_refusal(peer, route, reason, now);
@@ -116,4 +116,10 @@ impl Router {
         }
         Some(entry)
     }
+}
+
+/// Whether a pair whose lane was refused so is refused for good. Who refuses a stream at its beginning for its policy doesn't
+/// want the pair: its operator may change that, and waiting doesn't.
+fn is_final(reason: Reason) -> bool {
+    reason.is_permanent() || reason == Reason::PolicyViolation
 }
