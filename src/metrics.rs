@@ -51,7 +51,7 @@ pub struct Metrics {
     limit_hits: IntCounterVec,
     /// `fedmux_hosts`
     pub hosts: IntGauge,
-    /// `fedmux_reloads_total{result="done"|"refused"}`
+    /// `fedmux_reloads_total{result="done"|"refused"}`: of the configuration, or of renewed certificates alone.
     reloads: IntCounterVec,
     /// `fedmux_tasks_failed_total`
     pub tasks_failed: IntCounter,
@@ -276,7 +276,7 @@ impl Metrics {
             hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
             reloads: make.counters(
                 "reloads_total",
-                "Changes of the configuration while running, by what became of them.",
+                "Changes of the configuration or the certificates while running, by what became of them.",
                 &["result"],
             )?,
             tasks_failed: make

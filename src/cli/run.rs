@@ -21,7 +21,8 @@ use crate::{admin, config};
 ///
 /// SIGHUP reads the configuration again, and the certificates, authorities and keys that it names. Hosts, policy and
 /// identity change at once; listeners, limits and peers need a restart, and the log says so if they have changed. With a
-/// mistake in it nothing changes. A renewed certificate or another key counts after a SIGHUP, for new connections.
+/// mistake in it nothing changes. The folder of certificates is watched: a renewed one counts for new connections within
+/// limits.certificates_poll. Other keys and authorities count after a SIGHUP.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]

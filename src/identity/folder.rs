@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::problem::{Problem, ProblemKind};
 
@@ -55,6 +56,25 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
         folders = vec![folders.swap_remove(live)];
     }
     Ok(folders)
+}
+
+/// What shows that a folder has changed: its files with their lengths and times. A file that can't be looked at has none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FolderState(Vec<(PathBuf, Option<(u64, SystemTime)>)>);
+
+impl FolderState {
+    /// As it is now. Nothing is read but the folders.
+    ///
+    /// # Errors
+    /// What the system says if `folder` itself can't be read.
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        let files = pem_files(folder, &mut Vec::new())?;
+        let look = |file: PathBuf| {
+            let seen = fs::metadata(&file).and_then(|data| Ok((data.len(), data.modified()?))).ok();
+            (file, seen)
+        };
+        Ok(Self(files.into_iter().map(look).collect()))
+    }
 }
 
 /// Read a file of at most `bytes_max` octets.

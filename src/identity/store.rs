@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::certificate::{Certificate, Role};
+pub use super::folder::FolderState;
+
 use super::folder;
 use super::pairing::Pairing;
 use super::problem::Problem;
@@ -30,6 +32,8 @@ pub struct StoreError {
 pub struct CertificateStore {
     certificates: Vec<Arc<Certificate>>,
     problems: Vec<Problem>,
+    /// The folder before its files were read.
+    state: FolderState,
 }
 
 impl CertificateStore {
@@ -39,22 +43,30 @@ impl CertificateStore {
     /// # Errors
     /// [`StoreError`] if `folder` itself can't be read. A single bad file is one of the [`Self::problems`].
     pub fn load(folder: &Path) -> Result<Self, StoreError> {
+        let failed = |error| StoreError { folder: folder.to_owned(), error };
+        // First, so that a file that changes meanwhile shows as changed.
+        let state = FolderState::of(folder).map_err(failed)?;
         let mut problems = Vec::new();
-        let files = folder::pem_files(folder, &mut problems)
-            .map_err(|error| StoreError { folder: folder.to_owned(), error })?;
+        let files = folder::pem_files(folder, &mut problems).map_err(failed)?;
         let mut pairing = Pairing::default();
         for file in &files {
             pairing.read(file);
         }
         let (certificates, found) = pairing.finish(SystemTime::now());
         problems.extend(found);
-        Ok(Self { certificates, problems })
+        Ok(Self { certificates, problems, state })
     }
 
     /// All certificates that have a key, expired ones too.
     #[must_use]
     pub fn certificates(&self) -> &[Arc<Certificate>] {
         &self.certificates
+    }
+
+    /// What the folder looked like when it was read.
+    #[must_use]
+    pub fn state(&self) -> &FolderState {
+        &self.state
     }
 
     /// What is wrong in the folder.

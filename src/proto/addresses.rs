@@ -7,7 +7,7 @@
 //! What comes by UDP may carry anybody's address. Before it has been shown that somebody receives there, an address may
 //! use half of its allowance ([`Addresses::is_crowded`]); so nobody is shut out by what others send in its name.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -172,7 +172,7 @@ impl Addresses {
 pub fn counted_as(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(_) => format!("{}/64", Ipv6Addr::from_bits(Network::of(address).0)),
+        IpAddr::V6(_) => format!("{}/64", IpAddr::from(Network::of(address).0.to_be_bytes())),
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Limits {
     pub secrets_returned: usize,
     /// Hosts that may join one session by mux secrets, each way.
     pub grants: usize,
+    /// How often the folder of certificates is looked at for renewed ones.
+    pub certificates_poll: Duration,
     /// How long lanes may take to finish when the relay stops.
     pub drain: Duration,
     /// Congestion controller of QUIC.
@@ -166,6 +168,7 @@ impl Default for Limits {
             proofs_under_way: 32,
             secrets_returned: 1024,
             grants: 4096,
+            certificates_poll: seconds(60),
             drain: seconds(10),
             congestion: Congestion::Cubic,
             congestion_window_min: 65_536,

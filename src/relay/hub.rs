@@ -61,6 +61,8 @@ pub(crate) enum Order {
 pub(crate) struct Hub {
     /// What a reload replaces.
     live: Mutex<Arc<Live>>,
+    /// Held by who makes another one of it, so that none is made of what is replaced meanwhile.
+    pub(super) renewing: Mutex<()>,
     /// How often it was replaced.
     reloads: AtomicU64,
     pub(crate) limits: Limits,
@@ -109,6 +111,7 @@ impl Hub {
             queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
             limits,
             live: Mutex::new(Arc::new(parts.live)),
+            renewing: Mutex::default(),
             reloads: AtomicU64::new(0),
             metrics: parts.metrics,
             transport: parts.transport,

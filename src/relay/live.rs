@@ -29,7 +29,7 @@ const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 type Key = [u8; 32];
 
 /// What a relay goes by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Live {
     pub(crate) settings: Settings,
     pub(crate) hosts: Arc<Hosts>,
@@ -46,6 +46,7 @@ pub(crate) struct Live {
 }
 
 /// The keys as they were read, the newest first.
+#[derive(Clone)]
 struct Keys {
     dialback: Key,
     mux: Vec<Key>,
@@ -104,6 +105,11 @@ impl Live {
             ring,
             settings,
         })
+    }
+
+    /// The same with other certificates.
+    pub(crate) fn with_certificates(&self, certificates: CertificateStore) -> Self {
+        Self { certificates: Arc::new(certificates), ..self.clone() }
     }
 
     /// The `[[host]]` entry of `domain`, if we serve it.

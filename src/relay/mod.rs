@@ -33,6 +33,7 @@ mod proofs;
 mod random;
 mod reach;
 pub mod reload;
+mod renewal;
 mod sending;
 mod session;
 pub mod settings;

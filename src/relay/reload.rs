@@ -1,8 +1,9 @@
 //! A running relay goes by other settings.
 //!
-//! What changes while it runs: hosts (with all that stands in their tables), `[policy]`, and everything that
-//! `[identity]` names: the folder of certificates, the authorities, the keys; and the secrets of components, with what
-//! they narrow of the policy. Connections that stand keep the certificates with which they were made. The rest needs a restart, and is named.
+//! What changes while it runs, at SIGHUP: hosts (with all that stands in their tables), `[policy]`, and everything that
+//! `[identity]` names: the folder of certificates (which is watched besides, see `renewal`), the authorities, the keys; and
+//! the secrets of components, with what they narrow of the policy. Connections that stand keep the certificates with which
+//! they were made. The rest needs a restart, and is named.
 //!
 //! A host list is part of a stream's features (XEP-0451 section 2), and features are sent once, when a stream begins: there
 //! is no way to refresh one on a stream that stands. A list that has changed is therefore shown once more on the next
@@ -14,6 +15,7 @@ use tracing::{info, warn};
 
 use super::hub::Hub;
 use super::live::Live;
+use super::mailbox::lock;
 use super::settings::{Component, Settings};
 use super::start::{Relay, StartError};
 use crate::proto::policy::DomainPolicy;
@@ -39,6 +41,7 @@ impl Relay {
     /// # Errors
     /// [`ReloadError`] if one of them can't be read; then nothing has changed.
     pub fn reload(&self, settings: Settings) -> Result<ReloadReport, ReloadError> {
+        let _alone = lock(&self.hub.renewing);
         let former = self.hub.live();
         let (settings, needs_restart) = keep_fixed(settings, &former.settings);
         let live = Live::read(settings, Some(&former)).map_err(|error| {
@@ -163,7 +166,7 @@ fn domains(live: &Live) -> BTreeSet<Domain> {
 }
 
 /// Our own certificates as they are sent.
-fn certificates(live: &Live) -> BTreeSet<Vec<u8>> {
+pub(super) fn certificates(live: &Live) -> BTreeSet<Vec<u8>> {
     let all = live.certificates.certificates().iter();
     all.filter_map(|certificate| Some(certificate.chain().first()?.to_vec())).collect()
 }

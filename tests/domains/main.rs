@@ -2,6 +2,7 @@
 //!
 //! - [`names`]: what a certificate proves, and to whom; [`refusals`]: what proves nothing, on either side
 //! - [`policy`]: what the operator doesn't want, for all hosts, for one, and one way
+//! - [`renewals`]: certificates that are renewed while it runs
 //! - [`judgement`]: certificates that are no good, and that each has its own reason in log, metric and bounce
 
 #![allow(
@@ -15,5 +16,6 @@ mod judgement;
 mod names;
 mod policy;
 mod refusals;
+mod renewals;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,92 @@
+//! A renewed certificate needs no signal: the folder of certificates is looked at now and then, and read again when it has
+//! changed. Connections that stand keep the certificate that they were made with.
+//!
+//! A renewal writes several files, and may be half done when we look. What would leave a host without a certificate is
+//! therefore not taken up; the next change, or SIGHUP, decides again.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::{error, info, warn};
+
+use super::hub::Hub;
+use super::live::Live;
+use super::mailbox::lock;
+use super::reload::certificates;
+use crate::identity::certificate::Role;
+use crate::identity::store::{CertificateStore, FolderState};
+
+/// What was found at the last look and not taken up.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Rejected {
+    #[default]
+    Nothing,
+    /// The folder couldn't be read.
+    Folder,
+    /// These files.
+    Files(FolderState),
+}
+
+/// Look at the folder for as long as the relay lives.
+pub(super) async fn watch(hub: Arc<Hub>) {
+    let mut rejected = Rejected::Nothing;
+    loop {
+        tokio::time::sleep(hub.limits.certificates_poll).await;
+        let looking = Arc::clone(&hub);
+        // Files may be slow; stanzas don't wait for them.
+        let looked = tokio::task::spawn_blocking(move || look(&looking, rejected)).await;
+        rejected = looked.unwrap_or_default();
+    }
+}
+
+fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
+    let _alone = lock(&hub.renewing);
+    let former = hub.live();
+    let folder = &former.settings.identity.certificates;
+    let state = match FolderState::of(folder) {
+        Ok(state) => state,
+        Err(error) => {
+            if rejected != Rejected::Folder {
+                error!(folder = %folder.display(), %error, "the folder of certificates can't be read: the former ones stay in use");
+                hub.metrics.reloads("refused").inc();
+            }
+            return Rejected::Folder;
+        }
+    };
+    if state == *former.certificates.state() {
+        return Rejected::Nothing;
+    }
+    let seen = Rejected::Files(state);
+    if seen == rejected {
+        return seen;
+    }
+    let Ok(store) = CertificateStore::load(folder) else { return Rejected::Folder };
+    for problem in store.problems() {
+        warn!(%problem, "certificate not as it should be");
+    }
+    let bare = left_bare(&former, &store);
+    if let Some(first) = bare.first() {
+        let advice = "complete the files; to go without them, send SIGHUP";
+        error!(hosts = bare.len(), %first, advice, "changed certificates leave hosts without any: the former ones stay in use");
+        hub.metrics.reloads("refused").inc();
+        return seen;
+    }
+    let live = former.with_certificates(store);
+    let (old, new) = (certificates(&former), certificates(&live));
+    let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
+    hub.replace(live);
+    hub.metrics.reloads("done").inc();
+    info!(added, gone, "certificates changed; standing connections keep theirs");
+    Rejected::Nothing
+}
+
+/// The hosts that have a certificate now, and would have none in `store`.
+fn left_bare(former: &Live, store: &CertificateStore) -> Vec<String> {
+    let now = SystemTime::now();
+    let lost = |role, domain: &_| {
+        former.certificates.choose(domain, role, now).is_ok() && store.choose(domain, role, now).is_err()
+    };
+    let hosts = former.hosts.iter().map(|(domain, _)| domain);
+    let bare = hosts.filter(|domain| lost(Role::Initiating, domain) || lost(Role::Receiving, domain));
+    bare.map(ToString::to_string).collect()
+}
