@@ -1,8 +1,8 @@
 //! What was found for a domain: the ways to it, with the addresses that may be dialled, and for how long that holds.
 
+use core::net::IpAddr;
+use core::net::SocketAddr;
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::plan::Plan;

@@ -39,8 +39,8 @@ pub use action::Action;
 pub use lanes::LaneFailure;
 pub use peers::PeerRule;
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
