@@ -342,7 +342,9 @@ fn parts(
         Arc::clone(&live.secrets),
         random::seed(),
     );
-    if settings.dns.is_some() {
+    let finder = settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits));
+    let finder = finder.transpose()?.flatten();
+    if finder.is_some() {
         router.discover();
     }
     Ok(Parts {
@@ -350,7 +352,7 @@ fn parts(
         metrics: Arc::clone(metrics),
         transport: quic::transport_config(&settings.limits),
         endpoints: endpoints(listeners)?,
-        finder: settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits)).transpose()?,
+        finder,
         tasks,
         orders,
         live,
