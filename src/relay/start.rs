@@ -432,9 +432,9 @@ async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) 
         let started = Arc::clone(&hub);
         match order {
             Order::Find { peer, domain } => hub.tasks.spawn(finder::find(started, peer, domain)),
-            Order::Dial { peer, found, session, second, opening: (lane, route, mailbox) } => {
+            Order::Dial { goal, session, second, opening: (lane, route, mailbox) } => {
                 let opening = Opening { lane, route, plain: true, second, mailbox };
-                hub.tasks.spawn(connector::dial(started, peer, found, session, opening));
+                hub.tasks.spawn(connector::dial(started, goal, session, opening));
             }
             Order::Deliver { lane, route, mailbox } => {
                 hub.tasks.spawn(local::deliver::run(started, lane, route, mailbox));

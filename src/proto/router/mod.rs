@@ -12,7 +12,7 @@
 //! both ends alike; nothing moves away from the other, and when it has no lane left its dialler closes it.
 //!
 //! - `routes.rs`: routes, waiting and expiry
-//! - `peers.rs`: peers, configured or found by their records
+//! - `peers.rs`: peers, configured or found by their records; `preference.rs`: over what they were reached
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
@@ -26,6 +26,7 @@ mod components;
 mod lanes;
 mod local;
 mod peers;
+mod preference;
 pub mod proofs;
 mod reload;
 mod remote;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::preference::Preference;
 use super::retry::Retry;
 use super::{Action, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::discovery::found::{Answer, Found};
@@ -63,6 +64,7 @@ pub(super) struct PeerState {
     /// nothing about other pairs of the same domain: the reason may be ours, a host without a certificate.
     pub(super) refused: FxHashMap<Route, (Instant, Reason)>,
     pub(super) single_stream_until: Option<Instant>,
+    pub(super) preference: Preference,
 }
 
 /// The records of a domain, asked for.

@@ -155,7 +155,7 @@ impl Router {
         self.proofs.insert((first, host), proof);
         let role = if dialled == Dialled::ByVerifier { Role::Verifier } else { Role::Prover };
         self.actions.push(Action::ProofStarted { role });
-        self.order_dial(peer, second, lane, route, true);
+        self.order_dial(peer, (second, lane), route, true, now);
     }
 
     /// S2 is up at the end that dialled it: go on with its proof.
