@@ -226,6 +226,8 @@ struct SessionEntry {
     session: Option<Session>,
     /// The peers that it leads to: by configuration, by their domains' records.
     pinned: Vec<PeerId>,
+    /// The peers for which routes wait to join it by mux secrets, those beside `pinned` among them.
+    joining: BTreeSet<PeerId>,
     place: Option<PeerPlace>,
     exporter: [u8; 32],
     mux_exporter: [u8; 32],
@@ -250,6 +252,7 @@ impl SessionEntry {
         Self {
             session: None,
             pinned: Vec::new(),
+            joining: BTreeSet::new(),
             place: None,
             exporter: [0; 32],
             mux_exporter: [0; 32],

@@ -281,12 +281,28 @@ impl Router {
         entry.pinned.contains(&peer) || (searched && listed)
     }
 
+    /// The peers for which routes may wait that `session` would carry, if their hosts joined it.
+    pub(super) fn peers_of(&self, session: SessionId) -> Vec<PeerId> {
+        let Some(entry) = self.sessions.get(&session) else { return Vec::new() };
+        let mut peers = entry.pinned.clone();
+        peers.extend(entry.joining.iter().filter(|peer| !entry.pinned.contains(peer)));
+        peers
+    }
+
     /// The peers for which routes from or to `host` may wait, that has joined `session` or could not.
     pub(super) fn peers_with(&self, session: SessionId, host: &Domain) -> Vec<PeerId> {
-        let mut peers = self.sessions.get(&session).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        let mut peers = self.peers_of(session);
         let own = self.found.get(host).filter(|peer| !peers.contains(peer));
         peers.extend(own);
         peers
+    }
+
+    /// Whose records lead to where `domain` is spoken for, as far as that is known; `peer` if not.
+    pub(super) fn known_peer(&self, domain: &Domain, peer: PeerId) -> PeerId {
+        let is_known = |id: &PeerId| {
+            self.peers.get(id).is_some_and(|state| state.search.is_none() || state.records().is_some())
+        };
+        self.peer_for(domain).filter(is_known).unwrap_or(peer)
     }
 
     /// Finish the lanes of `session` that we opened for, or use for, a route that is concerned.

@@ -150,7 +150,7 @@ impl Router {
         let Some(entry) = self.sessions.remove(&id) else { return };
         // Routes may have waited for proofs that are gone with it.
         let was_first = entry.session.is_some_and(|session| session.is_multiplexed());
-        for peer in entry.pinned {
+        for peer in entry.pinned.into_iter().chain(entry.joining) {
             let Some(state) = self.peers.get_mut(&peer) else { continue };
             if state.dialling == Some(id) {
                 state.dialling = None;
