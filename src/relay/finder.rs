@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{debug, error, warn};
 
@@ -83,18 +84,27 @@ impl Drop for FindGuard {
 pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
     let Some(finder) = hub.finder.as_ref() else { return };
     let mut guard = FindGuard { hub: Arc::clone(&hub), peer, answer: None };
+    let began = Instant::now();
     let found = finder.find(&domain, super::random::seed()).await;
+    let (took, look_ups) = (began.elapsed(), &hub.metrics.look_ups);
     for refused in &found.refused {
         let (host, address, reason) = (&refused.host, refused.address, refused.reason);
+        look_ups.address_refused(reason);
         warn!(%domain, %host, %address, %reason, advice = reason.advice(), "address not dialled");
     }
     match &found.answer {
-        Answer::Ways(_) => debug!(%domain, ways = found.ways().len(), "peer found"),
+        Answer::Ways(_) => {
+            look_ups.ended("found", took);
+            let (ways, incomplete) = (found.ways().len(), found.incomplete.map(Reason::as_str));
+            debug!(%domain, ways, incomplete, "peer found");
+        }
         Answer::Nothing => {
+            look_ups.ended("nothing", took);
             let reason = Reason::NoRecords;
             warn!(%domain, %reason, advice = reason.advice(), "peer not found");
         }
         Answer::Failed(reason) => {
+            look_ups.failed(*reason, took);
             hub.metrics.dial_failed(Side::Remote, *reason);
             warn!(%domain, %reason, advice = reason.advice(), "peer not found");
         }

@@ -140,6 +140,12 @@ impl Listeners {
         addresses(&self.admin)
     }
 
+    /// Where this relay is, whoever it is there for.
+    fn all(&self) -> Vec<SocketAddr> {
+        let tcp = [&self.direct_tls, &self.starttls, &self.s2s, &self.components, &self.admin];
+        tcp.into_iter().flat_map(|sockets| addresses(sockets)).chain(self.remote_quic()).collect()
+    }
+
     /// The admin sockets, for whoever serves them.
     pub fn take_admin(&mut self) -> Vec<TcpListener> {
         std::mem::take(&mut self.admin)
@@ -334,7 +340,7 @@ fn parts(
         .iter()
         .map(|peer| PeerRule { domains: peer.domains.clone(), proofs: peer.proofs })
         .collect();
-    let own = [listeners.remote_quic(), listeners.local_s2s(), listeners.admin()].concat();
+    let own = [listeners.all(), settings.local_dns.listen.clone()].concat();
     let mut router = Router::new(
         Arc::clone(&live.hosts),
         rules,
@@ -428,9 +434,9 @@ async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) 
         let started = Arc::clone(&hub);
         match order {
             Order::Find { peer, domain } => hub.tasks.spawn(finder::find(started, peer, domain)),
-            Order::Dial { peer, found, session, second, opening: (lane, route, mailbox) } => {
+            Order::Dial { goal, session, second, opening: (lane, route, mailbox) } => {
                 let opening = Opening { lane, route, plain: true, second, mailbox };
-                hub.tasks.spawn(connector::dial(started, peer, found, session, opening));
+                hub.tasks.spawn(connector::dial(started, goal, session, opening));
             }
             Order::Deliver { lane, route, mailbox } => {
                 hub.tasks.spawn(local::deliver::run(started, lane, route, mailbox));

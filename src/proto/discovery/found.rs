@@ -164,6 +164,11 @@ impl Ways {
     }
 }
 
+/// Put those first that go over `transport`; else the order stays.
+pub fn prefer(attempts: &mut [Attempt], transport: Transport) {
+    attempts.sort_by_key(|attempt| attempt.transport != transport);
+}
+
 /// Which addresses may be dialled.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
