@@ -10,6 +10,7 @@ pub mod responder;
 mod upstream;
 
 #[cfg(test)]
+#[allow(dead_code, reason = "the tests of a whole relay use the rest")]
 mod test_server;
 
 pub use finder::{Finder, FinderSettings};

@@ -1,8 +1,9 @@
-//! An authoritative DNS server on loopback for tests: a real one, that misbehaves for the names that it is told.
+//! An authoritative DNS server on loopback for tests: a real one, that misbehaves for the names that it is told. The
+//! tests of a whole relay (`tests/discovery`) ask it, too.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_server::Server;
 use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
@@ -16,7 +17,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 /// What happens to the questions for one name and type.
 #[derive(Debug, Clone)]
-pub(super) enum Misbehaviour {
+pub(crate) enum Misbehaviour {
     /// No answer, ever.
     Silent,
     /// The right answer, too late.
@@ -29,28 +30,28 @@ pub(super) enum Misbehaviour {
     Referral,
 }
 
-/// The questions that came, as `"SRV _xmpp-server._tcp.b1.test."`.
-pub(super) type Asked = Arc<Mutex<Vec<String>>>;
+/// The questions that came, as `"SRV _xmpp-server._tcp.b1.test."`, and when.
+type Asked = Arc<Mutex<Vec<(Instant, String)>>>;
 
-pub(super) struct TestServer {
-    pub(super) address: SocketAddr,
-    pub(super) asked: Asked,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    asked: Asked,
     _server: Server<Scripted>,
 }
 
-pub(super) struct Zone {
+pub(crate) struct Zone {
     records: Vec<Record>,
     script: Vec<(Name, RecordType, Misbehaviour)>,
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     let mut name = Name::from_ascii(text).unwrap();
     name.set_fqdn(true);
     name
 }
 
 /// `"b1.test A 127.0.0.1"`, `"x.test SRV 0 0 5269 y.test"`, with a TTL of 300 s.
-pub(super) fn record(text: &str) -> Record {
+pub(crate) fn record(text: &str) -> Record {
     let fields: Vec<&str> = text.split(' ').collect();
     let number = |index: usize| fields[index].parse().unwrap();
     let data = match fields[1] {
@@ -64,16 +65,16 @@ pub(super) fn record(text: &str) -> Record {
 }
 
 impl Zone {
-    pub(super) fn new(records: &[&str]) -> Self {
+    pub(crate) fn new(records: &[&str]) -> Self {
         Self { records: records.iter().map(|text| record(text)).collect(), script: Vec::new() }
     }
 
-    pub(super) fn misbehave(mut self, at: &str, kind: RecordType, how: Misbehaviour) -> Self {
+    pub(crate) fn misbehave(mut self, at: &str, kind: RecordType, how: Misbehaviour) -> Self {
         self.script.push((name(at), kind, how));
         self
     }
 
-    pub(super) async fn serve(self) -> TestServer {
+    pub(crate) async fn serve(self) -> TestServer {
         let handler = InMemoryZoneHandler::<TokioRuntimeProvider>::empty;
         let mut zone = handler(Name::root(), ZoneType::Primary, AxfrPolicy::Deny);
         let soa = SOA::new(name("ns"), name("ns"), 1, 3600, 600, 86_400, 90);
@@ -96,14 +97,20 @@ impl Zone {
 
 impl TestServer {
     /// The questions so far, in the order of their text.
-    pub(super) fn asked(&self) -> Vec<String> {
-        let mut asked = self.asked.lock().unwrap().clone();
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let mut asked: Vec<_> = self.asked.lock().unwrap().iter().map(|(_, text)| text.clone()).collect();
         asked.sort();
         asked
     }
+
+    /// When this question came, each time.
+    pub(crate) fn asked_at(&self, question: &str) -> Vec<Instant> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(_, text)| text == question).map(|(at, _)| *at).collect()
+    }
 }
 
-pub(super) struct Scripted {
+pub(crate) struct Scripted {
     catalog: Catalog,
     script: Vec<(Name, RecordType, Misbehaviour)>,
     asked: Asked,
@@ -117,7 +124,8 @@ impl RequestHandler for Scripted {
         mut response: R,
     ) -> ResponseInfo {
         let query = request.request_info().unwrap().query.original().clone();
-        self.asked.lock().unwrap().push(format!("{} {}", query.query_type(), query.name().to_lowercase()));
+        let question = format!("{} {}", query.query_type(), query.name().to_lowercase());
+        self.asked.lock().unwrap().push((Instant::now(), question));
         let scripted = self
             .script
             .iter()

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use super::hub::Hub;
@@ -19,14 +18,13 @@ use super::shared::SessionShared;
 use crate::metrics::SideCounters;
 use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
 use crate::proto::hosts::Hosts;
-use crate::proto::mux::iq::{self, MuxIq};
+use crate::proto::mux::iq::{self, MuxIq, Spotter};
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::queue::Mark;
 use crate::proto::router::LaneId;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
-use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
 
@@ -48,7 +46,7 @@ pub(crate) struct Carry {
     origin: Option<Origin>,
     /// How often the grants of the session had changed when the scope was made.
     grants: u64,
-    mux: memmem::Finder<'static>,
+    spotter: Spotter,
     counters: SideCounters,
     /// Outlets by the domains as they stand on the wire, admitted under the present scope.
     known: FxHashMap<(Box<str>, Box<str>), Arc<Outlet>>,
@@ -104,7 +102,7 @@ impl Carry {
             scope,
             origin,
             grants: NEVER,
-            mux: memmem::Finder::new(ns::MUX),
+            spotter: Spotter::default(),
             counters,
             known: FxHashMap::default(),
             last: None,
@@ -159,8 +157,7 @@ impl Carry {
             self.refresh();
         }
         // One search over the octets; everybody else's stanzas go on at once.
-        if self.mux.find(stanza).is_some() || head.id(stanza).is_some_and(|id| id.starts_with(iq::ID_PREFIX))
-        {
+        if self.spotter.suspects(stanza, head.id(stanza).as_deref()) {
             self.flush(buffer, at).await;
             if self.relays_own(stanza, kind, from, to)? {
                 return Ok(());

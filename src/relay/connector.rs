@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::hub::Hub;
 use super::io::resolve;
-use super::reach::reach;
+use super::reach::{Goal, reach};
 use super::session::Opening;
 use super::settings::{Endpoint, Peer, Placement, Transport};
 use super::shared::{Connection, GrantChanges, SessionShared};
@@ -21,7 +21,6 @@ use super::{over_quic, over_tls, session, single};
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
-use crate::proto::discovery::found::Found;
 use crate::proto::proof::CertifiedNames;
 use crate::proto::router::{LaneId, PeerId, PeerPlace, SessionId};
 use crate::proto::session::{Facts, Lanes, Session};
@@ -94,20 +93,12 @@ impl Drop for DialGuard {
     }
 }
 
-/// Connect to `peer` for `route`, and run the session that comes of it to its end.
-///
-/// `found`: where its domain's records lead; `None` for a `[[peer]]`.
-pub(crate) async fn dial(
-    hub: Arc<Hub>,
-    peer: PeerId,
-    found: Option<Arc<Found>>,
-    session: SessionId,
-    opening: Opening,
-) {
+/// Connect to a peer for `opening`, and run the session that comes of it to its end.
+pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening: Opening) {
     let failed = Some(Reason::InternalServerError);
     let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
     let route = opening.route.clone();
-    let outcome = match reach(&hub, peer, found.as_deref(), session, &opening).await {
+    let outcome = match reach(&hub, &goal, session, &opening).await {
         Ok(connected) => {
             guard.failed = None;
             // Over TLS 1.3 what the peer thinks of our certificate shows only now.
@@ -120,7 +111,7 @@ pub(crate) async fn dial(
     };
     if let Err(reason) = outcome {
         let live = hub.live();
-        let config = live.settings.peers.get(peer.0);
+        let config = live.settings.peers.get(goal.peer.0);
         let address = config.map(|peer| peer.address.to_string());
         let transport = config.map(|peer| peer.transport.as_str());
         hub.metrics.dial_failed(Side::Remote, reason);

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{debug, error, warn};
 
 use super::hub::Hub;
 use super::settings::{Dns, Settings};
 use super::start::StartError;
-use crate::dns::{Finder, FinderSettings, Responder, ResponderSettings};
+use crate::dns::{DnsError, Finder, FinderSettings, Responder, ResponderSettings};
 use crate::proto::admission::Side;
 use crate::proto::discovery::found::{Answer, Found};
 use crate::proto::limits::Limits;
@@ -16,11 +17,12 @@ use crate::proto::router::PeerId;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
-/// What finds peers by DNS, and never leads to ourselves: to `own`, where this relay listens.
+/// What finds peers by DNS, and never leads to ourselves: to `own`, where this relay listens. `None` if no server is named
+/// and the system knows none, as on a machine of a closed network: its peers are those of `[[peer]]`.
 ///
 /// # Errors
-/// [`StartError`] if no server is named and the system's are not known.
-pub(crate) fn start(dns: &Dns, own: Vec<SocketAddr>, limits: &Limits) -> Result<Finder, StartError> {
+/// [`StartError`] if the servers that are named can't be used.
+pub(crate) fn start(dns: &Dns, own: Vec<SocketAddr>, limits: &Limits) -> Result<Option<Finder>, StartError> {
     let finder = Finder::new(FinderSettings {
         servers: dns.servers.clone(),
         allow_private: dns.allow_private,
@@ -28,7 +30,14 @@ pub(crate) fn start(dns: &Dns, own: Vec<SocketAddr>, limits: &Limits) -> Result<
         own,
         bound: limits.look_up,
     });
-    finder.map_err(|error| StartError::new(format_args!("dns.servers: {error}")))
+    match finder {
+        Ok(finder) => Ok(Some(finder)),
+        Err(error @ DnsError::System(_)) => {
+            warn!(%error, "peers are not looked for: only those of [[peer]] are reached");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::new(format_args!("dns.servers: {error}"))),
+    }
 }
 
 /// Answer the look-ups of our own servers (`[local] dns`), which are to find the relay at `s2s`. `None`: not asked for.
@@ -75,18 +84,27 @@ impl Drop for FindGuard {
 pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
     let Some(finder) = hub.finder.as_ref() else { return };
     let mut guard = FindGuard { hub: Arc::clone(&hub), peer, answer: None };
+    let began = Instant::now();
     let found = finder.find(&domain, super::random::seed()).await;
+    let (took, look_ups) = (began.elapsed(), &hub.metrics.look_ups);
     for refused in &found.refused {
         let (host, address, reason) = (&refused.host, refused.address, refused.reason);
+        look_ups.address_refused(reason);
         warn!(%domain, %host, %address, %reason, advice = reason.advice(), "address not dialled");
     }
     match &found.answer {
-        Answer::Ways(_) => debug!(%domain, ways = found.ways().len(), "peer found"),
+        Answer::Ways(_) => {
+            look_ups.ended("found", took);
+            let (ways, incomplete) = (found.ways().len(), found.incomplete.map(Reason::as_str));
+            debug!(%domain, ways, incomplete, "peer found");
+        }
         Answer::Nothing => {
+            look_ups.ended("nothing", took);
             let reason = Reason::NoRecords;
             warn!(%domain, %reason, advice = reason.advice(), "peer not found");
         }
         Answer::Failed(reason) => {
+            look_ups.failed(*reason, took);
             hub.metrics.dial_failed(Side::Remote, *reason);
             warn!(%domain, %reason, advice = reason.advice(), "peer not found");
         }

@@ -16,12 +16,12 @@ use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Outlet, TotalQueued};
 use super::proofs;
+use super::reach::Goal;
 use super::settings::RemoteDialback;
 use super::shared::SessionShared;
 use super::tasks::Tasks;
 use crate::dns::Finder;
 use crate::metrics::Metrics;
-use crate::proto::discovery::found::Found;
 use crate::proto::limits::Limits;
 use crate::proto::queue::Hold;
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
@@ -45,13 +45,7 @@ pub(crate) enum Order {
     /// Ask where the records of a domain lead.
     Find { peer: PeerId, domain: Domain },
     /// Connect to a peer: where its records lead, or where it is configured.
-    Dial {
-        peer: PeerId,
-        found: Option<Arc<Found>>,
-        session: SessionId,
-        second: bool,
-        opening: (LaneId, Route, Arc<Mailbox>),
-    },
+    Dial { goal: Goal, session: SessionId, second: bool, opening: (LaneId, Route, Arc<Mailbox>) },
     /// Open a stream to the server of `route.to`.
     Deliver { lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
 }
@@ -198,10 +192,11 @@ impl Hub {
     fn carry_out(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
         match action {
             Action::Find { peer, domain } => self.order(Order::Find { peer, domain }),
-            Action::Dial { peer, found, session, lane, route, second } => {
+            Action::Dial { peer, found, prefer, session, lane, route, second } => {
                 let mailbox = control.new_lane(lane);
                 let opening = (lane, route, mailbox);
-                self.order(Order::Dial { peer, found, session, second, opening });
+                let goal = Goal { peer, found, prefer };
+                self.order(Order::Dial { goal, session, second, opening });
             }
             Action::OpenLane { session, lane, route, plain } => {
                 let mailbox = control.new_lane(lane);

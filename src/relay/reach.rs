@@ -14,12 +14,23 @@ use super::io::resolve;
 use super::live::Live;
 use super::random;
 use super::session::Opening;
+use super::settings::Transport;
 use crate::identity::certificate::{Certificate, Role};
 use crate::proto::discovery::found::{self, Answer, Found};
 use crate::proto::race::{Action, Race};
 use crate::proto::router::{PeerId, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
+
+/// Whom to reach, and how.
+#[derive(Debug)]
+pub(crate) struct Goal {
+    pub(crate) peer: PeerId,
+    /// Where its domain's records lead; `None` for a `[[peer]]`.
+    pub(crate) found: Option<Arc<Found>>,
+    /// Over what it was reached a while ago.
+    pub(crate) prefer: Option<Transport>,
+}
 
 /// What every runner of the race is told.
 struct Course {
@@ -32,26 +43,29 @@ struct Course {
     second: bool,
 }
 
-/// Connect to `peer`: where its domain's records lead, or where it is configured.
+/// Connect to a peer: where its domain's records lead, or where it is configured.
 ///
 /// # Errors
 /// Of all that was tried the reason that tells most.
 pub(crate) async fn reach(
     hub: &Arc<Hub>,
-    peer: PeerId,
-    found: Option<&Found>,
+    goal: &Goal,
     session: SessionId,
     opening: &Opening,
 ) -> Result<Connected, Reason> {
+    let peer = goal.peer;
     let live = hub.live();
     let route = opening.route.clone();
     let certificate = live.certificates.choose(&route.from, Role::Initiating, SystemTime::now())?;
-    let ways = match found.map(|found| &found.answer) {
+    let mut ways = match goal.found.as_ref().map(|found| &found.answer) {
         Some(Answer::Ways(ways)) => ways.attempts(random::seed()),
         Some(Answer::Nothing) => return Err(Reason::NoRecords),
         Some(Answer::Failed(reason)) => return Err(*reason),
         None => configured(&live, peer).await?,
     };
+    if let Some(transport) = goal.prefer {
+        found::prefer(&mut ways, transport);
+    }
     let hub = Arc::clone(hub);
     let course = Course { hub, live, session, route, certificate, peer, second: opening.second };
     run(Arc::new(course), ways).await

@@ -141,6 +141,12 @@ impl Listeners {
         addresses(&self.admin)
     }
 
+    /// Where this relay is, whoever it is there for.
+    fn all(&self) -> Vec<SocketAddr> {
+        let tcp = [&self.direct_tls, &self.starttls, &self.s2s, &self.components, &self.admin];
+        tcp.into_iter().flat_map(|sockets| addresses(sockets)).chain(self.remote_quic()).collect()
+    }
+
     /// The admin sockets, for whoever serves them.
     pub fn take_admin(&mut self) -> Vec<TcpListener> {
         std::mem::take(&mut self.admin)
@@ -336,7 +342,7 @@ fn parts(
         .iter()
         .map(|peer| PeerRule { domains: peer.domains.clone(), proofs: peer.proofs })
         .collect();
-    let own = [listeners.remote_quic(), listeners.local_s2s(), listeners.admin()].concat();
+    let own = [listeners.all(), settings.local_dns.listen.clone()].concat();
     let mut router = Router::new(
         Arc::clone(&live.hosts),
         rules,
@@ -344,7 +350,9 @@ fn parts(
         Arc::clone(&live.secrets),
         random::seed(),
     );
-    if settings.dns.is_some() {
+    let finder = settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits));
+    let finder = finder.transpose()?.flatten();
+    if finder.is_some() {
         router.discover();
     }
     Ok(Parts {
@@ -352,7 +360,7 @@ fn parts(
         metrics: Arc::clone(metrics),
         transport: quic::transport_config(&settings.limits),
         endpoints: endpoints(listeners)?,
-        finder: settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits)).transpose()?,
+        finder,
         tasks,
         orders,
         live,
@@ -428,9 +436,9 @@ async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) 
         let started = Arc::clone(&hub);
         match order {
             Order::Find { peer, domain } => hub.tasks.spawn(finder::find(started, peer, domain)),
-            Order::Dial { peer, found, session, second, opening: (lane, route, mailbox) } => {
+            Order::Dial { goal, session, second, opening: (lane, route, mailbox) } => {
                 let opening = Opening { lane, route, plain: true, second, mailbox };
-                hub.tasks.spawn(connector::dial(started, peer, found, session, opening));
+                hub.tasks.spawn(connector::dial(started, goal, session, opening));
             }
             Order::Deliver { lane, route, mailbox } => {
                 hub.tasks.spawn(local::deliver::run(started, lane, route, mailbox));

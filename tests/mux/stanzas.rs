@@ -23,6 +23,9 @@ async fn our_own_server_is_refused_them_and_they_go_nowhere() {
         offering("offer", "v.test", "p.test", &secret),
         format!("<iq type='get' from='u@v.test' to='p.test' id='offer'>{child}</iq>"),
         format!("<message from='v.test' to='p.test' id='offer'>{child}</message>"),
+        // The same namespace for whoever reads XML.
+        offering("offer", "v.test", "p.test", &secret).replace("mux:0", "mux&#58;0"),
+        offering("offer", "v.test", "p.test", &secret).replace("mux:0", "mux&#x3A;0"),
     ];
     for (n, stanza) in stanzas.iter().enumerate() {
         stream.say(stanza).await;
@@ -55,12 +58,13 @@ async fn from_a_peer_they_end_here() {
         format!("<message from='p.test' to='v.test'>{child}</message>"),
         format!("<presence from='p.test' to='v.test'>{child}</presence>"),
         format!("<iq type='get' from='p.test' to='v.test' id='1'>{child}</iq>"),
+        "<message from='p.test' to='v.test'><mux xmlns='urn:xmpp:mux&#58;0'/></message>".to_owned(),
     ] {
         scene.lane.say(stanza).await;
     }
     scene.lane.say(message("p.test", "v.test", "next")).await;
     assert_eq!(scene.v.receive().await.attribute("id"), Some("next"));
-    assert_eq!(scene.relay.metric("fedmux_stanzas_discarded_total", &[("reason", "mux-own")]), 3);
+    assert_eq!(scene.relay.metric("fedmux_stanzas_discarded_total", &[("reason", "mux-own")]), 4);
     assert_eq!(scene.counts(Reason::MuxForged), [0, 0, 0]);
 }
 

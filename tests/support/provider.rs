@@ -9,7 +9,7 @@ use fedmux::proto::mux::verifier::Allowance;
 use fedmux::proto::policy::DomainPolicy;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
-    Component, Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy,
+    Component, Dns, Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy,
     Settings, Transport, Trust,
 };
 use fedmux::relay::{DrainReport, Listeners, Relay, ReloadReport};
@@ -186,6 +186,12 @@ impl Plan {
         self
     }
 
+    /// Find peers by the DNS server at `server`, and dial where its answers lead, inside or not.
+    pub(crate) fn finding_by(mut self, server: SocketAddr) -> Self {
+        self.settings.dns = Some(Dns { servers: vec![server], allow_private: true, quic_443: false });
+        self
+    }
+
     /// What it listens on, for who has to know before it starts.
     pub(crate) fn listeners(&self) -> Listeners {
         Listeners::bind(&self.settings).unwrap()
@@ -218,6 +224,17 @@ impl Bound {
     pub(crate) fn peer(mut self, domains: &[&str], address: SocketAddr, placement: Placement) -> Self {
         self.plan = self.plan.placed_peer(domains, address, placement);
         self
+    }
+
+    /// As [`Plan::finding_by`].
+    pub(crate) fn finding_by(mut self, server: SocketAddr) -> Self {
+        self.plan = self.plan.finding_by(server);
+        self
+    }
+
+    /// Everywhere where peers reach it over QUIC.
+    pub(crate) fn all_quic(&self) -> &[SocketAddr] {
+        &self.plan.settings.remote_quic
     }
 
     /// As [`Plan::announcing`].

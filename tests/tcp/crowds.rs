@@ -19,7 +19,7 @@ use crate::support::{soon, until};
 async fn whoever_trickles_is_gone_after_the_time_for_a_handshake_wherever_it_stopped() {
     let authority = Authority::new();
     let plan = Plan::new(&authority, &["a1.test"]).await;
-    let provider = plan.limits(|limits| limits.handshake = Duration::from_millis(400)).start().await;
+    let provider = plan.limits(|limits| limits.handshake = Duration::from_millis(800)).start().await;
     let (direct, starttls) = (provider.at(Transport::DirectTls), provider.at(Transport::StartTls));
     let header = header("b1.test", "a1.test");
     let mut slow = Vec::new();
@@ -53,7 +53,7 @@ async fn whoever_trickles_is_gone_after_the_time_for_a_handshake_wherever_it_sto
 async fn who_trickles_octet_by_octet_gains_no_time() {
     let authority = Authority::new();
     let plan = Plan::new(&authority, &["a1.test"]).await;
-    let provider = plan.limits(|limits| limits.handshake = Duration::from_millis(400)).start().await;
+    let provider = plan.limits(|limits| limits.handshake = Duration::from_millis(800)).start().await;
     let mut tcp = TcpStream::connect(provider.at(Transport::StartTls)).await.unwrap();
     tcp.set_nodelay(true).unwrap();
     soon("the end", async {

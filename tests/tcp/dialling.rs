@@ -15,9 +15,9 @@ use crate::support::certificates::{Authority, Certificate};
 use crate::support::peer::{Manners, Refusal};
 use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
-use crate::support::soon;
 use crate::support::tcp_peer::{ANY_VERSION, Listening, TRANSPORTS, greet, offer};
 use crate::support::wire::{Heard, Wire};
+use crate::support::{soon, until};
 
 /// A relay that dials `peer` for b1.test, and has something to send.
 async fn dialling(authority: &Authority, transport: Transport, peer: &Listening) -> (Provider, Host) {
@@ -31,10 +31,10 @@ async fn dialling(authority: &Authority, transport: Transport, peer: &Listening)
 /// The stanza comes back for `reason`, and the relay doesn't try another way.
 async fn comes_back(provider: &Provider, a1: &mut Host, peer: &Listening, reason: Reason) {
     assert_eq!(said_reason(&a1.receive().await), reason.as_str());
-    assert_eq!(provider.dial_failures("remote", reason), 1);
+    until("the failure to be counted", || provider.dial_failures("remote", reason) == 1).await;
+    until("the connection to be gone", || provider.metric("fedmux_connections", &[]) == 0).await;
     assert_eq!(provider.metric("fedmux_dial_failures_total", &[]), 1, "{reason} and nothing else");
     assert!(peer.another().is_none(), "no second attempt");
-    assert_eq!(provider.metric("fedmux_connections", &[]), 0);
     provider.is_balanced().await;
     provider.assert_unharmed();
 }
@@ -80,10 +80,7 @@ async fn clear_text_behind_proceed_closes_the_connection() {
         says_goodbye(&mut wire).await;
         drop(wire);
         // It may pass; the first attempt says why, and another one waits for its turn.
-        crate::support::until("the failure", || {
-            provider.dial_failures("remote", Reason::StarttlsInjection) == 1
-        })
-        .await;
+        until("the failure", || provider.dial_failures("remote", Reason::StarttlsInjection) == 1).await;
         provider.assert_unharmed();
         assert!(a1.received().is_none());
     }

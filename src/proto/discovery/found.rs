@@ -1,8 +1,8 @@
 //! What was found for a domain: the ways to it, with the addresses that may be dialled, and for how long that holds.
 
+use core::net::IpAddr;
+use core::net::SocketAddr;
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::plan::Plan;
@@ -162,6 +162,11 @@ impl Ways {
         }
         attempts
     }
+}
+
+/// Put those first that go over `transport`; else the order stays.
+pub fn prefer(attempts: &mut [Attempt], transport: Transport) {
+    attempts.sort_by_key(|attempt| attempt.transport != transport);
 }
 
 /// Which addresses may be dialled.

@@ -170,7 +170,7 @@ impl SrvAnswers {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AddressAnswer {
     /// The addresses; empty if there are none, or all failed.
-    pub addresses: Vec<std::net::IpAddr>,
+    pub addresses: Vec<core::net::IpAddr>,
     /// Why one of the two look-ups failed, if one did.
     pub failed: Option<Reason>,
 }

@@ -4,8 +4,8 @@
 //! could make the relay connect to the inside of its own network. An address that the operator wrote into a `[[peer]]`
 //! is not a stranger's, and is not judged here.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use core::net::IpAddr;
+use core::net::SocketAddr;
 
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;

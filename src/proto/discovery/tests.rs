@@ -1,6 +1,6 @@
+use core::net::IpAddr;
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;

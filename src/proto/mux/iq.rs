@@ -43,11 +43,28 @@ pub enum MuxIq {
     },
 }
 
-/// Whether an IQ may be one of these; cheap, and wrong only in saying yes. `id` is its raw `id` attribute.
-#[must_use]
-pub fn is_suspect(stanza: &[u8], id: Option<&[u8]>) -> bool {
-    id.is_some_and(|id| id.starts_with(ID_PREFIX.as_bytes()))
-        || memmem::find(stanza, ns::MUX.as_bytes()).is_some()
+/// Tells which stanzas have to be looked at, by their octets: cheap, and wrong only in suspecting.
+#[derive(Debug)]
+pub struct Spotter {
+    namespace: memmem::Finder<'static>,
+    /// A namespace written with character references is the same namespace (XML 1.0 section 4.1).
+    reference: memmem::Finder<'static>,
+}
+
+impl Default for Spotter {
+    fn default() -> Self {
+        Self { namespace: memmem::Finder::new(ns::MUX), reference: memmem::Finder::new("&#") }
+    }
+}
+
+impl Spotter {
+    /// Whether `stanza` may hold a child of this protocol, or be an answer to our own request. `id`: its `id`.
+    #[must_use]
+    pub fn suspects(&self, stanza: &[u8], id: Option<&str>) -> bool {
+        id.is_some_and(|id| id.starts_with(ID_PREFIX))
+            || self.namespace.find(stanza).is_some()
+            || self.reference.find(stanza).is_some()
+    }
 }
 
 impl MuxIq {
@@ -132,7 +149,7 @@ mod tests {
             secret: "a<b".to_owned(),
         };
         assert_eq!(read(&offer), Some(expected));
-        assert!(is_suspect(offer.as_bytes(), None));
+        assert!(Spotter::default().suspects(offer.as_bytes(), None));
         for granted in [true, false] {
             let mut answer = String::new();
             write_answer(&mut answer, "fedmux-mux-1", "p.test", "v.test", granted);
@@ -141,16 +158,16 @@ mod tests {
                 read(&answer),
                 Some(MuxIq::Answer { id: "fedmux-mux-1".to_owned(), from, to, granted })
             );
-            assert!(is_suspect(answer.as_bytes(), Some(b"fedmux-mux-1")));
+            assert!(Spotter::default().suspects(answer.as_bytes(), Some("fedmux-mux-1")));
         }
     }
 
     #[test]
     fn everybody_elses_iqs_pass() {
         let ping = "<iq type='get' id='1' from='a.test' to='b.test'><ping xmlns='urn:xmpp:ping'/></iq>";
-        assert!(!is_suspect(ping.as_bytes(), Some(b"1")) && read(ping).is_none());
+        assert!(!Spotter::default().suspects(ping.as_bytes(), Some("1")) && read(ping).is_none());
         let talk = "<iq type='set' id='1' from='a.test' to='b.test'><x xmlns='y'>urn:xmpp:mux:0</x></iq>";
-        assert!(is_suspect(talk.as_bytes(), Some(b"1")), "suspected");
+        assert!(Spotter::default().suspects(talk.as_bytes(), Some("1")), "suspected");
         assert!(read(talk).is_none(), "and cleared");
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::proofs::Role;
 use super::{LaneId, PeerId, SessionId};
+use crate::proto::discovery::Transport;
 use crate::proto::discovery::found::Found;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -26,6 +27,8 @@ pub enum Action {
         peer: PeerId,
         /// Where its domain's records lead; `None` for a `[[peer]]`, whose address is configured.
         found: Option<Arc<Found>>,
+        /// Over what it was reached a while ago: to be tried first.
+        prefer: Option<Transport>,
         /// The session that comes of it.
         session: SessionId,
         /// Its first lane.

@@ -12,7 +12,7 @@
 //! both ends alike; nothing moves away from the other, and when it has no lane left its dialler closes it.
 //!
 //! - `routes.rs`: routes, waiting and expiry
-//! - `peers.rs`: peers, configured or found by their records
+//! - `peers.rs`: peers, configured or found by their records; `preference.rs`: over what they were reached
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
@@ -26,6 +26,7 @@ mod components;
 mod lanes;
 mod local;
 mod peers;
+mod preference;
 pub mod proofs;
 mod reload;
 mod remote;
@@ -39,8 +40,8 @@ pub use action::Action;
 pub use lanes::LaneFailure;
 pub use peers::PeerRule;
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -225,6 +226,8 @@ struct SessionEntry {
     session: Option<Session>,
     /// The peers that it leads to: by configuration, by their domains' records.
     pinned: Vec<PeerId>,
+    /// The peers for which routes wait to join it by mux secrets, those beside `pinned` among them.
+    joining: BTreeSet<PeerId>,
     place: Option<PeerPlace>,
     exporter: [u8; 32],
     mux_exporter: [u8; 32],
@@ -249,6 +252,7 @@ impl SessionEntry {
         Self {
             session: None,
             pinned: Vec::new(),
+            joining: BTreeSet::new(),
             place: None,
             exporter: [0; 32],
             mux_exporter: [0; 32],

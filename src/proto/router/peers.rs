@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::preference::Preference;
 use super::retry::Retry;
 use super::{Action, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::discovery::found::{Answer, Found};
@@ -63,6 +64,7 @@ pub(super) struct PeerState {
     /// nothing about other pairs of the same domain: the reason may be ours, a host without a certificate.
     pub(super) refused: FxHashMap<Route, (Instant, Reason)>,
     pub(super) single_stream_until: Option<Instant>,
+    pub(super) preference: Preference,
 }
 
 /// The records of a domain, asked for.
@@ -279,12 +281,28 @@ impl Router {
         entry.pinned.contains(&peer) || (searched && listed)
     }
 
+    /// The peers for which routes may wait that `session` would carry, if their hosts joined it.
+    pub(super) fn peers_of(&self, session: SessionId) -> Vec<PeerId> {
+        let Some(entry) = self.sessions.get(&session) else { return Vec::new() };
+        let mut peers = entry.pinned.clone();
+        peers.extend(entry.joining.iter().filter(|peer| !entry.pinned.contains(peer)));
+        peers
+    }
+
     /// The peers for which routes from or to `host` may wait, that has joined `session` or could not.
     pub(super) fn peers_with(&self, session: SessionId, host: &Domain) -> Vec<PeerId> {
-        let mut peers = self.sessions.get(&session).map(|entry| entry.pinned.clone()).unwrap_or_default();
+        let mut peers = self.peers_of(session);
         let own = self.found.get(host).filter(|peer| !peers.contains(peer));
         peers.extend(own);
         peers
+    }
+
+    /// Whose records lead to where `domain` is spoken for, as far as that is known; `peer` if not.
+    pub(super) fn known_peer(&self, domain: &Domain, peer: PeerId) -> PeerId {
+        let is_known = |id: &PeerId| {
+            self.peers.get(id).is_some_and(|state| state.search.is_none() || state.records().is_some())
+        };
+        self.peer_for(domain).filter(is_known).unwrap_or(peer)
     }
 
     /// Finish the lanes of `session` that we opened for, or use for, a route that is concerned.

@@ -102,6 +102,9 @@ impl Router {
             // Both are proven, and something else stands against it.
             return false;
         }
+        if let Some(entry) = self.sessions.get_mut(&first) {
+            entry.joining.insert(peer);
+        }
         for (host, dialled) in missing {
             self.want_proof(first, peer, host, dialled, now);
         }
@@ -147,6 +150,8 @@ impl Router {
             Dialled::ByVerifier => Route::new(anchor.ours, host.clone()),
             Dialled::ByProver => Route::new(host.clone(), anchor.theirs),
         };
+        // The verifier is where its own records lead, whoever the stanza is for.
+        let peer = self.known_peer(&route.to, peer);
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
         let until = now + self.limits.connect + ANSWER_WAIT;
@@ -155,7 +160,7 @@ impl Router {
         self.proofs.insert((first, host), proof);
         let role = if dialled == Dialled::ByVerifier { Role::Verifier } else { Role::Prover };
         self.actions.push(Action::ProofStarted { role });
-        self.order_dial(peer, second, lane, route, true);
+        self.order_dial(peer, (second, lane), route, true, now);
     }
 
     /// S2 is up at the end that dialled it: go on with its proof.
@@ -391,8 +396,7 @@ impl Router {
     }
 
     pub(super) fn place_waiting_of(&mut self, session: SessionId, now: Instant) {
-        let pinned = self.sessions.get(&session).map(|entry| entry.pinned.clone()).unwrap_or_default();
-        for peer in pinned {
+        for peer in self.peers_of(session) {
             self.place_waiting(peer, now);
         }
     }

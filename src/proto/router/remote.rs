@@ -56,7 +56,7 @@ impl Router {
         if dialled >= self.limits.remote_connections {
             return self.give_up(route, Reason::TooMany);
         }
-        self.dial(route, peer);
+        self.dial(route, peer, now);
     }
 
     /// `route` waits until it is known where its peer is.
@@ -72,25 +72,27 @@ impl Router {
         }
     }
 
-    fn dial(&mut self, route: &Route, peer: PeerId) {
+    fn dial(&mut self, route: &Route, peer: PeerId, now: Instant) {
         let (session, lane) = self.new_session(route, peer, Purpose::Own);
         if let Some(state) = self.peers.get_mut(&peer) {
             state.dialling = Some(session);
         }
-        self.order_dial(peer, session, lane, route.clone(), false);
+        self.order_dial(peer, (session, lane), route.clone(), false, now);
         self.attach(route, lane);
     }
 
     pub(super) fn order_dial(
         &mut self,
         peer: PeerId,
-        session: SessionId,
-        lane: LaneId,
+        (session, lane): (SessionId, LaneId),
         route: Route,
         second: bool,
+        now: Instant,
     ) {
-        let found = self.peers.get(&peer).and_then(PeerState::records);
-        self.actions.push(Action::Dial { peer, found, session, lane, route, second });
+        let state = self.peers.get(&peer);
+        let found = state.and_then(PeerState::records);
+        let prefer = state.and_then(|state| state.preference.transport(now));
+        self.actions.push(Action::Dial { peer, found, prefer, session, lane, route, second });
     }
 
     /// A session that is being dialled, and its first lane.

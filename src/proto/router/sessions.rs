@@ -20,6 +20,7 @@ impl Router {
             .entry(id)
             .or_insert_with(|| SessionEntry { laneless_since: Some(now), ..SessionEntry::new(dialled) });
         let SessionFacts { pinned, place, exporter, mux_exporter, anchor } = facts;
+        let reached = Some(place.transport).filter(|_| dialled && entry.session.is_none());
         entry.place = Some(place);
         let session = entry.session.insert(session);
         session.set_hosts(&self.hosts);
@@ -35,6 +36,11 @@ impl Router {
         entry.verifier.allow(named.unwrap_or(self.limits.proofs()));
         entry.pinned = pins;
         entry.news = true;
+        for peer in &entry.pinned {
+            if let (Some(transport), Some(state)) = (reached, self.peers.get_mut(peer)) {
+                state.preference.reached(transport, now);
+            }
+        }
         self.match_peers(id, now);
     }
 
@@ -144,7 +150,7 @@ impl Router {
         let Some(entry) = self.sessions.remove(&id) else { return };
         // Routes may have waited for proofs that are gone with it.
         let was_first = entry.session.is_some_and(|session| session.is_multiplexed());
-        for peer in entry.pinned {
+        for peer in entry.pinned.into_iter().chain(entry.joining) {
             let Some(state) = self.peers.get_mut(&peer) else { continue };
             if state.dialling == Some(id) {
                 state.dialling = None;

@@ -47,13 +47,24 @@ impl Shell {
 
     /// A session with who shows a certificate for `theirs`, at `address`, is up.
     fn comes_up(&mut self, id: SessionId, theirs: &[&str], address: &str, exporter: u8, listed: &[&str]) {
+        self.comes_up_at(place(address), id, theirs, exporter, listed);
+    }
+
+    fn comes_up_at(
+        &mut self,
+        place: PeerPlace,
+        id: SessionId,
+        theirs: &[&str],
+        exporter: u8,
+        listed: &[&str],
+    ) {
         let dialled = self.router.sessions.contains_key(&id);
         let mut session = self.session_of(names(theirs), dialled, Lanes::PerPair, true);
         let listed = listed.iter().map(|name| domain(name)).collect();
         session.learn(Learned { mux: true, pipelining: true, listed, ..Learned::default() });
         let mut facts = up(&[], [exporter; 32]);
         facts.anchor.theirs = domain(theirs[0]);
-        facts.place = place(address);
+        facts.place = place;
         self.tell(|router, now| router.session_up(id, session, facts, now));
     }
 }
@@ -208,6 +219,52 @@ fn when_the_records_lead_elsewhere_the_sessions_lanes_for_that_domain_finish_and
     shell.send(&stays);
     shell.flush_all();
     assert_eq!(shell.lanes_of(&stays).last(), Some(&first));
+}
+
+#[test]
+fn what_a_peer_was_reached_over_is_tried_first_for_an_hour_and_then_the_best_again() {
+    let mut shell = Shell::discovering();
+    let wanted = route("a1.test", "x.test");
+    let mut tried_first = Vec::new();
+    let mut last = None;
+    while shell.now <= shell.began + seconds(2 * 3600) {
+        shell.send(&wanted);
+        if matches!(shell.told.front(), Some(Action::Find { .. })) {
+            let (peer, _) = shell.find();
+            shell.found(peer, leads_to("x.test", HERE));
+        }
+        let Action::Dial { prefer, session, lane, .. } = shell.next_told() else { panic!() };
+        if last != Some(prefer) {
+            tried_first.push(((shell.now - shell.began).as_secs(), prefer));
+        }
+        last = Some(prefer);
+        let over_tls = PeerPlace { transport: Transport::StartTls, ..place(HERE) };
+        shell.comes_up_at(over_tls, session, &["x.test"], 1, &[]);
+        shell.established(lane);
+        shell.lane_down(lane);
+        shell.tell(|router, now| router.session_down(session, Reason::ConnectionLost, now));
+        shell.pass(seconds(600));
+    }
+    let tls = Some(Transport::StartTls);
+    assert_eq!(tried_first, [(0, None), (600, tls), (3600, None), (4200, tls), (7200, None)]);
+}
+
+#[test]
+fn a_connection_of_the_peers_says_nothing_about_how_it_is_reached() {
+    let mut shell = Shell::discovering();
+    let wanted = route("a1.test", "x.test");
+    shell.send(&wanted);
+    let (peer, _) = shell.find();
+    shell.found(peer, Found::failed(Reason::DnsTimeout));
+    let theirs = shell.router.fresh_session();
+    let over_tls = PeerPlace { transport: Transport::StartTls, ..place(ELSEWHERE) };
+    shell.comes_up_at(over_tls, theirs, &["x.test"], 1, &[]);
+    shell.peer_opened(theirs, &wanted);
+    shell.pass(seconds(1));
+    let (peer, _) = shell.find();
+    shell.found(peer, leads_to("x.test", HERE));
+    let Action::Dial { prefer, .. } = shell.next_told() else { panic!() };
+    assert_eq!(prefer, None);
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! Two relays that know each other by DNS alone.
+
+use std::time::Duration;
+
+use fedmux::relay::settings::Transport;
+
+use crate::scene::{black_hole, connections, opened, plan, start, way, way_by, zone};
+use crate::support::certificates::Authority;
+use crate::support::provider::Provider;
+use crate::support::server::Host;
+use crate::support::tcp_peer::TRANSPORTS;
+use crate::support::until;
+
+async fn chat(one: &mut Host, other: &mut Host) {
+    one.send(&other.name, "there").await;
+    let heard = other.receive().await;
+    assert_eq!((heard.attribute("id"), heard.attribute("from")), (Some("there"), Some(&*one.name)));
+    other.send(&one.name, "back").await;
+    assert_eq!(one.receive().await.attribute("id"), Some("back"));
+}
+
+async fn is_well(provider: &Provider) {
+    assert_eq!(provider.metric("fedmux_dial_failures_total", &[]), 0);
+    provider.is_balanced().await;
+    provider.assert_unharmed();
+}
+
+#[tokio::test]
+async fn two_relays_that_find_each_other_over_quic_chat_both_ways_on_one_session() {
+    for labels in ["_xmpp-server._quic", "_xmppq-server._udp"] {
+        let authority = Authority::new();
+        let a = plan(&authority, &["a1.test"]).await.bind();
+        let b = plan(&authority, &["b1.test", "b2.test"]).await.bind();
+        let zone = zone(&[
+            way_by(labels, "a1.test", Transport::Quic, a.quic),
+            way_by(labels, "b1.test", Transport::Quic, b.quic),
+            way_by(labels, "b2.test", Transport::Quic, b.quic),
+        ]);
+        let (dns, mut a, mut b) = start(zone, [a, b]).await;
+        let (mut a1, mut b1, mut b2) = (a.host("a1.test"), b.host("b1.test"), b.host("b2.test"));
+        chat(&mut a1, &mut b1).await;
+        // Another domain of that peer, whose own records lead to the same place.
+        chat(&mut a1, &mut b2).await;
+        for _ in 0..3 {
+            chat(&mut b1, &mut a1).await;
+        }
+        let all = |relay, direction| opened(relay, Transport::Quic, direction);
+        assert_eq!((all(&a, "outbound"), all(&a, "inbound")), (1, 0));
+        assert_eq!((all(&b, "outbound"), all(&b, "inbound")), (0, 1));
+        for name in ["a1.test", "b1.test", "b2.test"] {
+            let question = format!("SRV {labels}.{name}.");
+            assert_eq!(dns.asked_at(&question).len(), 1, "{:?}", dns.asked());
+        }
+        let took = |relay: &Provider, result| {
+            relay.metric("fedmux_look_up_duration_seconds_count", &[("result", result)])
+        };
+        assert_eq!((took(&a, "found"), took(&b, "found"), took(&a, "failed")), (2, 1, 0));
+        is_well(&a).await;
+        is_well(&b).await;
+    }
+}
+
+#[tokio::test]
+async fn two_relays_find_each_other_over_tcp_with_one_stream_each_way() {
+    for transport in TRANSPORTS {
+        let authority = Authority::new();
+        let a = plan(&authority, &["a1.test"]).await.bind();
+        let b = plan(&authority, &["b1.test", "b2.test"]).await.bind();
+        let zone = zone(&[
+            way("a1.test", transport, a.at(transport)),
+            way("b1.test", transport, b.at(transport)),
+            way("b2.test", transport, b.at(transport)),
+        ]);
+        let (_dns, mut a, mut b) = start(zone, [a, b]).await;
+        let (mut a1, mut b1, mut b2) = (a.host("a1.test"), b.host("b1.test"), b.host("b2.test"));
+        chat(&mut a1, &mut b1).await;
+        chat(&mut a1, &mut b2).await;
+        for relay in [&a, &b] {
+            let all = |direction| opened(relay, transport, direction);
+            assert_eq!((all("outbound"), all("inbound")), (1, 1), "{transport}");
+            is_well(relay).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_quic_is_swallowed_tls_takes_the_first_stanza_and_is_then_tried_first() {
+    for transport in TRANSPORTS {
+        let authority = Authority::new();
+        let hole = black_hole().await;
+        let a = plan(&authority, &["a1.test"]).await.limits(|limits| {
+            limits.lane_idle = Duration::from_millis(300);
+            limits.session_idle = Duration::from_millis(100);
+        });
+        let a = a.bind();
+        let b = plan(&authority, &["b1.test"]).await.bind();
+        let zone = zone(&[
+            way("b1.test", Transport::Quic, hole.local_addr().unwrap()),
+            way("b1.test", transport, b.at(transport)),
+        ]);
+        let (_dns, mut a, mut b) = start(zone, [a, b]).await;
+        let (mut a1, mut b1) = (a.host("a1.test"), b.host("b1.test"));
+        let heard_nothing = || hole.try_recv_from(&mut [0; 2048]).is_err();
+        a1.send("b1.test", "first").await;
+        assert_eq!(b1.receive().await.attribute("id"), Some("first"));
+        hole.readable().await.unwrap();
+        until("the session to fall idle", || connections(&a) == 0).await;
+        while !heard_nothing() {}
+        a1.send("b1.test", "again").await;
+        assert_eq!(b1.receive().await.attribute("id"), Some("again"));
+        assert_eq!(opened(&a, transport, "outbound"), 2);
+        assert!(heard_nothing(), "QUIC was tried again at once");
+        is_well(&a).await;
+    }
+}

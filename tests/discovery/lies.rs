@@ -1,0 +1,81 @@
+//! Records that point inside, or at the relay itself: nothing is dialled, and the sender and the operator hear why.
+
+use fedmux::reason::Reason;
+use fedmux::relay::settings::Transport;
+use tokio::net::TcpListener;
+
+use crate::dns_server::Zone;
+use crate::scene::{plan, said_reason, way, zone};
+use crate::support::certificates::Authority;
+use crate::support::log::Log;
+
+#[tokio::test]
+async fn addresses_inside_are_not_dialled_and_the_log_names_them() {
+    let authority = Authority::new();
+    let log = Log::capture();
+    let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = inside.local_addr().unwrap().port();
+    let targets = ["127.0.0.1", "[::1]", "10.0.0.9", "169.254.169.254"];
+    let mut records: Vec<String> = Vec::new();
+    for (n, target) in targets.iter().enumerate() {
+        let target = target.trim_matches(['[', ']']);
+        let kind = if target.contains(':') { "AAAA" } else { "A" };
+        records.push(format!("_xmpps-server._tcp.evil.com SRV {n} 0 {port} t{n}.evil.com"));
+        records.push(format!("t{n}.evil.com {kind} {target}"));
+    }
+    let dns = zone(&[records]).serve().await;
+    let mut plan = plan(&authority, &["a1.test"]).await.finding_by(dns.address);
+    plan.settings.dns.as_mut().unwrap().allow_private = false;
+    let mut relay = plan.start().await;
+    let mut a1 = relay.host("a1.test");
+    a1.send("evil.com", "x").await;
+    assert_eq!(said_reason(&a1.receive().await), Reason::AddressNotPublic.as_str());
+    let lines = log.lines();
+    let refused: Vec<_> = lines.iter().filter(|line| line.message == "address not dialled").collect();
+    for (line, target) in refused.iter().zip(targets) {
+        assert_eq!(line.field("address"), format!("{target}:{port}"));
+        assert_eq!(line.field("reason"), Reason::AddressNotPublic.as_str());
+        assert_eq!(line.field("domain"), "evil.com");
+        assert!(!line.field("advice").is_empty());
+    }
+    assert_eq!(refused.len(), targets.len());
+    let reason = ("reason", Reason::AddressNotPublic.as_str());
+    assert_eq!(relay.metric("fedmux_addresses_refused_total", &[reason]), 4);
+    assert_eq!(relay.metric("fedmux_look_ups_failed_total", &[reason]), 1);
+    assert!(is_quiet(&inside));
+    relay.is_balanced().await;
+}
+
+fn is_quiet(listener: &TcpListener) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    listener.poll_accept(&mut context).is_pending()
+}
+
+#[tokio::test]
+async fn a_special_name_is_not_asked_for() {
+    let authority = Authority::new();
+    let dns = Zone::new(&["localhost A 127.0.0.1"]).serve().await;
+    let mut plan = plan(&authority, &["a1.test"]).await.finding_by(dns.address);
+    plan.settings.dns.as_mut().unwrap().allow_private = false;
+    let mut relay = plan.start().await;
+    let mut a1 = relay.host("a1.test");
+    for name in ["localhost", "intranet", "printer.local", "x.test"] {
+        a1.send(name, "x").await;
+        assert_eq!(said_reason(&a1.receive().await), Reason::DomainNotPublic.as_str(), "{name}");
+    }
+    assert!(dns.asked().is_empty(), "{:?}", dns.asked());
+}
+
+#[tokio::test]
+async fn the_relay_does_not_dial_itself() {
+    let authority = Authority::new();
+    for transport in [Transport::Quic, Transport::DirectTls, Transport::StartTls] {
+        let bound = plan(&authority, &["a1.test"]).await.bind();
+        let dns = zone(&[way("x.test", transport, bound.at(transport))]).serve().await;
+        let mut relay = bound.finding_by(dns.address).start().await;
+        let mut a1 = relay.host("a1.test");
+        a1.send("x.test", "x").await;
+        assert_eq!(said_reason(&a1.receive().await), Reason::AddressOwn.as_str(), "{transport}");
+        assert_eq!(relay.metric("fedmux_connections_opened_total", &[]), 0);
+    }
+}

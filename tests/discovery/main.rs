@@ -1,0 +1,22 @@
+//! Peers that are found by DNS alone: two whole relays, or one and a script, and between them a real DNS server that says
+//! what it is told, late, wrongly or not at all.
+//!
+//! - [`finding`]: over each transport, and what is tried first; [`joining`]: which session carries a domain that was found
+//! - [`lies`]: addresses that must not be dialled; [`outages`]: DNS and peers that fail, and how often they are tried
+//! - [`ways`]: some of the ways are dead, and the first stanza takes the one that works
+//! - [`foreign`]: QUIC peers without mux (XEP-0467)
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+#[path = "../../src/dns/test_server.rs"]
+#[allow(dead_code, reason = "the unit tests use the rest")]
+mod dns_server;
+mod finding;
+mod foreign;
+mod joining;
+mod lies;
+mod outages;
+mod scene;
+#[path = "../support/mod.rs"]
+mod support;
+mod ways;

@@ -1,0 +1,88 @@
+//! Records, and relays that know their peers by these alone.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use fedmux::proto::limits::Limits;
+use fedmux::relay::settings::Transport;
+use fedmux::xmpp::element::Element;
+use fedmux::xmpp::namespace as ns;
+use tokio::net::UdpSocket;
+
+use crate::dns_server::{TestServer, Zone};
+use crate::support::certificates::Authority;
+use crate::support::provider::{Bound, Plan, Provider};
+
+/// One attempt to connect, in these tests: long enough for a busy machine, and short enough to wait for.
+pub(crate) const CONNECT: Duration = Duration::from_secs(4);
+
+/// The records by which `domain` is reached over `transport` at `address`, by a host of its own for each.
+pub(crate) fn way(domain: &str, transport: Transport, address: SocketAddr) -> Vec<String> {
+    let labels = match transport {
+        Transport::Quic => "_xmpp-server._quic",
+        Transport::DirectTls => "_xmpps-server._tcp",
+        Transport::StartTls => "_xmpp-server._tcp",
+    };
+    way_by(labels, domain, transport, address)
+}
+
+/// The same with an SRV name of these labels.
+pub(crate) fn way_by(labels: &str, domain: &str, transport: Transport, address: SocketAddr) -> Vec<String> {
+    let target = format!("{transport}.{domain}");
+    let kind = if address.is_ipv4() { "A" } else { "AAAA" };
+    vec![
+        format!("{labels}.{domain} SRV 0 0 {} {target}", address.port()),
+        format!("{target} {kind} {}", address.ip()),
+    ]
+}
+
+pub(crate) fn zone(records: &[Vec<String>]) -> Zone {
+    let records: Vec<&str> = records.iter().flatten().map(String::as_str).collect();
+    Zone::new(&records)
+}
+
+/// A relay for these hosts whose limits are those of the tests here.
+pub(crate) async fn plan(authority: &Authority, hosts: &[&str]) -> Plan {
+    Plan::new(authority, hosts).await.limits(limits)
+}
+
+pub(crate) fn limits(limits: &mut Limits) {
+    limits.connect = CONNECT;
+    limits.look_up = Duration::from_secs(2);
+}
+
+/// Start both, and let them find each other, and everything else, by `zone`.
+pub(crate) async fn start(zone: Zone, [a, b]: [Bound; 2]) -> (TestServer, Provider, Provider) {
+    let dns = zone.serve().await;
+    let (a, b) = (a.finding_by(dns.address), b.finding_by(dns.address));
+    (dns, a.start().await, b.start().await)
+}
+
+/// A UDP port that swallows what comes.
+pub(crate) async fn black_hole() -> UdpSocket {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+}
+
+/// The word for the reason in a stanza that came back.
+pub(crate) fn said_reason(stanza: &Element) -> String {
+    assert_eq!(stanza.attribute("type"), Some("error"), "{stanza:?}");
+    let error = stanza.children().find(|child| child.name() == "error").unwrap();
+    error.child("text", ns::STANZA_ERRORS).unwrap().text()
+}
+
+/// The list of hosts in the features after authentication.
+pub(crate) fn listing(hosts: &[&str]) -> String {
+    let list: String = hosts.iter().map(|host| format!("<host>{host}</host>")).collect();
+    format!("<mux xmlns='{}'>{list}</mux>", ns::MUX)
+}
+
+/// Connections over `transport` that were opened, in this direction.
+pub(crate) fn opened(provider: &Provider, transport: Transport, direction: &str) -> u64 {
+    let labels = [("transport", transport.as_str()), ("direction", direction)];
+    provider.metric("fedmux_connections_opened_total", &labels)
+}
+
+/// Connections that are up.
+pub(crate) fn connections(provider: &Provider) -> u64 {
+    provider.metric("fedmux_connections", &[])
+}

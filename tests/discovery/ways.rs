@@ -1,0 +1,102 @@
+//! Some of the ways to a peer are dead, and some answers don't come: the first stanza takes the way that works, within the
+//! bound of the race.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use fedmux::relay::settings::Transport;
+use hickory_server::proto::op::ResponseCode;
+use hickory_server::proto::rr::RecordType;
+use tokio::net::TcpListener;
+
+use crate::dns_server::{Misbehaviour, Zone};
+use crate::scene::{CONNECT, black_hole, plan, way, zone};
+use crate::support::certificates::Authority;
+use crate::support::tcp_peer::Listening;
+
+/// What all look-ups take together at most, as in [`crate::scene::limits`].
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+/// A peer that is reached by Direct TLS; `records` leads to it, given its address.
+async fn arrives(records: impl AsyncFnOnce(SocketAddr) -> Zone) {
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["x.test"])).await;
+    let dns = records(peer.address).await.serve().await;
+    let mut relay = plan(&authority, &["a1.test"]).await.finding_by(dns.address).start().await;
+    let mut a1 = relay.host("a1.test");
+    let began = Instant::now();
+    a1.send("x.test", "first").await;
+    let mut wire = peer.direct().await.unwrap();
+    let took = began.elapsed();
+    wire.accept().await;
+    assert_eq!(wire.ear.stanza().await.attribute("id"), Some("first"));
+    assert!(took < LOOK_UP + CONNECT, "{took:?}");
+    assert_eq!(relay.metric("fedmux_dial_failures_total", &[]), 0, "it was one race");
+    relay.is_balanced().await;
+    relay.assert_unharmed();
+}
+
+fn tls(address: SocketAddr) -> Vec<String> {
+    way("x.test", Transport::DirectTls, address)
+}
+
+#[tokio::test]
+async fn thirty_targets_that_swallow_everything_leave_time_for_the_one_that_answers() {
+    let hole = black_hole().await;
+    let port = hole.local_addr().unwrap().port();
+    arrives(async |address| {
+        let dead = (0..30).flat_map(|n| {
+            [
+                format!("_xmpp-server._quic.x.test SRV {n} 0 {port} q{n}.x.test"),
+                format!("q{n}.x.test A 127.0.0.1"),
+                format!("q{n}.x.test A 127.0.1.{}", n + 1),
+            ]
+        });
+        let alive = tls(address).into_iter().map(|record| record.replace("SRV 0", "SRV 100"));
+        zone(&[dead.collect(), alive.collect()])
+    })
+    .await;
+}
+
+/// Whoever connects there is never spoken to.
+#[tokio::test]
+async fn an_ipv6_address_that_swallows_everything_costs_a_moment() {
+    let dead = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+    let port = dead.local_addr().unwrap().port();
+    arrives(async |address| {
+        zone(&[vec![
+            format!("_xmpps-server._tcp.x.test SRV 0 0 {port} dead.x.test"),
+            "dead.x.test AAAA ::1".to_owned(),
+            format!("_xmpps-server._tcp.x.test SRV 0 0 {} both.x.test", address.port()),
+            "both.x.test AAAA ::1".to_owned(),
+            "both.x.test A 127.0.0.1".to_owned(),
+        ]])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn answers_that_come_late_come_in_time() {
+    let late = Misbehaviour::Slow(Duration::from_millis(300));
+    arrives(async |address| {
+        zone(&[tls(address)]).misbehave("_xmpps-server._tcp.x.test", RecordType::SRV, late.clone()).misbehave(
+            "direct-tls.x.test",
+            RecordType::A,
+            late,
+        )
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_dns_does_not_say_of_one_way_leaves_the_others() {
+    for how in [Misbehaviour::Silent, Misbehaviour::Code(ResponseCode::ServFail), Misbehaviour::Referral] {
+        arrives(async |address| {
+            zone(&[tls(address)])
+                .misbehave("_xmpp-server._quic.x.test", RecordType::SRV, how.clone())
+                .misbehave("_xmpp-server._tcp.x.test", RecordType::SRV, how.clone())
+                .misbehave("direct-tls.x.test", RecordType::AAAA, how)
+        })
+        .await;
+    }
+}
