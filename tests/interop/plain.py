@@ -32,7 +32,7 @@ class PlainStage:
         self.dialback = dialback
         """Prosody doesn't know the authority of the relay's certificate, and falls back on dialback."""
         self.folder = stage.folder / f"plain-{letter}"
-        self.plain = Provider("p", self.folder / "p", Ports(*free_ports(5)))
+        self.plain = Provider("p", self.folder / "p", Ports(*free_ports(6)))
         self.listeners = listeners.format(port=self.plain.ports.s2s)
         self.relayed: Provider | None = None
         self.relay: Process | None = None
