@@ -13,12 +13,13 @@ serverAuth alone, as public authorities issue them now; ejabberd 23.01 refuses i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from certificates import make_certificates, make_server_certificate
 from ejabberd import Ejabberd
-from metrics import Metrics, is_ready, scrape
+from metrics import is_ready
 from nameserver import NameServer
 from processes import Process, StageError, free_ports, listens, until
 from stage import COMPONENT_SECRET, EXAMPLES, PASSWORD, START_SECONDS, Ports, Provider, Variant, exchange, logs_below
@@ -192,12 +193,23 @@ domain = "{provider.component}"
 secret_file = "component.secret"
 """ if provider is self.x else ""))
         provider.relay = Process(f"relay {provider.letter}", [self.fedmux, "run", "--config", config], provider.relay_log, provider.folder)
+        await self._wake_relay(provider)
+
+    async def _wake_relay(self, provider: Provider) -> None:
         await provider.relay.start()
 
         async def up() -> bool:
-            return await is_ready(ports.relay_admin)
+            return await is_ready(provider.ports.relay_admin)
 
         await until(f"{provider.relay.name} is ready", up, seconds=START_SECONDS, watch=[provider.relay])
+
+    @asynccontextmanager
+    async def without_relay(self, provider: Provider) -> AsyncIterator[None]:
+        """Stop a relay in good order, and start it anew at the end."""
+        code = await provider.relay.stop()
+        assert code == 0, f"{provider.relay.name} ended with exit code {code} on SIGTERM"
+        yield
+        await self._wake_relay(provider)
 
     async def _start_plain_prosody(self) -> None:
         folder, ports = self.p.folder, self.p.ports

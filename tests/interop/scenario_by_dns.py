@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from slixmpp.exceptions import IqError
+
+from client import User
 from metrics import promtool_complaints
 from play import SCENARIOS, Cast, Scenario, scenario_in
 from processes import POLL_SECONDS
@@ -161,3 +164,31 @@ async def relays_by_dns_did_nothing_they_should_not(cast: Cast) -> None:
         assert not refused, f"relay {relay.letter} refused for {refused}"
         complaints = await promtool_complaints(metrics)
         assert not complaints, f"promtool check metrics: {complaints}"
+
+
+@scenario_in(Scenery.BY_DNS)
+async def servers_go_on_when_a_relay_was_restarted(cast: Cast) -> None:
+    """Last, since it resets counters. Whoever writes meanwhile is told, and afterwards nobody shuns anybody for minutes."""
+    stage = cast.stage
+    romeo = await cast.enter("romeo", stage.y)
+    juliet, paris = await cast.enter("juliet", stage.x), await cast.enter("paris", stage.p)
+    for user in (juliet, paris):
+        await romeo.ping(user.full_jid)
+    async with stage.without_relay(stage.y):
+        sent = romeo.say(juliet.full_jid, "Where be these enemies?")
+        error = await romeo.hears(kind="error", sender=juliet.full_jid)
+        assert error["id"] == sent["id"], f"another error: {error}"
+    for asking, asked in ((romeo, juliet), (juliet, romeo), (romeo, paris), (paris, romeo)):
+        await is_reached(asking, asked)
+
+
+async def is_reached(asking: User, asked: User) -> None:
+    """A ping is answered, sooner or later: until the servers have noticed, and tried again, they return errors."""
+    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    while True:
+        try:
+            return await asking.ping(asked.full_jid)
+        except IqError as error:
+            left = deadline - asyncio.get_running_loop().time()
+            assert left > 0, f"{asking.jid} doesn't reach {asked.jid} again: {error.condition}"
+        await asyncio.sleep(POLL_SECONDS)
