@@ -1,4 +1,5 @@
-"""Certificates for a provider, made by `fedmux certs dev`: one authority, one certificate with all its domains."""
+"""Certificates for a provider, made by `fedmux certs dev`: one authority, one certificate with all its domains. And one as
+public authorities make them now, with serverAuth alone."""
 
 from __future__ import annotations
 
@@ -17,3 +18,24 @@ async def make_certificates(fedmux: Path, folder: Path, domains: Sequence[str]) 
     output, _ = await child.communicate()
     if child.returncode != 0 or not (folder / "ca.pem").is_file():
         raise StageError(f"fedmux certs dev left no {folder}/ca.pem (exit code {child.returncode}): {output.decode(errors='replace').strip()}")
+
+
+async def make_server_certificate(folder: Path, domains: Sequence[str]) -> None:
+    """A certificate for `domains` with serverAuth and without clientAuth, by the authority that `folder` holds."""
+    live = folder / "live" / domains[0]
+    live.mkdir(parents=True)
+    names = ",".join(f"DNS:{domain}" for domain in domains)
+    (live / "extensions").write_text(f"subjectAltName = {names}\nextendedKeyUsage = serverAuth\n")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", live / "privkey.pem"]
+    await _openssl("req", "-new", *key, "-subj", "/CN=serverAuth alone", "-out", live / "request.pem")
+    authority = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-extfile", live / "extensions"]
+    await _openssl("x509", "-req", "-in", live / "request.pem", *authority, "-days", "30", "-out", live / "fullchain.pem")
+    for file in ("extensions", "request.pem"):
+        (live / file).unlink()
+
+
+async def _openssl(*arguments: str | Path) -> None:
+    child = await asyncio.create_subprocess_exec("openssl", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    output, _ = await child.communicate()
+    if child.returncode != 0:
+        raise StageError(f"openssl {arguments[0]} failed (exit code {child.returncode}): {output.decode(errors='replace').strip()}")

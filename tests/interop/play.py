@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from client import User
-from stage import PASSWORD, Provider, Stage
+from stage import PASSWORD, Provider, Scenery, Stage
 
 SCENARIOS: list[Scenario] = []
 
@@ -21,8 +21,7 @@ class Scenario:
 
     name: str
     play: Callable[[Cast], Awaitable[None]]
-    separate_rooms: bool = False
-    """Where the rooms of provider B have a certificate of their own; the other scenarios play where they don't."""
+    scenery: Scenery = Scenery.TWO_PROVIDERS
 
 
 @dataclass
@@ -50,10 +49,14 @@ def scenario(play: Callable[[Cast], Awaitable[None]]) -> Callable[[Cast], Awaita
     return play
 
 
-def scenario_with_separate_rooms(play: Callable[[Cast], Awaitable[None]]) -> Callable[[Cast], Awaitable[None]]:
-    """The same for a stage on which the rooms of provider B have a certificate of their own."""
-    SCENARIOS.append(Scenario(play.__name__, play, separate_rooms=True))
-    return play
+def scenario_in(scenery: Scenery) -> Callable[[Callable[[Cast], Awaitable[None]]], Callable[[Cast], Awaitable[None]]]:
+    """The same for another scenery."""
+
+    def put(play: Callable[[Cast], Awaitable[None]]) -> Callable[[Cast], Awaitable[None]]:
+        SCENARIOS.append(Scenario(play.__name__, play, scenery))
+        return play
+
+    return put
 
 
 def scenario_for_each(words: Iterable[str]) -> Callable[[Callable[[Cast, str], Awaitable[None]]], None]:

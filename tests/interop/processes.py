@@ -45,11 +45,13 @@ def free_ports(count: int) -> list[int]:
 class Process:
     """A child in a process group of its own, which writes to a log."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], log: Path, cwd: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str | Path], log: Path, cwd: Path, variables: dict[str, str] | None = None) -> None:
+        """`variables` join our own environment."""
         self.name = name
         self.command = [str(word) for word in command]
         self.log = log
         self.cwd = cwd
+        self.environment = os.environ | (variables or {})
         self._child: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -57,6 +59,7 @@ class Process:
             self._child = await asyncio.create_subprocess_exec(
                 *self.command,
                 cwd=self.cwd,
+                env=self.environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Two real Prosodys behind two relays, and users with a real client library on both sides.
+"""Real Prosodys and ejabberds behind relays and without one, and users with a real client library on all sides.
 
     python3 tests/interop/run.py --fedmux target/release/fedmux
     python3 tests/interop/run.py --direct          # without relays: shows what is Prosody's own behaviour
     python3 tests/interop/run.py --fedmux ... --only configuration-only/ping -v --keep
 
-Needs Prosody 0.12, and slixmpp (requirements.txt); tcpdump and promtool are used if they are there.
+Needs Prosody 0.12, ejabberd 23.01, dnsmasq, and slixmpp (requirements.txt); tcpdump and promtool are used if they are there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ try:
 except ImportError:
     sys.exit("slixmpp is not installed: python3 -m pip install -r tests/interop/requirements.txt")
 
+import scenario_by_dns  # noqa: F401
 import scenario_certificates  # noqa: F401
 import scenario_chat  # noqa: F401
 import scenario_components  # noqa: F401
@@ -35,9 +36,10 @@ import scenario_plain  # noqa: F401
 import scenario_presence  # noqa: F401
 import scenario_rooms  # noqa: F401
 import scenario_streams  # noqa: F401  last: it judges what the others have left behind
+from dns_stage import DnsStage
 from play import SCENARIOS, Cast, Scenario, Skip
 from processes import StageError
-from stage import VARIANTS, Stage, Variant, find_prosody
+from stage import VARIANTS, Scenery, Stage, Variant, find_prosody
 
 SCENARIO_SECONDS = 90
 LEAVE_SECONDS = 10
@@ -54,19 +56,22 @@ class Programme:
         self.options = options
         self.folder = folder
         self.passed = self.failed = self.tails_left = 0
-        self.stage: Stage | None = None
+        self.stage: Stage | DnsStage | None = None
 
     async def play(self) -> None:
         for variant in VARIANTS:
-            fitting = [scenario for scenario in SCENARIOS if scenario.separate_rooms == variant.separate_rooms]
+            fitting = [scenario for scenario in SCENARIOS if scenario.scenery is variant.scenery]
             chosen = [scenario for scenario in fitting if self.options.only in f"{variant.name}/{scenario.name}"]
-            if chosen:
+            if chosen and variant.scenery is Scenery.BY_DNS and self.options.direct:
+                print(f"{'--':>6}          {variant.name}: there is nothing to see without relays", flush=True)
+            elif chosen:
                 await self.play_variant(variant, chosen)
 
     async def play_variant(self, variant: Variant, scenarios: list[Scenario]) -> None:
         folder = self.folder / variant.name
         folder.mkdir()
-        self.stage = Stage(folder, variant, self.options.fedmux)
+        make = DnsStage if variant.scenery is Scenery.BY_DNS else Stage
+        self.stage = make(folder, variant, self.options.fedmux)
         log = logging.FileHandler(folder / "clients.log")
         logging.getLogger().addHandler(log)
         self.tails_left = TAILS

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from play import Cast, Skip, scenario_with_separate_rooms
+from play import Cast, Skip, scenario_in
 from processes import POLL_SECONDS
 from scenario_rooms import join, open_room
+from stage import Scenery
 
 SETTLE_SECONDS = 20
 
 
-@scenario_with_separate_rooms
+@scenario_in(Scenery.SEPARATE_ROOMS)
 async def room_with_a_certificate_of_its_own_is_joined_over_the_one_session(cast: Cast) -> None:
     """A user of a.test talks in a room there; when it is quiet, one session is left, and the secret was taken once."""
     if cast.stage.is_direct:

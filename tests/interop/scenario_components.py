@@ -6,15 +6,16 @@ from contextlib import asynccontextmanager
 
 from component import Component
 from play import Cast, Skip, scenario
-from stage import COMPONENT_SECRET
+from stage import COMPONENT_SECRET, Provider
 
 
 @asynccontextmanager
-async def friar(cast: Cast, secret: str = COMPONENT_SECRET):
-    """The component of provider A, not connected yet; it leaves at the end."""
+async def friar(cast: Cast, secret: str = COMPONENT_SECRET, *, provider: Provider | None = None):
+    """The component of `provider`, or of provider A, not connected yet; it leaves at the end."""
     if cast.stage.is_direct:
         raise Skip("no relays here")
-    component = Component(cast.stage.a.component, secret, cast.stage.a.ports.relay_components)
+    home = provider or cast.stage.a
+    component = Component(home.component, secret, home.ports.relay_components)
     try:
         yield component
     finally:

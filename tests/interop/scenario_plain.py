@@ -29,7 +29,7 @@ async def plain_prosody_that_does_not_believe_our_certificate_believes_dialback(
     plain = PlainStage(cast.stage, "starttls", "o", dialback=True)
     log = await play(cast, plain)
     assert "Accepting SASL EXTERNAL identity from" not in log, f"EXTERNAL was taken; see {plain.plain.prosody_log}"
-    assert "<db:verify " in log and DIALBACK in log, f"no dialback; see {plain.plain.prosody_log}"
+    assert "<db:verify " in log, f"no dialback; see {plain.plain.prosody_log}"
 
 
 async def play(cast: Cast, plain: PlainStage) -> str:

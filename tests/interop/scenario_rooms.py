@@ -29,10 +29,10 @@ def item(presence) -> dict[str, str]:
     return dict(presence.xml.find(f"{MUC_USER}x/{MUC_USER}item").attrib)
 
 
-async def open_room(cast: Cast, home: Provider, name: str) -> tuple[User, User, str]:
-    """A room at `home` with its owner in it as "owner"; the guest stands at the door."""
+async def open_room(cast: Cast, home: Provider, name: str, abroad: Provider | None = None) -> tuple[User, User, str]:
+    """A room at `home` with its owner in it as "owner"; the guest, from `abroad`, the other provider, stands at the door."""
     owner = await cast.enter("capulet", home)
-    guest = await cast.enter("montague", cast.stage.other(home))
+    guest = await cast.enter("montague", abroad or cast.stage.other(home))
     room = f"{name}@{home.rooms}"
     await join(owner, room, "owner")
     # A new room is locked until its owner accepts the configuration.
@@ -43,7 +43,11 @@ async def open_room(cast: Cast, home: Provider, name: str) -> tuple[User, User, 
 @scenario_for_each_provider
 async def everybody_talks_in_a_room(cast: Cast, home: Provider) -> None:
     """Presence, room messages, topic and private messages between occupants of both sides."""
-    owner, guest, room = await open_room(cast, home, "ball")
+    await talk_in_a_room(*await open_room(cast, home, "ball"))
+
+
+async def talk_in_a_room(owner: User, guest: User, room: str) -> None:
+    """The guest enters, and both speak to all and to each other."""
     await join(guest, room, "guest")
     seen = await owner.sees(f"{room}/guest")
     assert item(seen)["affiliation"] == "none" and item(seen)["role"] == "participant", f"a strange guest: {seen}"

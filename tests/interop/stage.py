@@ -14,6 +14,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from certificates import make_certificates
@@ -22,10 +23,19 @@ from metrics import Metrics, is_ready, scrape
 from processes import Process, StageError, free_ports, listens, until
 
 PROJECT = Path(__file__).resolve().parents[2]
-PROSODY_EXAMPLES = PROJECT / "config" / "prosody"
+EXAMPLES = PROJECT / "config"
+PROSODY_EXAMPLES = EXAMPLES / "prosody"
 PASSWORD = "wherefore"
 COMPONENT_SECRET = "pilgrim"
 START_SECONDS = 20
+
+
+class Scenery(Enum):
+    """Who stands on the stage, and so which scenarios can be played."""
+
+    TWO_PROVIDERS = "two providers, each with one certificate for all its domains"
+    SEPARATE_ROOMS = "the same, but the rooms of provider B have a certificate of their own"
+    BY_DNS = "four providers of which each finds the others by DNS alone; see dns_stage.py"
 
 
 @dataclass(frozen=True)
@@ -34,19 +44,25 @@ class Variant:
 
     name: str
     example: str
+    """Below `config/`."""
     local_auth: str
-    separate_rooms: bool = False
-    """Whether the rooms of provider B have a certificate of their own."""
+    scenery: Scenery = Scenery.TWO_PROVIDERS
 
     @property
     def has_module(self) -> bool:
-        return self.example == "with-module.cfg.lua"
+        return self.example == "prosody/with-module.cfg.lua"
+
+    @property
+    def separate_rooms(self) -> bool:
+        return self.scenery is Scenery.SEPARATE_ROOMS
 
 
+TRUSTED = 'local_auth = "trusted"\ntrusted_loopback = true'
 VARIANTS = (
-    Variant("with-module", "with-module.cfg.lua", 'local_auth = "trusted"\ntrusted_loopback = true'),
-    Variant("separate-certificates", "with-module.cfg.lua", 'local_auth = "trusted"\ntrusted_loopback = true', separate_rooms=True),
-    Variant("configuration-only", "configuration-only.cfg.lua", 'local_auth = "dialback"'),
+    Variant("with-module", "prosody/with-module.cfg.lua", TRUSTED),
+    Variant("separate-certificates", "prosody/with-module.cfg.lua", TRUSTED, Scenery.SEPARATE_ROOMS),
+    Variant("configuration-only", "prosody/configuration-only.cfg.lua", 'local_auth = "dialback"'),
+    Variant("by-dns", "any-server-by-dns/prosody.cfg.lua", 'local_auth = "dialback"', Scenery.BY_DNS),
 )
 
 
@@ -74,11 +90,21 @@ class Provider:
         self.ports = ports
         self.prosody: Process | None = None
         self.relay: Process | None = None
-        (folder / "data").mkdir(parents=True)
+        (folder / "data").mkdir(parents=True, exist_ok=True)
 
     @property
     def prosody_log(self) -> Path:
         return self.folder / "prosody.log"
+
+    @property
+    def server_log(self) -> Path:
+        """The log of this provider's XMPP server, whatever it is."""
+        return self.prosody_log
+
+    @property
+    def server(self) -> Process | None:
+        """That server, once it was started."""
+        return self.prosody
 
     @property
     def relay_log(self) -> Path:
@@ -95,6 +121,7 @@ class Provider:
         return await scrape(self.ports.relay_admin)
 
     async def start_prosody(self, variant: Variant, next_hop: int) -> None:
+        """`next_hop` is the port of the relay: of its DNS responder if the variant leads there by DNS."""
         config = self._write_prosody_config(variant, next_hop)
         self.prosody = Process(f"prosody {self.letter}", ["prosody", "-F", "--config", config], self.folder / "prosody.out", self.folder)
         await self.prosody.start()
@@ -105,12 +132,15 @@ class Provider:
         await until(f"{self.prosody.name} listens", up, seconds=START_SECONDS, watch=[self.prosody])
 
     def _write_prosody_config(self, variant: Variant, next_hop: int) -> Path:
-        example = (PROSODY_EXAMPLES / variant.example).read_text()
+        example = (EXAMPLES / variant.example).read_text()
         exchanged = {"example.org": self.domain, "s2s_ports = { 5269 }": f"s2s_ports = {{ {self.ports.s2s} }}"}
         if variant.has_module:
             exchanged |= {"/etc/prosody/fedmux": str(PROSODY_EXAMPLES), "fedmux_port = 5266": f"fedmux_port = {next_hop}"}
+        # libunbound knows .test as a domain that doesn't exist; a zone of that name overrides it.
+        elif variant.scenery is Scenery.BY_DNS:
+            transparent = '["local-zone:"] = "test. transparent"; ["do-not-query-localhost:"]'
+            exchanged |= {"127.0.0.1@5353": f"127.0.0.1@{next_hop}", '["do-not-query-localhost:"]': transparent}
         else:
-            # libunbound knows .test as a domain that doesn't exist; a zone of that name overrides it.
             exchanged |= {'". redirect"': '"test. redirect"', '". 60 IN SRV 0 0 5266': f'"test. 60 IN SRV 0 0 {next_hop}'}
         (self.folder / "example.cfg.lua").write_text(exchange(example, exchanged, variant.example))
         # What is set after the Include takes precedence. Only what makes it run here, nothing about server-to-server.
@@ -256,9 +286,14 @@ class Stage:
 
     def logs(self) -> Iterator[Path]:
         """Every log that holds something."""
-        for path in sorted(self.folder.rglob("*")):
-            if path.suffix in (".log", ".out") and path.stat().st_size:
-                yield path
+        return logs_below(self.folder)
+
+
+def logs_below(folder: Path) -> Iterator[Path]:
+    """Every log in `folder` that holds something."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".log", ".out") and path.stat().st_size:
+            yield path
 
 
 def exchange(text: str, exchanged: dict[str, str], where: str) -> str:

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! ExpectHeader -> ExpectFeatures -> ExpectSuccess -> ExpectRestartHeader -> ExpectFinalFeatures -> Established
-//!                        |
-//!                        +--------> ExpectDialbackResult ----------------------------------------> Established
+//!                        |                 |
+//!                        +-----------------+-> ExpectDialbackResult -----------------------------> Established
 //! ```
+//!
+//! Dialback follows where EXTERNAL isn't offered, and on the same stream where it is refused and dialback is offered
+//! beside it, as servers do among themselves: ejabberd offers EXTERNAL before it has judged our certificate.
 //!
 //! Pipelined (XEP-0305, to a peer that offered it on this connection), everything up to the second header leaves at
 //! once and the same states only check what comes back. Stanzas may then follow at once too; the shell keeps them until
@@ -30,7 +33,7 @@ pub struct Wants {
     pub mux: bool,
     /// Stanzas in both directions (XEP-0288).
     pub bidi: Bidi,
-    /// Authenticate by dialback where EXTERNAL isn't offered. `None`: never.
+    /// Authenticate by dialback where EXTERNAL isn't offered, or is refused beside it. `None`: never.
     pub dialback: Option<Arc<KeyMaker>>,
     /// Send all of the negotiation at once: the peer offered pipelining on this connection.
     pub pipelined: bool,
@@ -60,12 +63,12 @@ impl Bidi {
     }
 }
 
-/// What is expected next.
+/// What is expected next. `fallback`: the id of the stream, if dialback may follow a `<failure/>`.
 #[derive(Debug)]
 enum State {
     ExpectHeader,
     ExpectFeatures { id: String },
-    ExpectSuccess { learned: Learned, bidi: bool },
+    ExpectSuccess { learned: Learned, bidi: bool, fallback: Option<String> },
     ExpectRestartHeader { learned: Learned, bidi: bool },
     ExpectFinalFeatures { learned: Learned, bidi: bool },
     ExpectDialbackResult { learned: Learned, bidi: bool },
@@ -125,9 +128,12 @@ impl Initiating {
         self.state = match (state, event) {
             (State::ExpectHeader, Event::Header { header, .. }) => self.on_header(header)?,
             (State::ExpectFeatures { id }, Event::Element(element)) => self.on_features(element, &id, out)?,
-            (State::ExpectSuccess { learned, bidi }, Event::Element(element)) => {
-                self.on_sasl(element, out)?;
-                State::ExpectRestartHeader { learned, bidi }
+            (State::ExpectSuccess { learned, bidi, fallback }, Event::Element(element)) => {
+                if self.on_sasl(element, fallback.as_deref(), out)? {
+                    State::ExpectRestartHeader { learned, bidi }
+                } else {
+                    State::ExpectDialbackResult { learned, bidi }
+                }
             }
             (State::ExpectRestartHeader { learned, bidi }, Event::Header { header, .. }) => {
                 self.on_header(header)?;
@@ -171,7 +177,7 @@ impl Initiating {
         let mux = self.wants.mux && features.mux.is_some();
         let learned = Learned { mux, pipelining: features.pipelining, ..Learned::default() };
         if self.wants.pipelined {
-            return Ok(State::ExpectSuccess { learned, bidi });
+            return Ok(State::ExpectSuccess { learned, bidi, fallback: None });
         }
         if features.starttls_required {
             return Err(Reason::UnsupportedFeature.into());
@@ -179,7 +185,10 @@ impl Initiating {
         if features.external {
             self.write_requests(&mut out.octets, mux, bidi);
             sasl_external::write_auth(&mut out.octets, &self.route.from);
-            return Ok(State::ExpectSuccess { learned, bidi });
+            // Dialback proves one pair: a stream on which all were asked for is not settled by it.
+            let may_fall_back = self.wants.dialback.is_some() && features.dialback && !mux;
+            let fallback = may_fall_back.then(|| id.to_owned());
+            return Ok(State::ExpectSuccess { learned, bidi, fallback });
         }
         // Dialback stands in the features only with XEP-0220's later revisions; servers that speak it without saying so
         // answer the request all the same.
@@ -189,19 +198,28 @@ impl Initiating {
         Ok(State::ExpectDialbackResult { learned: Learned { mux: false, ..learned }, bidi })
     }
 
-    fn on_sasl(&self, element: &Element, out: &mut Outbox) -> Result<(), Violation> {
+    /// Whether EXTERNAL was accepted. If not, dialback was begun: on the stream of the id `fallback`.
+    fn on_sasl(
+        &self,
+        element: &Element,
+        fallback: Option<&str>,
+        out: &mut Outbox,
+    ) -> Result<bool, Violation> {
         if element.is("success", ns::SASL) {
             out.tell(Notice::Restart);
             if !self.wants.pipelined {
                 self.write_header(&mut out.octets);
             }
-            return Ok(());
+            return Ok(true);
         }
-        if element.is("failure", ns::SASL) {
-            Err(Reason::ExternalRefused.into())
-        } else {
-            Err(Reason::BadFormat.into())
+        if !element.is("failure", ns::SASL) {
+            return Err(Reason::BadFormat.into());
         }
+        let (Some(id), Some(keys)) = (fallback, &self.wants.dialback) else {
+            return Err(Reason::ExternalRefused.into());
+        };
+        dialback::write_request(&mut out.octets, &self.route, &keys.key(&self.route, id));
+        Ok(false)
     }
 
     /// Whether we are believed. A result for another pair answers nothing that was asked here, and is passed over.

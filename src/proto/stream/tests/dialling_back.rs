@@ -44,6 +44,46 @@ fn a_key_that_its_server_made_establishes_the_stream() {
     assert!(!a.learned().mux && !b.learned().mux, "dialback proves its pair alone");
 }
 
+/// As ejabberd speaks, which judges our certificate only when it is to be believed.
+fn refused_beside(mechanisms_and_more: &str, wants: Wants) -> (End, String) {
+    let mut a = End::initiating(wants);
+    let features = format!("<stream:features>{mechanisms_and_more}</stream:features>");
+    say(&mut a, &(answer("b.test", "a.test", "s1") + &features));
+    let said = say(&mut a, "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>");
+    (a, said)
+}
+
+const EXTERNAL_MECHANISM: &str =
+    "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>";
+const DIALBACK_FEATURE: &str = "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>";
+
+#[test]
+fn where_external_is_refused_beside_dialback_a_key_follows_on_the_same_stream() {
+    let (wants, keys) = dialling_back();
+    let (mut a, said) = refused_beside(&format!("{EXTERNAL_MECHANISM}{DIALBACK_FEATURE}"), wants);
+    assert_eq!(said, request("a.test", "b.test", &keys.key(&a_to_b(), "s1")));
+    assert!(a.violation.is_none() && !a.is_established());
+    say(&mut a, &result(&a_to_b(), Ok(())));
+    assert!(a.is_established());
+    assert!(!a.learned().mux, "dialback proves its pair alone");
+}
+
+#[test]
+fn where_external_is_refused_no_key_follows_unless_both_ends_know_dialback_and_one_pair_was_asked_for() {
+    let offered = format!("{EXTERNAL_MECHANISM}{DIALBACK_FEATURE}");
+    let mux = format!("{offered}<mux xmlns='urn:xmpp:mux:0'/>");
+    let keys = || dialling_back().0;
+    for (features, wants) in [
+        (EXTERNAL_MECHANISM, keys()),
+        (offered.as_str(), PLAIN),
+        (mux.as_str(), Wants { mux: true, ..keys() }),
+    ] {
+        let (a, said) = refused_beside(features, wants);
+        assert_eq!(a.violation, Some(Reason::ExternalRefused.into()), "{features}");
+        assert!(!said.contains("result"), "{said}");
+    }
+}
+
 #[test]
 fn a_key_that_is_not_confirmed_establishes_nothing() {
     for reason in [Reason::DialbackInvalid, Reason::DialbackTimeout] {
