@@ -267,6 +267,57 @@ fn a_connection_of_the_peers_says_nothing_about_how_it_is_reached() {
     assert_eq!(prefer, None);
 }
 
+/// y.test's records lead elsewhere, and the session lists it; a2.test has a certificate of its own.
+#[test]
+fn what_waits_for_two_proofs_is_placed_with_the_second_whichever_that_is() {
+    for y_is_first in [true, false] {
+        let mut shell = Shell::discovering();
+        shell.ours = vec!["a1.test"];
+        shell.send(&route("a1.test", "x.test"));
+        let (x, _) = shell.find();
+        shell.found(x, leads_to("x.test", HERE));
+        let (session, lane, _) = shell.dial();
+        shell.comes_up(session, &["x.test"], HERE, 1, &["x.test", "y.test"]);
+        shell.established(lane);
+        let wanted = route("a2.test", "y.test");
+        shell.send(&wanted);
+        let (y, _) = shell.find();
+        shell.found(y, leads_to("y.test", ELSEWHERE));
+        for (peer, at, pair) in
+            [(y, ELSEWHERE, route("a1.test", "y.test")), (x, HERE, route("a2.test", "x.test"))]
+        {
+            let Action::Dial { peer: dialled, found: Some(found), route, second: true, .. } =
+                shell.next_told()
+            else {
+                panic!()
+            };
+            assert_eq!((dialled, route), (peer, pair));
+            assert_eq!(found.ways()[0].addresses, [at.parse().unwrap()]);
+        }
+        let mut steps = [("y.test", false), ("a2.test", true)];
+        if !y_is_first {
+            steps.reverse();
+        }
+        for (host, ours) in steps {
+            // What has done its part closes; nothing else happens yet.
+            shell.told.retain(|action| !matches!(action, Action::CloseLane { .. }));
+            assert!(shell.told.is_empty(), "too early: {:?}", shell.told);
+            shell.tell(|router, now| {
+                let entry = router.sessions.get_mut(&session).unwrap();
+                let (first, until) = (entry.session.as_mut().unwrap(), SystemTime::now());
+                match ours {
+                    true => first.grant_ours(domain(host), until).unwrap(),
+                    false => first.grant_theirs(domain(host), until).unwrap(),
+                }
+                router.joined(session, &domain(host), now);
+            });
+        }
+        shell.told.retain(|action| !matches!(action, Action::CloseLane { .. }));
+        let (carries, _, placed) = shell.lane();
+        assert_eq!((carries, placed), (session, wanted));
+    }
+}
+
 #[test]
 fn while_the_resolver_is_away_what_was_known_stays_good_for_a_day() {
     let mut shell = Shell::discovering();
