@@ -267,6 +267,68 @@ fn a_connection_of_the_peers_says_nothing_about_how_it_is_reached() {
     assert_eq!(prefer, None);
 }
 
+/// A relay to which `count` domains are sent to at once, all at one place; the attempt that goes ahead.
+fn at_one_place(count: usize) -> (Shell, Vec<Route>, (SessionId, LaneId, Route)) {
+    let mut shell = Shell::discovering();
+    let wanted: Vec<Route> = (0..count).map(|n| route("a1.test", &format!("x{n}.example"))).collect();
+    wanted.iter().for_each(|wanted| shell.send(wanted));
+    let asked: Vec<_> = wanted.iter().map(|_| shell.find()).collect();
+    for (peer, domain) in asked {
+        shell.found(peer, leads_to(domain.as_str(), HERE));
+    }
+    let ahead = shell.dial();
+    assert!(shell.told.is_empty(), "one attempt for all: {:?}", shell.told);
+    (shell, wanted, ahead)
+}
+
+#[test]
+fn domains_at_one_place_make_one_attempt_and_share_what_it_proves() {
+    let (mut shell, wanted, (session, lane, _)) = at_one_place(9);
+    let theirs: Vec<String> = (0..6).map(|n| format!("x{n}.example")).collect();
+    let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
+    shell.comes_up(session, &theirs, HERE, 1, &[]);
+    shell.established(lane);
+    for wanted in &wanted[1..6] {
+        let (carries, _, placed) = shell.lane();
+        assert_eq!((carries, &placed), (session, wanted));
+    }
+    // The others wait for nobody any more.
+    for wanted in &wanted[6..] {
+        assert_eq!(shell.dial().2, *wanted);
+    }
+    assert!(shell.told.is_empty() && shell.router.abreast.len() == 1, "{:?}", shell.told);
+}
+
+#[test]
+fn domains_at_one_place_share_its_silence_and_try_again_each_in_its_time() {
+    let (mut shell, wanted, (session, ..)) = at_one_place(9);
+    let mut attempts = 1;
+    shell.dial_fails(session, Reason::ConnectionTimeout);
+    while shell.now < shell.began + seconds(100) {
+        while let Some(action) = shell.told.pop_front() {
+            let Action::Dial { session, .. } = action else { panic!("{action:?}") };
+            attempts += 1;
+            shell.dial_fails(session, Reason::ConnectionTimeout);
+        }
+        shell.pass(Duration::from_millis(50));
+    }
+    for wanted in &wanted {
+        assert_eq!(shell.bounces(wanted), [Reason::ConnectionTimeout]);
+    }
+    assert!((9..100).contains(&attempts), "{attempts}");
+    assert!(shell.router.abreast.is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_one_domain_at_a_place_says_nothing_about_the_others() {
+    let (mut shell, wanted, (session, _, first)) = at_one_place(3);
+    shell.dial_fails(session, Reason::CertificateWrongName);
+    assert_eq!(shell.bounces(&first), [Reason::CertificateWrongName]);
+    for wanted in &wanted[1..] {
+        assert_eq!(shell.dial().2, *wanted);
+    }
+}
+
 /// y.test's records lead elsewhere, and the session lists it; a2.test has a certificate of its own.
 #[test]
 fn what_waits_for_two_proofs_is_placed_with_the_second_whichever_that_is() {
