@@ -11,6 +11,7 @@ use hickory_server::proto::rr::RecordType;
 use crate::dns_server::{Misbehaviour, TestServer, Zone};
 use crate::scene::{black_hole, plan, said_reason, way, zone};
 use crate::support::certificates::Authority;
+use crate::support::log::Log;
 use crate::support::provider::Provider;
 use crate::support::tcp_peer::Listening;
 
@@ -151,6 +152,7 @@ async fn a_peer_that_fails_is_dialled_again_with_back_off_and_the_sender_is_told
 #[tokio::test]
 async fn where_every_way_swallows_everything_the_sender_is_told_in_time() {
     let authority = Authority::new();
+    let log = Log::capture();
     let hole = black_hole().await;
     let dns = zone(&[way("x.test", Transport::Quic, hole.local_addr().unwrap())]).serve().await;
     let mut relay = relay(&authority, &dns).await;
@@ -159,5 +161,8 @@ async fn where_every_way_swallows_everything_the_sender_is_told_in_time() {
     a1.send("x.test", "x").await;
     assert_eq!(said_reason(&a1.receive().await), Reason::ConnectionTimeout.as_str());
     assert!(began.elapsed() < HOLD + SLACK, "{:?}", began.elapsed());
+    let line = log.line("peer not reached").await;
+    let tried = format!("quic.x.test:{} by quic", hole.local_addr().unwrap().port());
+    assert_eq!((line.field("tried"), line.field("reason")), (&*tried, Reason::ConnectionTimeout.as_str()));
     relay.is_balanced().await;
 }

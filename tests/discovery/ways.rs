@@ -62,8 +62,9 @@ async fn thirty_targets_that_swallow_everything_leave_time_for_the_one_that_answ
 /// Whoever connects there is never spoken to.
 #[tokio::test]
 async fn an_ipv6_address_that_swallows_everything_costs_a_moment() {
-    let dead = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
-    let port = dead.local_addr().unwrap().port();
+    // A machine without IPv6 refuses at once, which is no harder.
+    let dead = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.ok();
+    let port = dead.as_ref().map_or(1, |dead| dead.local_addr().unwrap().port());
     arrives(async |address| {
         zone(&[vec![
             format!("_xmpps-server._tcp.x.test SRV 0 0 {port} dead.x.test"),
