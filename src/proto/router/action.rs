@@ -14,7 +14,7 @@ use crate::xmpp::route::Route;
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Ask for the records of a domain; [`Router::found`] is told the answer.
+    /// Ask for the records of a domain; [`super::Router::found`] is told the answer.
     Find {
         /// The peer that they make known.
         peer: PeerId,
