@@ -113,10 +113,11 @@ pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening:
         let live = hub.live();
         let config = live.settings.peers.get(goal.peer.0);
         let address = config.map(|peer| peer.address.to_string());
+        let tried = goal.tried();
         let transport = config.map(|peer| peer.transport.as_str());
         hub.metrics.dial_failed(Side::Remote, reason);
         let clock = clock_for(reason);
-        warn!(pair = %route, address, transport, %reason, clock, advice = reason.advice(), "peer not reached");
+        warn!(pair = %route, address, transport, tried, %reason, clock, advice = reason.advice(), "peer not reached");
     }
 }
 

@@ -32,6 +32,21 @@ pub(crate) struct Goal {
     pub(crate) prefer: Option<Transport>,
 }
 
+/// Ways that the log names.
+const NAMED_MAX: usize = 4;
+
+impl Goal {
+    /// Where the domain's records lead, for the log; `None` for a `[[peer]]`.
+    pub(crate) fn tried(&self) -> Option<String> {
+        let ways = self.found.as_ref()?.ways();
+        let named = ways.iter().take(NAMED_MAX).map(|way| &way.candidate);
+        let named: Vec<_> =
+            named.map(|way| format!("{}:{} by {}", way.host, way.port, way.transport)).collect();
+        let more = if ways.len() > NAMED_MAX { ", and others" } else { "" };
+        Some(format!("{}{more}", named.join(", ")))
+    }
+}
+
 /// What every runner of the race is told.
 struct Course {
     hub: Arc<Hub>,

@@ -113,3 +113,24 @@ async fn where_quic_is_swallowed_tls_takes_the_first_stanza_and_is_then_tried_fi
         is_well(&a).await;
     }
 }
+
+#[tokio::test]
+async fn the_first_stanzas_for_all_domains_of_a_provider_make_one_connection() {
+    const DOMAINS: usize = 12;
+    let authority = Authority::new();
+    let names: Vec<String> = (1..=DOMAINS).map(|n| format!("b{n}.test")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let a = plan(&authority, &["a1.test"]).await.bind();
+    let b = plan(&authority, &names).await.bind();
+    let records: Vec<_> = names.iter().map(|name| way(name, Transport::Quic, b.quic)).collect();
+    let (_dns, mut a, mut b) = start(zone(&records), [a, b]).await;
+    let mut a1 = a.host("a1.test");
+    for name in &names {
+        a1.send(name, "first").await;
+    }
+    for name in names {
+        assert_eq!(b.host(name).receive().await.attribute("id"), Some("first"));
+    }
+    assert_eq!(opened(&a, Transport::Quic, "outbound"), 1);
+    is_well(&a).await;
+}

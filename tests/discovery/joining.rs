@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use fedmux::proto::proof::DomainProof;
 use fedmux::relay::settings::Transport;
 
 use crate::scene::{connections, limits, listing, plan, start, way, zone};
@@ -66,6 +67,8 @@ async fn converges([a, b]: [&mut Provider; 2]) {
     assert_eq!((opened(a), opened(b)), before);
     for relay in [a, b] {
         assert_eq!(connections(relay), 1);
+        // One of the other end's hosts; each end may have tried for both sessions where both dialled.
+        assert!((1..=2).contains(&relay.relay.metrics().proven(DomainProof::MuxSecret)));
         assert_eq!(relay.metric("fedmux_stanzas_bounced_total", &[]), 0);
         relay.is_balanced().await;
         relay.assert_unharmed();

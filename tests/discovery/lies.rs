@@ -8,6 +8,8 @@ use crate::dns_server::Zone;
 use crate::scene::{plan, said_reason, way, zone};
 use crate::support::certificates::Authority;
 use crate::support::log::Log;
+use crate::support::peer::Peer;
+use crate::support::tcp_peer::Listening;
 
 #[tokio::test]
 async fn addresses_inside_are_not_dialled_and_the_log_names_them() {
@@ -78,4 +80,37 @@ async fn the_relay_does_not_dial_itself() {
         assert_eq!(said_reason(&a1.receive().await), Reason::AddressOwn.as_str(), "{transport}");
         assert_eq!(relay.metric("fedmux_connections_opened_total", &[]), 0);
     }
+}
+
+/// Whoever answers for DNS sends us to a server of its own, which has no certificate for the domain.
+#[tokio::test]
+async fn somebody_elses_server_gets_nothing() {
+    let authority = Authority::new();
+    let stranger = Peer::start(&authority.certify(&["stranger.test"]));
+    let owner = Listening::with(&authority.certify(&["x.test"])).await;
+    let dns = zone(&[
+        way("x.test", Transport::Quic, stranger.address),
+        way("x.test", Transport::DirectTls, owner.address),
+        way("y.test", Transport::Quic, stranger.address),
+    ]);
+    let dns = dns.serve().await;
+    let mut relay = plan(&authority, &["a1.test"]).await.finding_by(dns.address).start().await;
+    let mut a1 = relay.host("a1.test");
+    a1.send("y.test", "for y").await;
+    let (refused, bounced) = tokio::join!(stranger.try_accept(), a1.receive());
+    assert_eq!(said_reason(&bounced), Reason::CertificateWrongName.as_str());
+    // It may believe that the handshake is complete, and then hears that it is not.
+    if let Ok(connection) = refused {
+        connection.closed().await;
+    }
+    a1.send("x.test", "for x").await;
+    let (refused, wire) = tokio::join!(stranger.try_accept(), owner.direct());
+    let mut wire = wire.unwrap();
+    wire.accept().await;
+    assert_eq!(wire.ear.stanza().await.attribute("id"), Some("for x"), "the other way is not the stranger's");
+    if let Ok(connection) = refused {
+        connection.closed().await;
+    }
+    relay.is_balanced().await;
+    relay.assert_unharmed();
 }

@@ -9,8 +9,9 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
 
 use crate::dns_server::{Misbehaviour, TestServer, Zone};
-use crate::scene::{plan, said_reason, way, zone};
+use crate::scene::{black_hole, plan, said_reason, way, zone};
 use crate::support::certificates::Authority;
+use crate::support::log::Log;
 use crate::support::provider::Provider;
 use crate::support::tcp_peer::Listening;
 
@@ -146,4 +147,22 @@ async fn a_peer_that_fails_is_dialled_again_with_back_off_and_the_sender_is_told
         assert!(*gap >= least, "{gaps:?}");
     }
     assert_eq!(dns.asked_at("SRV _xmpps-server._tcp.x.test.").len(), 1, "its records hold");
+}
+
+#[tokio::test]
+async fn where_every_way_swallows_everything_the_sender_is_told_in_time() {
+    let authority = Authority::new();
+    let log = Log::capture();
+    let hole = black_hole().await;
+    let dns = zone(&[way("x.test", Transport::Quic, hole.local_addr().unwrap())]).serve().await;
+    let mut relay = relay(&authority, &dns).await;
+    let mut a1 = relay.host("a1.test");
+    let began = Instant::now();
+    a1.send("x.test", "x").await;
+    assert_eq!(said_reason(&a1.receive().await), Reason::ConnectionTimeout.as_str());
+    assert!(began.elapsed() < HOLD + SLACK, "{:?}", began.elapsed());
+    let line = log.line("peer not reached").await;
+    let tried = format!("quic.x.test:{} by quic", hole.local_addr().unwrap().port());
+    assert_eq!((line.field("tried"), line.field("reason")), (&*tried, Reason::ConnectionTimeout.as_str()));
+    relay.is_balanced().await;
 }

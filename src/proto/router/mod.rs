@@ -12,7 +12,8 @@
 //! both ends alike; nothing moves away from the other, and when it has no lane left its dialler closes it.
 //!
 //! - `routes.rs`: routes, waiting and expiry
-//! - `peers.rs`: peers, configured or found by their records; `preference.rs`: over what they were reached
+//! - `peers.rs`: peers, configured or found by their records; `preference.rs`: over what they were reached,
+//!   `abreast.rs`: those that are at the same addresses
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
@@ -20,6 +21,7 @@
 //! - `reload.rs`: another configuration
 //! - `retry.rs`: when to try a failed next hop again
 
+mod abreast;
 mod action;
 mod again;
 mod components;
@@ -57,6 +59,7 @@ use super::session::{Lanes, Session};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
+use abreast::{Ahead, Places};
 use again::Rested;
 use components::Component;
 use local::Server;
@@ -228,6 +231,7 @@ struct SessionEntry {
     pinned: Vec<PeerId>,
     /// The peers for which routes wait to join it by mux secrets, those beside `pinned` among them.
     joining: BTreeSet<PeerId>,
+    ahead: Ahead,
     place: Option<PeerPlace>,
     exporter: [u8; 32],
     mux_exporter: [u8; 32],
@@ -253,6 +257,7 @@ impl SessionEntry {
             session: None,
             pinned: Vec::new(),
             joining: BTreeSet::new(),
+            ahead: Ahead::default(),
             place: None,
             exporter: [0; 32],
             mux_exporter: [0; 32],
@@ -296,6 +301,8 @@ pub struct Router {
     /// The peers that were found, by their domain.
     found: FxHashMap<Domain, PeerId>,
     next_peer: usize,
+    /// The sessions that are dialled for found peers, by everywhere where they are tried.
+    abreast: FxHashMap<Places, SessionId>,
     /// Peers without a `[[peer]]` entry are looked for.
     discovers: bool,
     /// When what is known of a found peer has to be asked for again.
@@ -349,6 +356,7 @@ impl Router {
             next_peer: peers.len(),
             peers,
             found: FxHashMap::default(),
+            abreast: FxHashMap::default(),
             discovers: false,
             refreshes: BTreeSet::new(),
             peers_by_name,

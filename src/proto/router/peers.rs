@@ -65,6 +65,8 @@ pub(super) struct PeerState {
     pub(super) refused: FxHashMap<Route, (Instant, Reason)>,
     pub(super) single_stream_until: Option<Instant>,
     pub(super) preference: Preference,
+    /// It has waited for this attempt of another peer, and not yet made one of its own.
+    pub(super) behind: Option<SessionId>,
 }
 
 /// The records of a domain, asked for.

@@ -51,6 +51,9 @@ impl Router {
         if !state.is_idle() || !state.retry.may_try(now) {
             return self.wait_for(route, Hop::Peer(peer));
         }
+        if self.waits_for_another(peer) {
+            return self.wait_for(route, Hop::Peer(peer));
+        }
         // A connection for each pair ends somewhere.
         let dialled = self.sessions.values().filter(|session| session.dialled).count();
         if dialled >= self.limits.remote_connections {
@@ -76,7 +79,9 @@ impl Router {
         let (session, lane) = self.new_session(route, peer, Purpose::Own);
         if let Some(state) = self.peers.get_mut(&peer) {
             state.dialling = Some(session);
+            state.behind = None;
         }
+        self.goes_ahead(session, peer);
         self.order_dial(peer, (session, lane), route.clone(), false, now);
         self.attach(route, lane);
     }

@@ -51,6 +51,7 @@ impl Router {
             for peer in entry.pinned.clone() {
                 self.peer_is_back(peer, id, now);
             }
+            self.let_pass(id, now);
             self.second_up(id, now);
         }
     }
@@ -100,7 +101,8 @@ impl Router {
 
     /// A connection that we dialled did not become a session.
     pub fn dial_failed(&mut self, id: SessionId, reason: Reason, now: Instant) {
-        let Some(entry) = self.sessions.remove(&id) else { return };
+        let Some(mut entry) = self.sessions.remove(&id) else { return };
+        let behind = self.ends(&mut entry.ahead);
         let routes: Vec<Route> =
             entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         if let Purpose::Proof { first, host, .. } = entry.purpose {
@@ -129,6 +131,7 @@ impl Router {
             self.detach_all(routes.iter().cloned(), Again::AtOnce, reason, now);
             self.place_waiting(peer, now);
         }
+        self.fails_for_all(behind, reason, now);
     }
 
     /// The lanes of a session, those that are still being opened among them.
@@ -147,6 +150,7 @@ impl Router {
             self.lane_down(lane, reason, now);
         }
         self.forget_proofs(id);
+        self.let_pass(id, now);
         let Some(entry) = self.sessions.remove(&id) else { return };
         // Routes may have waited for proofs that are gone with it.
         let was_first = entry.session.is_some_and(|session| session.is_multiplexed());

@@ -267,6 +267,119 @@ fn a_connection_of_the_peers_says_nothing_about_how_it_is_reached() {
     assert_eq!(prefer, None);
 }
 
+/// A relay to which `count` domains are sent to at once, all at one place; the attempt that goes ahead.
+fn at_one_place(count: usize) -> (Shell, Vec<Route>, (SessionId, LaneId, Route)) {
+    let mut shell = Shell::discovering();
+    let wanted: Vec<Route> = (0..count).map(|n| route("a1.test", &format!("x{n}.example"))).collect();
+    wanted.iter().for_each(|wanted| shell.send(wanted));
+    let asked: Vec<_> = wanted.iter().map(|_| shell.find()).collect();
+    for (peer, domain) in asked {
+        shell.found(peer, leads_to(domain.as_str(), HERE));
+    }
+    let ahead = shell.dial();
+    assert!(shell.told.is_empty(), "one attempt for all: {:?}", shell.told);
+    (shell, wanted, ahead)
+}
+
+#[test]
+fn domains_at_one_place_make_one_attempt_and_share_what_it_proves() {
+    let (mut shell, wanted, (session, lane, _)) = at_one_place(9);
+    let theirs: Vec<String> = (0..6).map(|n| format!("x{n}.example")).collect();
+    let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
+    shell.comes_up(session, &theirs, HERE, 1, &[]);
+    shell.established(lane);
+    for wanted in &wanted[1..6] {
+        let (carries, _, placed) = shell.lane();
+        assert_eq!((carries, &placed), (session, wanted));
+    }
+    // The others wait for nobody any more.
+    for wanted in &wanted[6..] {
+        assert_eq!(shell.dial().2, *wanted);
+    }
+    assert!(shell.told.is_empty() && shell.router.abreast.len() == 1, "{:?}", shell.told);
+}
+
+#[test]
+fn domains_at_one_place_share_its_silence_and_try_again_each_in_its_time() {
+    let (mut shell, wanted, (session, ..)) = at_one_place(9);
+    let mut attempts = 1;
+    shell.dial_fails(session, Reason::ConnectionTimeout);
+    while shell.now < shell.began + seconds(100) {
+        while let Some(action) = shell.told.pop_front() {
+            let Action::Dial { session, .. } = action else { panic!("{action:?}") };
+            attempts += 1;
+            shell.dial_fails(session, Reason::ConnectionTimeout);
+        }
+        shell.pass(Duration::from_millis(50));
+    }
+    for wanted in &wanted {
+        assert_eq!(shell.bounces(wanted), [Reason::ConnectionTimeout]);
+    }
+    assert!((9..100).contains(&attempts), "{attempts}");
+    assert!(shell.router.abreast.is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_one_domain_at_a_place_says_nothing_about_the_others() {
+    let (mut shell, wanted, (session, _, first)) = at_one_place(3);
+    shell.dial_fails(session, Reason::CertificateWrongName);
+    assert_eq!(shell.bounces(&first), [Reason::CertificateWrongName]);
+    for wanted in &wanted[1..] {
+        assert_eq!(shell.dial().2, *wanted);
+    }
+}
+
+/// y.test's records lead elsewhere, and the session lists it; a2.test has a certificate of its own.
+#[test]
+fn what_waits_for_two_proofs_is_placed_with_the_second_whichever_that_is() {
+    for y_is_first in [true, false] {
+        let mut shell = Shell::discovering();
+        shell.ours = vec!["a1.test"];
+        shell.send(&route("a1.test", "x.test"));
+        let (x, _) = shell.find();
+        shell.found(x, leads_to("x.test", HERE));
+        let (session, lane, _) = shell.dial();
+        shell.comes_up(session, &["x.test"], HERE, 1, &["x.test", "y.test"]);
+        shell.established(lane);
+        let wanted = route("a2.test", "y.test");
+        shell.send(&wanted);
+        let (y, _) = shell.find();
+        shell.found(y, leads_to("y.test", ELSEWHERE));
+        for (peer, at, pair) in
+            [(y, ELSEWHERE, route("a1.test", "y.test")), (x, HERE, route("a2.test", "x.test"))]
+        {
+            let Action::Dial { peer: dialled, found: Some(found), route, second: true, .. } =
+                shell.next_told()
+            else {
+                panic!()
+            };
+            assert_eq!((dialled, route), (peer, pair));
+            assert_eq!(found.ways()[0].addresses, [at.parse().unwrap()]);
+        }
+        let mut steps = [("y.test", false), ("a2.test", true)];
+        if !y_is_first {
+            steps.reverse();
+        }
+        for (host, ours) in steps {
+            // What has done its part closes; nothing else happens yet.
+            shell.told.retain(|action| !matches!(action, Action::CloseLane { .. }));
+            assert!(shell.told.is_empty(), "too early: {:?}", shell.told);
+            shell.tell(|router, now| {
+                let entry = router.sessions.get_mut(&session).unwrap();
+                let (first, until) = (entry.session.as_mut().unwrap(), SystemTime::now());
+                match ours {
+                    true => first.grant_ours(domain(host), until).unwrap(),
+                    false => first.grant_theirs(domain(host), until).unwrap(),
+                }
+                router.joined(session, &domain(host), now);
+            });
+        }
+        shell.told.retain(|action| !matches!(action, Action::CloseLane { .. }));
+        let (carries, _, placed) = shell.lane();
+        assert_eq!((carries, placed), (session, wanted));
+    }
+}
+
 #[test]
 fn while_the_resolver_is_away_what_was_known_stays_good_for_a_day() {
     let mut shell = Shell::discovering();
