@@ -1,6 +1,10 @@
 //! Every metric of the relay, in one place (floor 2). Names follow the conventions of Prometheus; no label is unbounded,
 //! and no remote domain is a label.
 
+mod custody;
+
+pub use custody::Custody;
+
 use std::time::Duration;
 
 use prometheus::{
@@ -42,6 +46,8 @@ pub struct Metrics {
     bounced: IntCounterVec,
     /// `fedmux_stanzas_discarded_total{reason}`
     discarded: IntCounterVec,
+    /// Acknowledgements, and what became of streams that broke.
+    pub custody: Custody,
     /// `fedmux_queued_bytes`
     pub queued_bytes: IntGauge,
     /// `fedmux_queued_stanzas`
@@ -316,6 +322,7 @@ impl Metrics {
                 "Stanzas dropped because they may not be answered, by reason.",
                 &["reason"],
             )?,
+            custody: Custody::new(&make)?,
             queued_bytes: make.gauge("queued_bytes", "Octets of stanzas that wait for their next hop.")?,
             queued_stanzas: make.gauge("queued_stanzas", "Stanzas that wait for their next hop.")?,
             refusals: make.counters(
@@ -351,6 +358,12 @@ impl Metrics {
             tracing::error!(%error, "metrics could not be encoded");
         }
         String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// What counts stanzas that were dropped for `reason`.
+    #[must_use]
+    pub fn discarded_for(&self, reason: Reason) -> IntCounter {
+        self.discarded.with_label_values(&[reason.as_str()])
     }
 
     /// Connections with peers over `transport`, opened by `opened`.

@@ -147,8 +147,14 @@ reasons! {
     Idle = "idle", false, "nothing: it comes back with the next stanza";
     /// The queue of a domain pair is full.
     QueueFull = "queue-full", false, "the next hop is too slow or away; raise limits.pair_queue_bytes only if bursts are expected";
-    /// A stanza waited longer than `hold_iq` or `hold` for a way to its destination.
+    /// A stanza waited longer than `hold_iq`, `hold_groupchat` or `hold` for a way to its destination.
     QueueTimeout = "queue-timeout", false, "the next hop could not be reached in time; see the reason logged for it";
+    /// The stream on which it was sent ended before the next hop acknowledged it: it may have arrived or not.
+    Unacknowledged = "unacknowledged", false, "nothing, if it is rare: the next hop ended without a word on what it had handled";
+    /// Two lanes in a row ended at this stanza.
+    PoisonStanza = "poison-stanza", false, "look at why the next hop ends its stream at this stanza; its log says so";
+    /// Its sender has taken it back, with its stream.
+    TakenBack = "taken-back", false, "nothing: the sender's server ended its stream and answered for the stanza itself";
     /// More domain pairs than `pairs`, or more connections or lanes than their limits.
     TooMany = "too-many", false, "raise the limit that the log names, if it is no attack";
 
@@ -193,6 +199,10 @@ reasons! {
     MuxRefused = "mux-refused", false, "the peer doesn't let the host join the session; it keeps a connection of its own";
     /// No answer in time.
     MuxTimeout = "mux-timeout", false, "the peer never returned the secret; the host keeps a connection of its own";
+
+    // --- stream management (XEP-0198) ---
+    /// The other end acknowledged more stanzas than were sent, or fewer than before.
+    HandledTooHigh = "handled-count-too-high", false, "the other end counts stanzas wrongly: a defect there, or here";
 
     // --- routing ---
     /// No `[[peer]]` carries the domain and nothing else leads to it.

@@ -201,8 +201,9 @@ async fn stall(count: usize, rounds: usize, change: impl Fn(&mut Limits)) {
     let flooded = soon("the floods to be said", floods.join_all()).await;
     let accepted = || scene.a.relay.metrics().stanzas(Side::Local).0;
     until("the floods to be accepted", || accepted() >= (count * FLOOD_STANZAS) as u64).await;
-    let hits = || scene.b.metric("fedmux_limit_hits_total", &[("limit", "pair_queue_bytes")]);
-    until("queues to be full", || hits() > 0).await;
+    // What the second relay hasn't acknowledged waits in the first one too.
+    let hits = |relay: &Provider| relay.metric("fedmux_limit_hits_total", &[("limit", "pair_queue_bytes")]);
+    until("queues to be full", || hits(&scene.a) + hits(&scene.b) > 0).await;
     let after = scene.latencies(&mut a1, rounds).await;
     for (phase, latencies) in [("during", during), ("after", after)] {
         let (median, late) = (percentile(&latencies, 50), percentile(&latencies, 99));

@@ -4,7 +4,7 @@
 use super::reader::{Entry, Reader};
 use super::values::pattern;
 use crate::proto::policy::{DomainPolicy, Lists};
-use crate::relay::settings::{Policy, RemoteDialback};
+use crate::relay::settings::{Policy, RemoteDialback, Uncertain};
 use crate::xmpp::domain::DomainPattern;
 
 /// Read the table; what is left out keeps its default.
@@ -12,8 +12,10 @@ pub(super) fn read(mut reader: Reader<'_>) -> Policy {
     let domains = read_domains(&mut reader);
     let words = [("never", RemoteDialback::Never), ("tls", RemoteDialback::Tls)];
     let dialback = reader.take("dialback").and_then(|entry| entry.choice(&words)).unwrap_or_default();
+    let words = [("resend", Uncertain::Resend), ("bounce", Uncertain::Bounce)];
+    let uncertain = reader.take("uncertain").and_then(|entry| entry.choice(&words)).unwrap_or_default();
     reader.finish();
-    Policy { domains, dialback }
+    Policy { domains, dialback, uncertain }
 }
 
 /// The keys that every table with a policy has.

@@ -7,7 +7,7 @@ use crate::reason::Reason;
 use crate::xmpp::condition::stanza_error;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::escape::escape_into;
-use crate::xmpp::framer::{FrameKind, Framer, Progress, XmlLimits};
+use crate::xmpp::framer::{Frame, FrameKind, Framer, Progress, XmlLimits};
 use crate::xmpp::stanza::{Head, StanzaKind};
 
 /// Write the error that answers a stanza to its sender; `false`: it may not be answered.
@@ -43,23 +43,45 @@ pub fn write(
     true
 }
 
-/// Read a stanza that already passed a stream's checks and was kept without its head.
+/// Reads stanzas that already passed a stream's checks and were kept without their heads.
+#[derive(Debug)]
+pub struct Reader(Framer);
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Reader {
+    /// A reader for any number of stanzas.
+    #[must_use]
+    pub fn new() -> Self {
+        const HEADER: &[u8] =
+            b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+        let any = usize::MAX;
+        let mut framer =
+            Framer::new(XmlLimits { stanza_bytes: any, negotiation_bytes: any, depth: any, attributes: any });
+        let begun = framer.next(HEADER);
+        debug_assert!(matches!(begun, Ok(Progress::Frame(_))), "the header is well-formed");
+        framer.authenticated();
+        Self(framer)
+    }
+
+    /// Read a whole stanza.
+    #[must_use]
+    pub fn read(&mut self, stanza: &[u8]) -> Option<(StanzaKind, Head)> {
+        match self.0.next(stanza) {
+            Ok(Progress::Frame(Frame { kind: FrameKind::Stanza(kind), head, .. })) => Some((kind, head)),
+            _ => None,
+        }
+    }
+}
+
+/// Read one such stanza.
 #[must_use]
 pub fn read(stanza: &[u8]) -> Option<(StanzaKind, Head)> {
-    const HEADER: &[u8] =
-        b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
-    let any = usize::MAX;
-    let mut framer =
-        Framer::new(XmlLimits { stanza_bytes: any, negotiation_bytes: any, depth: any, attributes: any });
-    let Ok(Progress::Frame(_)) = framer.next(HEADER) else { return None };
-    framer.authenticated();
-    match framer.next(stanza) {
-        Ok(Progress::Frame(frame)) => match frame.kind {
-            FrameKind::Stanza(kind) => Some((kind, frame.head)),
-            _ => None,
-        },
-        _ => None,
-    }
+    Reader::new().read(stanza)
 }
 
 /// Whether a stanza of this kind and type may be answered with an error.

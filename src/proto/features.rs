@@ -3,6 +3,7 @@
 //! Features that a server doesn't understand are ignored (section 4.3.3), so this knows only what servers negotiate here.
 
 use super::mux::{self, authorize};
+use super::stream_management::element::FEATURE as STREAM_MANAGEMENT;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
@@ -23,6 +24,8 @@ pub struct Features {
     pub mux: Option<Vec<Domain>>,
     /// A secret may be asked for (`proto::mux::authorize`); after authentication.
     pub authorize: bool,
+    /// Stream management (XEP-0198); after authentication.
+    pub sm: bool,
     /// STARTTLS stands there as required: nothing else can be negotiated before it.
     pub starttls_required: bool,
 }
@@ -47,6 +50,7 @@ impl Features {
             pipelining: element.child("pipelining", ns::PIPELINING).is_some(),
             mux: element.child("mux", ns::MUX).map(mux::read_host_list),
             authorize: element.child("authorize", ns::MUX_AUTHORIZE).is_some(),
+            sm: element.child("sm", ns::STREAM_MANAGEMENT).is_some(),
             starttls_required: element
                 .child("starttls", ns::TLS)
                 .is_some_and(|tls| tls.child("required", ns::TLS).is_some()),
@@ -74,6 +78,9 @@ impl Features {
         if self.authorize {
             out.push_str(authorize::FEATURE);
         }
+        if self.sm {
+            out.push_str(STREAM_MANAGEMENT);
+        }
         out.push_str("</stream:features>");
     }
 }
@@ -92,6 +99,7 @@ mod tests {
             pipelining: true,
             mux: Some(hosts),
             authorize: true,
+            sm: true,
             starttls_required: false,
         };
         let mut out = String::new();

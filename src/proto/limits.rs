@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::addresses::AddressLimits;
 use super::mux::verifier::Allowance;
+use super::queue::Hold;
+use super::stream_management::receipts::Patience;
 
 /// Which congestion controller QUIC connections use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,31 @@ pub struct Limits {
     pub hold_iq: Duration,
     /// How long a message or presence waits for a way to its destination.
     pub hold: Duration,
+    /// How long a message of a room waits: rooms drop the occupants for whom it comes back.
+    pub hold_groupchat: Duration,
+    /// How long a stanza may lack the acknowledgement of its next hop before we acknowledge it ourselves.
+    pub ack_hold: Duration,
+    /// How many stanzas of one stream may; then the oldest are acknowledged. Less than the sender keeps: Prosody drops the
+    /// oldest of more than `smacks_max_queue_size` (500) and says nothing.
+    pub unacked_max: u32,
+    /// Handled stanzas after which we acknowledge unasked.
+    pub ack_every: u32,
+    /// And after this at the latest.
+    pub ack_within: Duration,
+    /// Stanzas sent after which we ask for an acknowledgement.
+    pub ack_request_every: u32,
+    /// And after this at the latest.
+    pub ack_request_within: Duration,
+    /// How long a stream that ends waits for acknowledgements.
+    pub ack_wait: Duration,
+    /// How long we send nothing on a stream whose other end may still turn stream management on.
+    pub enable_wait: Duration,
+    /// How long a stream that broke can be resumed.
+    pub resume: Duration,
+    /// How long stanzas of ours wait for the peer to resume the stream on which they were sent.
+    pub resume_wait: Duration,
+    /// Broken streams of peers that are kept.
+    pub resumable: usize,
     /// From connecting to an authenticated stream. ejabberd gives up at 30 s, Prosody at 90 s.
     pub handshake: Duration,
     /// One attempt to connect.
@@ -112,6 +139,18 @@ impl Limits {
         Allowance { open: self.proofs_open, burst: self.proofs_burst, every: self.proofs_every }
     }
 
+    /// How long stanzas wait for a way to their destination.
+    #[must_use]
+    pub const fn holds(&self) -> Hold {
+        Hold { iq: self.hold_iq, groupchat: self.hold_groupchat, other: self.hold }
+    }
+
+    /// When we acknowledge what the next hop hasn't.
+    #[must_use]
+    pub const fn patience(&self) -> Patience {
+        Patience { hold: self.ack_hold, unhandled_max: self.unacked_max }
+    }
+
     /// What one address may have of the remote side's connections.
     #[must_use]
     pub const fn of_address(&self) -> AddressLimits {
@@ -140,6 +179,18 @@ impl Default for Limits {
             read_pause: seconds(2),
             hold_iq: seconds(20),
             hold: seconds(60),
+            hold_groupchat: seconds(120),
+            ack_hold: seconds(10),
+            unacked_max: 400,
+            ack_every: 50,
+            ack_within: seconds(1),
+            ack_request_every: 64,
+            ack_request_within: Duration::from_millis(50),
+            ack_wait: seconds(5),
+            enable_wait: seconds(1),
+            resume: seconds(300),
+            resume_wait: seconds(20),
+            resumable: 100_000,
             handshake: seconds(20),
             connect: seconds(10),
             look_up: seconds(5),

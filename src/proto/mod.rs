@@ -6,6 +6,7 @@
 //! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`policy`], [`limits`], [`addresses`] (how much one
 //!   address may take).
 //! - How a peer is found and reached: [`discovery`], [`race`].
+//! - How stanzas are acknowledged, and streams resumed: [`stream_management`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
 
 pub mod addresses;
@@ -28,3 +29,4 @@ pub mod sasl_external;
 pub mod session;
 pub mod starttls;
 pub mod stream;
+pub mod stream_management;

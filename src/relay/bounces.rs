@@ -8,84 +8,105 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::hub::{Control, Hub};
+use super::inbound::{Origin, Waited, settle_one};
 use super::mailbox::lock;
 use super::outlet::Pushed;
 use crate::proto::bounce;
-use crate::proto::queue::{Mark, Waited};
+use crate::proto::queue::Mark;
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
 impl Hub {
     /// Answer stanzas of `route` that can't go on. `octets` holds them one behind the other.
-    pub(crate) fn bounce_run(self: &Arc<Self>, route: &Route, octets: &[u8], marks: &[Mark], reason: Reason) {
-        let mut rest = Bytes::copy_from_slice(octets);
-        let stanzas: Vec<Waited> =
-            marks.iter().map(|mark| Waited { octets: rest.split_to(mark.len), ours: mark.ours }).collect();
+    /// `origin`: that of the first.
+    pub(crate) fn bounce_run(
+        self: &Arc<Self>,
+        route: &Route,
+        octets: &[u8],
+        marks: &[Mark],
+        origin: &Origin,
+        reason: Reason,
+    ) {
+        let (mut rest, since) = (Bytes::copy_from_slice(octets), Instant::now());
+        let stanzas: Vec<Waited> = (0..)
+            .zip(marks)
+            .map(|(at, mark)| Waited {
+                octets: rest.split_to(mark.len),
+                mark: *mark,
+                origin: origin.as_ref().map(|(inbound, ticket)| (Arc::clone(inbound), ticket.plus(at))),
+                since,
+            })
+            .collect();
         self.bounce_all(route, &stanzas, reason);
     }
 
     /// Answer stanzas of `route` that can't go on.
     pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Waited], reason: Reason) {
-        if stanzas.is_empty() {
-            return;
+        let back = route.reversed();
+        if self.answer(route, &back, stanzas, reason) {
+            self.want(&back);
         }
-        let mut control = lock(&self.control);
-        let now = Instant::now();
-        self.bounce(&mut control, route, stanzas, reason, now);
-        drop(control);
-        self.control(|_, _| ());
     }
 
     pub(super) fn bounce(
-        self: &Arc<Self>,
+        &self,
         control: &mut Control,
         route: &Route,
         stanzas: &[Waited],
         reason: Reason,
         now: Instant,
     ) {
-        if stanzas.is_empty() {
-            return;
-        }
         let back = route.reversed();
-        let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
-        info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
-        for Waited { octets: stanza, ours } in stanzas {
-            if *ours {
-                // An error answers nobody's stanza twice, and was accepted from nobody.
-                continue;
-            }
-            let mut error = String::new();
-            let answered = bounce::read(stanza)
-                .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
-            if answered && self.push_answer(control, &back, error.as_bytes(), now) {
-                self.metrics.bounced(reason);
-            } else {
-                self.metrics.discarded(reason);
-            }
+        if self.answer(route, &back, stanzas, reason) {
+            control.router.want(&back, now);
         }
     }
 
-    fn push_answer(
-        self: &Arc<Self>,
-        control: &mut Control,
-        back: &Route,
-        error: &[u8],
-        now: Instant,
-    ) -> bool {
+    /// Put the answers into the queue of `back`. Whether that has to be wanted. It takes no lock that others wait for: a
+    /// flood is answered at length.
+    fn answer(&self, route: &Route, back: &Route, stanzas: &[Waited], reason: Reason) -> bool {
+        if stanzas.is_empty() {
+            return false;
+        }
+        let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
+        info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
+        let (mut reader, mut error) = (bounce::Reader::new(), String::new());
+        let mut wanted = false;
+        for Waited { octets: stanza, mark, origin, .. } in stanzas {
+            let taken_back = origin.as_ref().is_some_and(|(from, ticket)| from.is_taken_back(*ticket));
+            if mark.ours || taken_back {
+                // An error answers nobody's stanza twice, and was accepted from nobody.
+                if !mark.ours {
+                    self.metrics.discarded(Reason::TakenBack);
+                }
+                settle_one(origin);
+                continue;
+            }
+            error.clear();
+            let written = reader
+                .read(stanza)
+                .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
+            let pushed = if written { self.push_answer(back, error.as_bytes(), origin) } else { None };
+            if let Some(pushed) = pushed {
+                wanted |= pushed == Pushed::Wanted;
+                self.metrics.bounced(reason);
+            } else {
+                self.metrics.discarded(reason);
+                settle_one(origin);
+            }
+        }
+        wanted
+    }
+
+    /// `None`: there is no room for it.
+    fn push_answer(&self, back: &Route, error: &[u8], origin: &Origin) -> Option<Pushed> {
         loop {
-            let Ok(outlet) = self.outlet(back) else { return false };
-            match outlet.push_answer(error, now) {
-                Pushed::Taken => return true,
-                Pushed::Wanted => {
-                    control.router.want(back, now);
-                    return true;
-                }
-                Pushed::Full(_) => return false,
-                Pushed::Retired => {
-                    // Whoever retired it takes it out of the map, unless that was done already.
-                    lock(&self.outlets).remove(back);
-                }
+            let outlet = self.outlet(back).ok()?;
+            match outlet.push_answer(error, origin.clone(), Instant::now()) {
+                Pushed::Full(_) => return None,
+                // Whoever retired it takes it out of the map, unless that was done already.
+                Pushed::Retired => drop(lock(&self.outlets).remove(back)),
+                pushed @ (Pushed::Taken | Pushed::Wanted) => return Some(pushed),
             }
         }
     }

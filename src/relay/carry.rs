@@ -6,11 +6,12 @@
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
 use super::hub::Hub;
+use super::inbound::{Inbound, Origin, settle_one};
 use super::mailbox::lock;
 use super::outlet::{LITTLE_BYTES, Outlet, Pushed};
 use super::proofs::unix_seconds;
@@ -20,13 +21,17 @@ use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
 use crate::proto::hosts::Hosts;
 use crate::proto::mux::iq::{self, MuxIq, Spotter};
 use crate::proto::mux::verifier::Clocks;
-use crate::proto::queue::Mark;
+use crate::proto::queue::{Mark, Wait};
 use crate::proto::router::LaneId;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
+
+/// How long a stream isn't read after stanzas of it found no room: whoever floods a full queue is answered, but doesn't set
+/// the pace.
+const BOUNCE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Outlets that one stream remembers; over that it forgets them all and looks them up again.
 const KNOWN_MAX: usize = 1024;
@@ -43,7 +48,7 @@ pub(crate) struct Carry {
     hosts: Arc<Hosts>,
     generation: u64,
     scope: Scope,
-    origin: Option<Origin>,
+    stands: Option<Place>,
     /// How often the grants of the session had changed when the scope was made.
     grants: u64,
     spotter: Spotter,
@@ -54,11 +59,15 @@ pub(crate) struct Carry {
     marks: Vec<Mark>,
     /// Where the run of stanzas for the last outlet begins in the reader's buffer.
     start: usize,
+    /// Under stream management: the stream's counters.
+    inbound: Option<Arc<Inbound>>,
+    /// So many stanzas of a resumed stream follow that came before it broke.
+    here_already: u32,
 }
 
 /// Where a stream of the remote side stands.
 #[derive(Debug)]
-pub(crate) struct Origin {
+pub(crate) struct Place {
     pub(crate) session: Arc<SessionShared>,
     pub(crate) lane: LaneId,
     /// What the stream was authenticated for, and whether we opened it.
@@ -91,8 +100,8 @@ impl Ended {
 }
 
 impl Carry {
-    /// `origin`: on the remote side.
-    pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, origin: Option<Origin>) -> Self {
+    /// `stands`: on the remote side.
+    pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, stands: Option<Place>) -> Self {
         let counters = hub.metrics.data.side(scope.side).clone();
         Self {
             hub: Arc::clone(hub),
@@ -100,7 +109,7 @@ impl Carry {
             generation: hub.generation(),
             hosts: Arc::clone(&hub.live().hosts),
             scope,
-            origin,
+            stands,
             grants: NEVER,
             spotter: Spotter::default(),
             counters,
@@ -108,7 +117,15 @@ impl Carry {
             last: None,
             marks: Vec::new(),
             start: 0,
+            inbound: None,
+            here_already: 0,
         }
+    }
+
+    /// From here on stanzas are counted; the first `here_already` of them came before the stream was resumed.
+    pub(crate) fn manage(&mut self, inbound: &Arc<Inbound>, here_already: u32) {
+        self.inbound = Some(Arc::clone(inbound));
+        self.here_already = here_already;
     }
 
     /// What may pass has changed: everything is judged anew.
@@ -145,8 +162,17 @@ impl Carry {
             self.flush(buffer, at).await;
             self.reconsider();
         }
+        if self.here_already > 0 {
+            self.here_already -= 1;
+            self.hub.metrics.custody.passed_over.inc();
+            return Ok(());
+        }
+        if self.inbound.as_ref().is_some_and(|inbound| inbound.is_closed()) {
+            // Its sender learns that it isn't handled, and sends it again.
+            return Ok(());
+        }
         let stanza = &buffer[at..at + len];
-        let mark = Mark { len, iq: kind == StanzaKind::Iq, ours: false };
+        let mark = Mark { wait: wait(kind, head, stanza), ..Mark::of(len) };
         let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else {
             return Err(Reason::ImproperAddressing);
         };
@@ -159,7 +185,7 @@ impl Carry {
         // One search over the octets; everybody else's stanzas go on at once.
         if self.spotter.suspects(stanza, head.id(stanza).as_deref()) {
             self.flush(buffer, at).await;
-            if self.relays_own(stanza, kind, from, to)? {
+            if self.relays_own(stanza, mark, from, to)? {
                 return Ok(());
             }
         }
@@ -180,46 +206,55 @@ impl Carry {
                 self.start = at;
                 self.marks.push(mark);
             }
-            Judged::Bounce(route, reason) => {
-                self.counters.accepted.inc();
-                self.hub.bounce_run(&route, stanza, &[mark], reason);
-            }
-            Judged::Drop(reason) => {
-                self.counters.accepted.inc();
-                self.hub.metrics.discarded(reason);
-            }
+            Judged::Bounce(route, reason) => self.bounce(&route, stanza, mark, reason),
+            Judged::Drop(reason) => self.discard(reason),
         }
         Ok(())
+    }
+
+    /// Accept a single stanza, and answer it.
+    fn bounce(&mut self, route: &Route, stanza: &[u8], mark: Mark, reason: Reason) {
+        self.counters.accepted.inc();
+        let origin = self.receive(1);
+        self.hub.bounce_run(route, stanza, &[mark], &origin, reason);
+    }
+
+    /// Accept a single stanza, and drop it.
+    fn discard(&mut self, reason: Reason) {
+        self.counters.accepted.inc();
+        settle_one(&self.receive(1));
+        self.hub.metrics.discarded(reason);
+    }
+
+    /// Count stanzas that came. The origin of the first.
+    fn receive(&self, count: usize) -> Origin {
+        let inbound = self.inbound.as_ref()?;
+        Some((Arc::clone(inbound), inbound.receive(count, Instant::now())))
     }
 
     /// Deal with a stanza that may be the relay's own: connection authorization (XEP-0451 section 3.2). Such stanzas are
     /// never forwarded either way: from a peer they are for us, and from our own server, which may have been handed a
     /// secret by somebody, they are refused. Whether it was one.
-    fn relays_own(&mut self, stanza: &[u8], kind: StanzaKind, from: &str, to: &str) -> Result<bool, Reason> {
+    fn relays_own(&mut self, stanza: &[u8], mark: Mark, from: &str, to: &str) -> Result<bool, Reason> {
         let element = Element::parse(stanza)?;
-        let said = if kind == StanzaKind::Iq { MuxIq::read(&element) } else { None };
+        let said = if mark.wait == Wait::Iq { MuxIq::read(&element) } else { None };
         if said.is_none() && !iq::holds_mux(&element) {
             return Ok(false);
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let route = Route::new(domain(from)?, domain(to)?);
         if let Some(ended) = self.admitted(&route)? {
-            self.counters.accepted.inc();
-            self.hub.metrics.discarded(ended.reason());
+            self.discard(ended.reason());
             return Ok(true);
         }
-        self.counters.accepted.inc();
-        match (&self.origin, said) {
-            (Some(Origin { session, lane, .. }), Some(said)) => {
-                self.hub.metrics.discarded(Reason::MuxOwn);
-                let unix = unix_seconds();
-                self.hub.control(|router, now| router.mux_iq(session.id, *lane, &said, Clocks { now, unix }));
-            }
-            (Some(_), None) => self.hub.metrics.discarded(Reason::MuxOwn),
-            (None, _) => {
-                let mark = Mark { len: stanza.len(), iq: kind == StanzaKind::Iq, ours: false };
-                self.hub.bounce_run(&route, stanza, &[mark], Reason::MuxOwn);
-            }
+        if self.stands.is_none() {
+            self.bounce(&route, stanza, mark, Reason::MuxOwn);
+            return Ok(true);
+        }
+        self.discard(Reason::MuxOwn);
+        if let (Some(Place { session, lane, .. }), Some(said)) = (&self.stands, said) {
+            let unix = unix_seconds();
+            self.hub.control(|router, now| router.mux_iq(session.id, *lane, &said, Clocks { now, unix }));
         }
         Ok(true)
     }
@@ -278,12 +313,12 @@ impl Carry {
     /// Whether hosts have joined or left the session since the scope was made. Looked at for each stanza, so that no grant
     /// outlives its end here.
     fn is_outdated(&self) -> bool {
-        self.origin.as_ref().is_some_and(|origin| origin.session.grants.count() != self.grants)
+        self.stands.as_ref().is_some_and(|place| place.session.grants.count() != self.grants)
     }
 
     /// Make the scope anew, if it follows from the session.
     fn refresh(&mut self) {
-        let Some(Origin { session, route, initiating, .. }) = &self.origin else { return };
+        let Some(Place { session, route, initiating, .. }) = &self.stands else { return };
         // The count first: what changes after it is seen at the next stanza.
         self.grants = session.grants.count();
         if matches!(self.scope.theirs, Proven::Session(..)) {
@@ -301,12 +336,13 @@ impl Carry {
         let run = &buffer[self.start..end];
         self.counters.accepted.inc_by(marks.len() as u64);
         self.counters.bytes.inc_by(run.len() as u64);
-        self.push(run, &marks).await;
+        let origin = self.receive(marks.len());
+        self.push(run, &marks, origin).await;
         self.marks = marks;
         self.marks.clear();
     }
 
-    async fn push(&mut self, mut run: &[u8], mut marks: &[Mark]) {
+    async fn push(&mut self, mut run: &[u8], mut marks: &[Mark], mut origin: Origin) {
         // The first attempt is with everything, and if there is no room for that, with a little of it.
         let mut piece = marks.len();
         while !marks.is_empty() {
@@ -317,19 +353,23 @@ impl Carry {
             // From here on no shrinking is missed, whatever happens between the push and the wait.
             room.as_mut().enable();
             let len = octets(&marks[..piece]);
-            match outlet.push(&run[..len], &marks[..piece], Instant::now()) {
+            match outlet.push(&run[..len], &marks[..piece], origin.clone(), Instant::now()) {
                 pushed @ (Pushed::Taken | Pushed::Wanted) => {
                     if pushed == Pushed::Wanted {
                         self.hub.want(&outlet.route);
                     }
                     (run, marks) = (&run[len..], &marks[piece..]);
+                    let passed = u32::try_from(piece).unwrap_or(u32::MAX);
+                    origin = origin.map(|(inbound, ticket)| (inbound, ticket.plus(passed)));
                     piece = marks.len();
                 }
                 Pushed::Retired => {
                     self.known.clear();
                     match self.hub.outlet(&outlet.route) {
                         Ok(fresh) => self.replace_last(fresh),
-                        Err(reason) => return self.hub.bounce_run(&outlet.route, run, marks, reason),
+                        Err(reason) => {
+                            return self.hub.bounce_run(&outlet.route, run, marks, &origin, reason);
+                        }
                     }
                 }
                 Pushed::Full(_) if piece > a_little(marks) => piece = a_little(marks),
@@ -337,7 +377,8 @@ impl Carry {
                     let until = since + self.hub.limits.read_pause;
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
                         self.hub.metrics.limit_hit("pair_queue_bytes");
-                        return self.hub.bounce_run(&outlet.route, run, marks, Reason::QueueFull);
+                        self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull);
+                        return tokio::time::sleep(BOUNCE_PAUSE).await;
                     }
                     piece = marks.len();
                 }
@@ -349,6 +390,15 @@ impl Carry {
         if let Some((_, _, last)) = &mut self.last {
             *last = outlet;
         }
+    }
+}
+
+/// How long a stanza may wait.
+fn wait(kind: StanzaKind, head: Head, stanza: &[u8]) -> Wait {
+    match kind {
+        StanzaKind::Iq => Wait::Iq,
+        StanzaKind::Message if head.type_(stanza).as_deref() == Some("groupchat") => Wait::Groupchat,
+        StanzaKind::Message | StanzaKind::Presence => Wait::Other,
     }
 }
 

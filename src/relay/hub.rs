@@ -12,9 +12,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
+use super::acknowledging::Acknowledger;
+use super::broken::BrokenStreams;
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
-use super::outlet::{Outlet, TotalQueued};
+use super::outlet::{Left, Outlet, TotalQueued};
 use super::proofs;
 use super::reach::Goal;
 use super::settings::RemoteDialback;
@@ -23,7 +25,6 @@ use super::tasks::Tasks;
 use crate::dns::Finder;
 use crate::metrics::Metrics;
 use crate::proto::limits::Limits;
-use crate::proto::queue::Hold;
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -68,6 +69,8 @@ pub(crate) struct Hub {
     pub(crate) tasks: Tasks,
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
+    pub(crate) acknowledger: Arc<Acknowledger>,
+    pub(super) broken: Mutex<BrokenStreams>,
     pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
     pub(super) control: Mutex<Control>,
     /// Streams of ours on which a dialback key was sent and that are still open.
@@ -101,7 +104,14 @@ pub(crate) struct Parts {
 impl Hub {
     pub(crate) fn new(parts: Parts) -> Self {
         let limits = parts.live.settings.limits.clone();
+        let acknowledger = Acknowledger::new(
+            &limits,
+            parts.metrics.custody.acknowledged_early.clone(),
+            parts.metrics.discarded_for(Reason::TakenBack),
+        );
         Self {
+            acknowledger,
+            broken: Mutex::new(BrokenStreams::new(limits.resumable)),
             queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
             limits,
             live: Mutex::new(Arc::new(parts.live)),
@@ -216,11 +226,13 @@ impl Hub {
             }
             Action::Detach { route } => {
                 if let Some(outlet) = self.known_outlet(&route) {
-                    if outlet.detach() {
-                        control.router.want(&route, now);
-                    } else {
-                        control.router.unwanted(&route);
-                        lock(&self.outlets).remove(&route);
+                    match outlet.detach() {
+                        Left::Waiting => control.router.want(&route, now),
+                        Left::Held => control.router.unwanted(&route),
+                        Left::Nothing => {
+                            control.router.unwanted(&route);
+                            lock(&self.outlets).remove(&route);
+                        }
                     }
                 }
             }
@@ -240,7 +252,7 @@ impl Hub {
             Action::MakeSecret { first, host } => control.make_secret(first, &host, now),
             Action::Post { lane, octets } => {
                 if let Some(mailbox) = control.lanes.get(&lane) {
-                    mailbox.post(&octets);
+                    mailbox.post_own(octets);
                 }
             }
             Action::Granted { session, host, until, ours, took } => {
@@ -265,9 +277,10 @@ impl Hub {
         let Some(outlet) = self.known_outlet(route) else {
             return control.router.rearm(route, None, now);
         };
-        let hold = Hold { iq: self.limits.hold_iq, other: self.limits.hold };
-        let (expired, next) = outlet.expire(hold, now);
-        control.router.rearm(route, next, now);
+        let (expired, next) = outlet.expire(self.limits.holds(), now);
+        // As long as there is a stream to resume, a lane is wanted.
+        let kept = outlet.look_at_broken(|broken| broken.until.max(now + self.limits.ack_within));
+        control.router.rearm(route, next.or(kept), now);
         self.bounce(control, route, &expired, reason, now);
         self.retire(route, &outlet);
     }
@@ -277,7 +290,7 @@ impl Hub {
         let _relay_gone = self.orders.send(order);
     }
 
-    fn known_outlet(&self, route: &Route) -> Option<Arc<Outlet>> {
+    pub(super) fn known_outlet(&self, route: &Route) -> Option<Arc<Outlet>> {
         lock(&self.outlets).get(route).cloned()
     }
 
@@ -388,7 +401,7 @@ impl Hub {
         let mut count = 0;
         for outlet in outlets {
             let stanzas = outlet.drain();
-            for _ in stanzas.iter().filter(|stanza| !stanza.ours) {
+            for _ in stanzas.iter().filter(|stanza| !stanza.mark.ours) {
                 count += 1;
                 self.metrics.discarded(reason);
             }

@@ -5,10 +5,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::inbound::Run;
 use super::outlet::Outlet;
-use crate::proto::queue::Run;
 use crate::proto::stream;
 use crate::reason::Reason;
 use crate::xmpp::header::STREAM_END;
@@ -23,6 +24,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) enum Next {
     /// Write these octets of the negotiation.
     Octets(String),
+    /// Write this stanza of our own: it counts, and belongs to no queue.
+    Own(String),
+    /// Write these stanzas once more: the stream on which they were sent is resumed here.
+    Again(Bytes),
+    /// Say how many stanzas are handled.
+    Acknowledge,
+    /// Ask how many are.
+    Request,
+    /// Everything was written; before the end, wait for what isn't acknowledged.
+    Settle,
+    /// Write the end of the stream: this, behind the last acknowledgement.
+    Close(String),
     /// Write these stanzas.
     Stanzas(Run, Arc<Outlet>),
     /// Finish the stream: everything was written, the closing tag included.
@@ -43,6 +56,10 @@ pub(crate) enum Close {
 #[derive(Debug, Default)]
 struct MailboxState {
     octets: String,
+    own: VecDeque<String>,
+    again: VecDeque<Bytes>,
+    acknowledge: bool,
+    request: bool,
     ready: VecDeque<Arc<Outlet>>,
     /// Stanzas may be sent.
     open: bool,
@@ -52,6 +69,33 @@ struct MailboxState {
     /// The closing tag was handed over, by the machine or by this.
     closed: bool,
     finished: bool,
+    /// What isn't acknowledged is waited for no longer.
+    unsettled: bool,
+}
+
+impl MailboxState {
+    /// What goes before the stanzas of the queues.
+    fn before_stanzas(&mut self) -> Option<Next> {
+        if !self.octets.is_empty() {
+            return Some(Next::Octets(std::mem::take(&mut self.octets)));
+        }
+        if self.finished {
+            return Some(Next::Wait);
+        }
+        if self.closed {
+            return None;
+        }
+        if std::mem::take(&mut self.acknowledge) {
+            return Some(Next::Acknowledge);
+        }
+        if let Some(again) = self.again.pop_front() {
+            return Some(Next::Again(again));
+        }
+        if let Some(own) = self.own.pop_front() {
+            return Some(Next::Own(own));
+        }
+        std::mem::take(&mut self.request).then_some(Next::Request)
+    }
 }
 
 /// The sending half of one lane, seen from outside its task.
@@ -59,6 +103,8 @@ struct MailboxState {
 pub(crate) struct Mailbox {
     state: Mutex<MailboxState>,
     wake: Notify,
+    /// The stream goes on elsewhere.
+    usurped: Notify,
 }
 
 impl Mailbox {
@@ -78,6 +124,57 @@ impl Mailbox {
             drop(state);
             self.wake.notify_one();
         }
+    }
+
+    /// What the router wants said: a stanza of our own making counts as one (XEP-0198), anything else is negotiation.
+    pub(crate) fn post_own(&self, octets: String) {
+        if !octets.starts_with("<iq") {
+            return self.post(&octets);
+        }
+        let mut state = lock(&self.state);
+        if !state.closed {
+            state.own.push_back(octets);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Stanzas that were sent on the stream that is resumed here: they go before all others.
+    pub(crate) fn send_again(&self, runs: impl Iterator<Item = Bytes>) {
+        lock(&self.state).again.extend(runs);
+        self.wake.notify_one();
+    }
+
+    /// Say how many stanzas are handled, with the next octets.
+    pub(crate) fn acknowledge(&self) {
+        lock(&self.state).acknowledge = true;
+        self.wake.notify_one();
+    }
+
+    /// Ask how many stanzas are handled, with the next octets.
+    pub(crate) fn request(&self) {
+        lock(&self.state).request = true;
+        self.wake.notify_one();
+    }
+
+    /// Let the writer look again: something was acknowledged.
+    pub(crate) fn settled(&self) {
+        self.wake.notify_one();
+    }
+
+    /// What isn't acknowledged by now isn't waited for.
+    pub(crate) fn close_unsettled(&self) {
+        lock(&self.state).unsettled = true;
+    }
+
+    /// The other end resumes the stream on another connection: this one is over.
+    pub(crate) fn usurp(&self) {
+        self.usurped.notify_one();
+    }
+
+    /// Resolves when [`Mailbox::usurp`] was called.
+    pub(crate) async fn is_usurped(&self) {
+        self.usurped.notified().await;
     }
 
     pub(super) fn offer(&self, outlet: Arc<Outlet>) {
@@ -120,15 +217,12 @@ impl Mailbox {
         lock(&self.state).closing.map(|(_, reason)| reason)
     }
 
-    /// What to write next.
-    pub(crate) fn next(self: &Arc<Self>) -> Next {
+    /// What to write next. `settled`: nothing that was sent waits for an acknowledgement.
+    pub(crate) fn next(self: &Arc<Self>, settled: bool) -> Next {
         loop {
             let mut state = lock(&self.state);
-            if !state.octets.is_empty() {
-                return Next::Octets(std::mem::take(&mut state.octets));
-            }
-            if state.finished {
-                return Next::Wait;
+            if let Some(next) = state.before_stanzas() {
+                return next;
             }
             let take = match state.closing {
                 None => state.open,
@@ -148,8 +242,12 @@ impl Mailbox {
                     state.finished = true;
                     return Next::Finish;
                 }
+                let orderly = matches!(state.closing, Some((Close::AfterQueue, _)));
+                if orderly && !settled && !state.unsettled {
+                    return Next::Settle;
+                }
                 state.closed = true;
-                return Next::Octets(last_words(state.closing.map(|(_, reason)| reason)));
+                return Next::Close(last_words(state.closing.map(|(_, reason)| reason)));
             };
             drop(state);
             if let Some((run, more)) = outlet.take(self) {
@@ -183,7 +281,7 @@ fn last_words(reason: Option<Reason>) -> String {
 mod tests {
     use std::time::Instant;
 
-    use super::super::outlet::{Pushed, TURN_BYTES, TotalQueued};
+    use super::super::outlet::{Left, Pushed, TURN_BYTES, TotalQueued};
     use super::*;
     use crate::proto::queue::Mark;
     use crate::xmpp::domain::Domain;
@@ -195,15 +293,19 @@ mod tests {
     }
 
     fn push(outlet: &Arc<Outlet>, stanza: &[u8]) -> Pushed {
-        outlet.push(stanza, &[Mark { len: stanza.len(), iq: false, ours: false }], Instant::now())
+        outlet.push(stanza, &[Mark::of(stanza.len())], None, Instant::now())
     }
 
     fn written(mailbox: &Arc<Mailbox>) -> String {
         let mut text = String::new();
         loop {
-            match mailbox.next() {
-                Next::Octets(octets) => text.push_str(&octets),
+            match mailbox.next(true) {
+                Next::Octets(octets) | Next::Own(octets) | Next::Close(octets) => text.push_str(&octets),
                 Next::Stanzas(run, _) => text.push_str(std::str::from_utf8(&run.octets).unwrap()),
+                Next::Again(octets) => text.push_str(std::str::from_utf8(&octets).unwrap()),
+                Next::Acknowledge => text.push_str("<a/>"),
+                Next::Request => text.push_str("<r/>"),
+                Next::Settle => text.push('?'),
                 Next::Finish => return text + "|",
                 Next::Wait => return text,
             }
@@ -235,7 +337,7 @@ mod tests {
         }
         push(&quiet, b"q");
         mailbox.open();
-        let turns: Vec<usize> = std::iter::from_fn(|| match mailbox.next() {
+        let turns: Vec<usize> = std::iter::from_fn(|| match mailbox.next(true) {
             Next::Stanzas(run, _) => Some(run.octets.len()),
             _ => None,
         })
@@ -253,7 +355,7 @@ mod tests {
         assert_eq!(written(&mailbox), "1</stream:stream>|");
         push(&outlet, b"2");
         assert_eq!(written(&mailbox), "");
-        assert!(outlet.detach(), "it waits for another lane");
+        assert_eq!(outlet.detach(), Left::Waiting, "for another lane");
     }
 
     #[test]

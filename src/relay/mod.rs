@@ -9,8 +9,12 @@
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
+//! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
+//!   `broken.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
+mod acknowledging;
 mod bounces;
+mod broken;
 mod carry;
 mod connector;
 mod dialback;
@@ -20,6 +24,7 @@ mod frames;
 mod guard;
 mod halves;
 mod hub;
+mod inbound;
 mod io;
 mod lane;
 mod live;
@@ -42,6 +47,7 @@ mod single;
 pub mod start;
 mod starttls;
 mod tasks;
+mod unacknowledged;
 
 pub use reload::{ReloadError, ReloadReport};
 pub use start::{DrainReport, Listeners, Relay, RelayFailure, StartError};

@@ -1,7 +1,10 @@
 //! The queue of one route, shared by whoever feeds it and by the lane that it is attached to at the moment.
 //!
-//! Two bounds hold it: its own, and what waits in the whole relay, which an empty queue may exceed by a little. A stanza
-//! counts until it was handed to the next hop or its sender was told, on its way through a lane too.
+//! Two bounds hold it: its own, and what waits in the whole relay, which an empty one may exceed by a little. A stanza
+//! counts for both until its next hop has acknowledged it or its sender was told, on its way through a lane too.
+//!
+//! When a lane of the route broke and its stream can be resumed, what was sent on it and isn't acknowledged is kept here, or
+//! by whoever waits for the peer: meanwhile nothing else of the route leaves.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,8 +12,10 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::broken::Broken;
+use super::inbound::{Inbound, Origin, Run, Waited};
 use super::mailbox::{Mailbox, lock};
-use crate::proto::queue::{Hold, Mark, Queue, Run, Waited};
+use crate::proto::queue::{Hold, Mark, Queue};
 use crate::xmpp::route::Route;
 
 /// Octets that a lane takes from one queue before it is another one's turn.
@@ -23,7 +28,7 @@ pub(super) const LITTLE_BYTES: usize = 4 * 1024;
 /// What became of stanzas that were pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// A lane takes them.
+    /// A lane takes them, or they wait for a stream to be resumed.
     Taken,
     /// They wait; the route has to be wanted.
     Wanted,
@@ -31,6 +36,17 @@ pub(crate) enum Pushed {
     Full(Instant),
     /// This outlet is out of use; look the route up again.
     Retired,
+}
+
+/// What an outlet without a lane is left with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing: it is out of use.
+    Nothing,
+    /// Stanzas that need a lane, or a stream that we resume.
+    Waiting,
+    /// A stream that the peer may resume; nothing goes before that.
+    Held,
 }
 
 /// The queue of one route.
@@ -41,16 +57,34 @@ pub(crate) struct Outlet {
     /// Told when the queue shrinks.
     room: Notify,
     total: Arc<TotalQueued>,
+    limit: usize,
 }
 
 #[derive(Debug)]
 struct OutletState {
-    queue: Queue,
+    queue: Queue<Arc<Inbound>>,
+    /// Octets that a lane has taken and that are still ours.
+    under_way: usize,
     /// Since when nothing left it while something found no room.
     full_since: Option<Instant>,
     lane: Option<Arc<Mailbox>>,
     scheduled: bool,
     retired: bool,
+    /// The stream on which it was sent broke, and we may resume it.
+    broken: Option<Box<Broken>>,
+    /// The peer may resume it.
+    held: bool,
+}
+
+impl OutletState {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.broken.is_none() && !self.held
+    }
+
+    /// Whether nothing waits, here or on its way.
+    fn is_clear(&self) -> bool {
+        self.queue.is_empty() && self.under_way == 0
+    }
 }
 
 /// What waits in the whole relay.
@@ -82,23 +116,35 @@ impl TotalQueued {
 impl Outlet {
     pub(crate) fn new(route: Route, limit: usize, total: Arc<TotalQueued>) -> Self {
         let state = OutletState {
-            queue: Queue::new(limit),
+            queue: Queue::new(usize::MAX),
+            under_way: 0,
             full_since: None,
             lane: None,
             scheduled: false,
             retired: false,
+            broken: None,
+            held: false,
         };
-        Self { route, state: Mutex::new(state), room: Notify::new(), total }
+        Self { route, state: Mutex::new(state), room: Notify::new(), total, limit }
     }
 
-    /// Append whole stanzas.
-    pub(crate) fn push(self: &Arc<Self>, octets: &[u8], marks: &[Mark], now: Instant) -> Pushed {
+    /// Append whole stanzas. `origin`: that of the first of them.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        octets: &[u8],
+        marks: &[Mark],
+        origin: Origin,
+        now: Instant,
+    ) -> Pushed {
         let mut state = lock(&self.state);
         if state.retired {
             return Pushed::Retired;
         }
-        let little = state.queue.is_empty() && (octets.len() <= LITTLE_BYTES || marks.len() == 1);
-        if !(little || self.total.has_room(octets.len())) || state.queue.push(octets, marks, now).is_err() {
+        let little = state.is_clear() && (octets.len() <= LITTLE_BYTES || marks.len() == 1);
+        if !(little || self.total.has_room(octets.len()))
+            || !self.has_room(&state, octets.len())
+            || state.queue.push(octets, marks, origin, now).is_err()
+        {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), marks.iter().filter(|mark| !mark.ours).count());
@@ -106,18 +152,23 @@ impl Outlet {
     }
 
     /// Append one small stanza of our own making whatever the bounds say: an error that answers a stanza which was
-    /// itself within them.
-    pub(crate) fn push_answer(self: &Arc<Self>, octets: &[u8], now: Instant) -> Pushed {
+    /// itself within them. That one, of `origin`, is handled when the answer is.
+    pub(crate) fn push_answer(self: &Arc<Self>, octets: &[u8], origin: Origin, now: Instant) -> Pushed {
         let mut state = lock(&self.state);
         if state.retired {
             return Pushed::Retired;
         }
-        let mark = Mark { len: octets.len(), iq: false, ours: true };
-        if state.queue.push(octets, &[mark], now).is_err() {
+        let mark = Mark { ours: true, ..Mark::of(octets.len()) };
+        if !self.has_room(&state, octets.len()) || state.queue.push(octets, &[mark], origin, now).is_err() {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), 0);
         self.schedule(&mut state)
+    }
+
+    /// One stanza always finds room where nothing is.
+    fn has_room(&self, state: &OutletState, octets: usize) -> bool {
+        state.is_clear() || state.queue.len() + state.under_way + octets <= self.limit
     }
 
     fn schedule(self: &Arc<Self>, state: &mut OutletState) -> Pushed {
@@ -128,6 +179,7 @@ impl Outlet {
                 lane.offer(Arc::clone(self));
                 Pushed::Taken
             }
+            None if state.held => Pushed::Taken,
             None => Pushed::Wanted,
         }
     }
@@ -150,19 +202,23 @@ impl Outlet {
         }
     }
 
-    /// No lane takes anything any more. Whether stanzas wait; if none do, the outlet is out of use.
-    pub(crate) fn detach(&self) -> bool {
+    /// No lane takes anything any more. What is left; with nothing, the outlet is out of use.
+    pub(crate) fn detach(&self) -> Left {
         let mut state = lock(&self.state);
         state.lane = None;
         state.scheduled = false;
-        state.retired = state.queue.is_empty();
-        !state.retired
+        state.retired = state.is_empty();
+        match (state.retired, state.held) {
+            (true, _) => Left::Nothing,
+            (_, true) => Left::Held,
+            _ => Left::Waiting,
+        }
     }
 
     /// Put the outlet out of use if nothing waits in it.
     pub(crate) fn retire_if_empty(&self) -> bool {
         let mut state = lock(&self.state);
-        state.retired |= state.lane.is_none() && state.queue.is_empty();
+        state.retired |= state.lane.is_none() && state.is_empty();
         state.retired
     }
 
@@ -176,17 +232,16 @@ impl Outlet {
             state.scheduled = false;
             return None;
         };
-        state.full_since = None;
+        state.under_way += run.octets.len();
         state.scheduled = !state.queue.is_empty();
         let more = state.scheduled;
-        drop(state);
-        self.room.notify_waiters();
         Some((run, more))
     }
 
-    /// Put back what a lane took and certainly did not pass on. The run taken last comes first.
-    pub(crate) fn put_back(&self, run: &Run) {
+    /// Put back what a lane took: it goes before whatever waits. The run taken last comes first.
+    pub(crate) fn put_back(&self, run: Run) {
         let mut state = lock(&self.state);
+        state.under_way = state.under_way.saturating_sub(run.octets.len());
         state.queue.put_back(run);
         // A route that is put back can't be out of use: it was attached until now.
         state.retired = false;
@@ -194,7 +249,67 @@ impl Outlet {
 
     /// What a lane took is nothing of ours any more: it was passed on, or its senders are told.
     pub(crate) fn release(&self, run: &Run) {
+        self.left(run.octets.len());
         self.uncount(run.octets.len(), run.counted());
+    }
+
+    /// The same for a single stanza.
+    pub(crate) fn release_one(&self, waited: &Waited) {
+        self.left(waited.octets.len());
+        self.uncount_one(waited);
+    }
+
+    /// So many octets of what a lane took are gone.
+    fn left(&self, octets: usize) {
+        let mut state = lock(&self.state);
+        state.under_way = state.under_way.saturating_sub(octets);
+        let waited_for = state.full_since.take().is_some();
+        drop(state);
+        if waited_for {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// A stanza that a lane took has grown by `octets`.
+    pub(crate) fn grown(&self, octets: usize) {
+        lock(&self.state).under_way += octets;
+        self.count(octets, 0);
+    }
+
+    /// The stream on which stanzas of the route were sent broke; a lane that is opened for the route resumes it.
+    pub(crate) fn keep(&self, broken: Broken) -> Option<Broken> {
+        let mut state = lock(&self.state);
+        // Two lanes of one route at once: the later one broke first, and its stanzas come behind.
+        if state.broken.is_some() {
+            return Some(broken);
+        }
+        state.broken = Some(Box::new(broken));
+        state.retired = false;
+        None
+    }
+
+    /// Look at the broken stream that may be resumed.
+    pub(crate) fn look_at_broken<T>(&self, look: impl FnOnce(&mut Broken) -> T) -> Option<T> {
+        lock(&self.state).broken.as_deref_mut().map(look)
+    }
+
+    /// It is resumed, or gone.
+    pub(crate) fn take_broken(&self) -> Option<Broken> {
+        lock(&self.state).broken.take().map(|broken| *broken)
+    }
+
+    /// Nothing leaves until the peer has resumed the stream, or its time is over.
+    pub(crate) fn hold(&self, held: bool) {
+        let mut state = lock(&self.state);
+        state.held = held;
+        if held {
+            state.retired = false;
+        }
+    }
+
+    /// Whether stanzas wait.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !lock(&self.state).queue.is_empty()
     }
 
     /// Take out what has waited too long, and say when the next will have.
@@ -210,7 +325,7 @@ impl Outlet {
         (expired, next)
     }
 
-    /// Take out everything.
+    /// Take out everything that waits.
     pub(crate) fn drain(&self) -> Vec<Waited> {
         let mut state = lock(&self.state);
         state.full_since = None;
@@ -231,8 +346,11 @@ impl Outlet {
     }
 
     fn uncount_all(&self, waited: &[Waited]) {
-        let bytes = waited.iter().map(|stanza| stanza.octets.len()).sum();
-        self.uncount(bytes, waited.iter().filter(|stanza| !stanza.ours).count());
+        waited.iter().for_each(|stanza| self.uncount_one(stanza));
+    }
+
+    fn uncount_one(&self, waited: &Waited) {
+        self.uncount(waited.octets.len(), usize::from(!waited.mark.ours));
     }
 
     fn uncount(&self, bytes: usize, stanzas: usize) {
@@ -254,14 +372,14 @@ mod tests {
     }
 
     fn push(outlet: &Arc<Outlet>, len: usize) -> Pushed {
-        outlet.push(&vec![b'x'; len], &[Mark { len, iq: false, ours: false }], Instant::now())
+        outlet.push(&vec![b'x'; len], &[Mark::of(len)], None, Instant::now())
     }
 
     #[test]
     fn an_empty_outlet_without_a_lane_is_out_of_use() {
         let outlet = outlet(&Arc::new(TotalQueued::new(LIMIT)), "a.test");
         outlet.attach(&Arc::new(Mailbox::default()));
-        assert!(!outlet.detach());
+        assert_eq!(outlet.detach(), Left::Nothing);
         assert_eq!(push(&outlet, 1), Pushed::Retired);
     }
 
@@ -273,7 +391,7 @@ mod tests {
         push(&outlet, 10);
         let (run, _) = outlet.take(&lane).unwrap();
         assert_eq!((total.bytes(), total.stanzas()), (10, 1));
-        outlet.put_back(&run);
+        outlet.put_back(run);
         let (run, _) = outlet.take(&lane).unwrap();
         outlet.release(&run);
         assert_eq!((total.bytes(), total.stanzas()), (0, 0));
@@ -293,10 +411,10 @@ mod tests {
             let (run, _) = flowing.take(&lane).unwrap();
             flowing.release(&run);
         }
-        let marks = [Mark { len: LITTLE_BYTES, iq: false, ours: false }; 2];
+        let marks = [Mark::of(LITTLE_BYTES); 2];
         let run = vec![b'x'; 2 * LITTLE_BYTES];
         assert!(
-            matches!(flowing.push(&run, &marks, Instant::now()), Pushed::Full(_)),
+            matches!(flowing.push(&run, &marks, None, Instant::now()), Pushed::Full(_)),
             "and not many at once"
         );
     }
@@ -309,7 +427,9 @@ mod tests {
         push(&outlet, LIMIT);
         let Pushed::Full(since) = push(&outlet, 1) else { panic!("it is full") };
         assert_eq!(push(&outlet, 1), Pushed::Full(since));
-        assert!(outlet.take(&lane).is_some());
+        let (run, _) = outlet.take(&lane).unwrap();
+        assert_eq!(push(&outlet, 1), Pushed::Full(since), "it is on its way, and ours");
+        outlet.release(&run);
         push(&outlet, LIMIT);
         let Pushed::Full(again) = push(&outlet, 1) else { panic!("it is full again") };
         assert!(again > since);

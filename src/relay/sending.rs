@@ -1,47 +1,94 @@
-//! The writing half of a lane: what its mailbox holds goes out, and what can't be known to have arrived is kept until it
-//! is settled.
+//! The writing half of a lane: what its mailbox holds goes out, and each stanza is kept until it is known to be off our
+//! hands. When that is depends on what was agreed with the other end:
+//!
+//! - with stream management, when the other end has acknowledged it;
+//! - without it, when it was written: nobody will ever say more;
+//! - behind a pipelined negotiation, not before that has succeeded, because behind a refusal nothing was read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prometheus::IntCounter;
 
+use super::acknowledging::Acknowledger;
+use super::inbound::{self, Inbound, Run};
 use super::io::Transmit;
 use super::mailbox::{Mailbox, Next, lock};
 use super::outlet::Outlet;
-use crate::proto::queue::Run;
+use crate::proto::queue::{Mark, Wait, Waited};
+use crate::proto::stream_management::element::{REQUEST, write_answer};
+use crate::proto::stream_management::sent::{Sent, TooHigh};
 use crate::reason::Reason;
 
-/// Stanzas that were handed to the transport, and the queue that they came from.
-pub(crate) type Sent = (Run, Arc<Outlet>);
+/// Stanzas of a lane that aren't acknowledged, and the queues that they came from; `None`: they are the relay's own.
+pub(crate) type Unacknowledged = Sent<Option<Arc<Outlet>>, Arc<Inbound>>;
+
+/// Stanzas that were sent, and the queue that they came from.
+pub(crate) type SentRun = (Run, Option<Arc<Outlet>>);
 
 /// What a lane has sent, as far as somebody may still ask.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    /// What is being written: part of it may have left, and nobody knows how much.
-    in_flight: Mutex<Option<Sent>>,
-    /// Stanzas that were sent behind a pipelined negotiation: behind a refusal they weren't read.
-    unconfirmed: Mutex<Option<Vec<Sent>>>,
+    state: Mutex<State>,
     delivered: IntCounter,
+    acknowledger: Arc<Acknowledger>,
+    /// What came the other way: the writer says how much of it is handled.
+    inbound: Mutex<Option<Arc<Inbound>>>,
+    /// The lane asks for an acknowledgement soon.
+    asking: AtomicBool,
     /// When something was last written, in milliseconds since `epoch`.
     written: AtomicU64,
     epoch: Instant,
 }
 
+#[derive(Debug)]
+struct State {
+    sent: Unacknowledged,
+    /// Stanzas of `sent` that were written in full, modulo 2^32 as `h` is.
+    written: u32,
+    /// The negotiation is done.
+    confirmed: bool,
+    /// Stream management was asked for, or is on.
+    managed: bool,
+    /// Stanzas sent since we last asked for an acknowledgement.
+    unasked: u32,
+}
+
+/// What is left of the sending half when its lane has ended.
+#[derive(Debug)]
+pub(crate) enum Remainder {
+    /// Nothing was read of it: the negotiation was never confirmed. It is back in its queues.
+    PutBack,
+    /// It may have been handled or not.
+    Unknown(Unacknowledged),
+}
+
 impl Sending {
-    /// `delivered` counts what was handed to the next hop. `pipelined`: not before the negotiation is confirmed.
-    pub(crate) fn new(delivered: IntCounter, pipelined: bool) -> Arc<Self> {
+    /// `delivered` counts what is off our hands. `pipelined`: nothing is before the negotiation is confirmed; `managed`:
+    /// stream management was asked for with it.
+    pub(crate) fn new(
+        delivered: IntCounter,
+        acknowledger: &Arc<Acknowledger>,
+        pipelined: bool,
+        managed: bool,
+    ) -> Arc<Self> {
+        let state =
+            State { sent: Unacknowledged::default(), written: 0, confirmed: !pipelined, managed, unasked: 0 };
         Arc::new(Self {
-            in_flight: Mutex::new(None),
-            unconfirmed: Mutex::new(pipelined.then(Vec::new)),
+            state: Mutex::new(state),
             delivered,
+            acknowledger: Arc::clone(acknowledger),
+            inbound: Mutex::default(),
+            asking: AtomicBool::new(false),
             written: AtomicU64::new(0),
             epoch: Instant::now(),
         })
     }
 
-    /// Write until everything is said. The last octets may take `patience` to arrive.
+    /// Write until everything is said. The last octets may take `patience` to arrive, and acknowledgements before the end
+    /// `ack_wait`.
     ///
     /// # Errors
     /// Why the other end takes nothing more.
@@ -50,15 +97,38 @@ impl Sending {
         mailbox: &Arc<Mailbox>,
         transmit: &mut T,
         patience: Duration,
+        ack_wait: Duration,
     ) -> Result<(), Reason> {
+        let mut settling: Option<Instant> = None;
         loop {
-            match mailbox.next() {
+            match mailbox.next(self.is_settled()) {
                 Next::Octets(octets) => transmit.write(octets.into()).await?,
+                Next::Own(octets) => self.write_run(transmit, run_of_own(octets), None, mailbox).await?,
+                Next::Again(octets) => transmit.write(octets).await?,
                 Next::Stanzas(run, outlet) => {
-                    let octets = run.octets.clone();
-                    *lock(&self.in_flight) = Some((run, outlet));
-                    transmit.write(octets).await?;
-                    self.sent();
+                    let run = self.acknowledger.wanted(&outlet, run);
+                    if !run.is_empty() {
+                        self.write_run(transmit, run, Some(outlet), mailbox).await?;
+                    }
+                }
+                Next::Acknowledge => {
+                    if let Some(answer) = self.answer(Inbound::tell) {
+                        transmit.write(answer.into()).await?;
+                    }
+                }
+                Next::Request => self.request(transmit).await?,
+                Next::Settle => {
+                    if settling.is_none() {
+                        self.request(transmit).await?;
+                    }
+                    let until = *settling.get_or_insert_with(|| Instant::now() + ack_wait);
+                    if tokio::time::timeout_at(until.into(), mailbox.woken()).await.is_err() {
+                        mailbox.close_unsettled();
+                    }
+                }
+                Next::Close(last_words) => {
+                    let answer = self.answer(Inbound::tell_finally).unwrap_or_default();
+                    transmit.write((answer + &last_words).into()).await?;
                 }
                 Next::Finish => {
                     transmit.finish(patience).await;
@@ -69,20 +139,80 @@ impl Sending {
         }
     }
 
-    /// What was in flight is handed over.
-    fn sent(&self) {
-        let Some((run, outlet)) = lock(&self.in_flight).take() else { return };
-        match lock(&self.unconfirmed).as_mut() {
-            Some(kept) => kept.push((run, outlet)),
-            None => self.delivered(&run, &outlet),
-        }
+    async fn write_run<T: Transmit>(
+        &self,
+        transmit: &mut T,
+        run: Run,
+        outlet: Option<Arc<Outlet>>,
+        mailbox: &Arc<Mailbox>,
+    ) -> Result<(), Reason> {
+        let (octets, count) = (run.octets.clone(), run.len());
+        lock(&self.state).sent.push(run, outlet);
+        transmit.write(octets).await?;
+        let ask = self.wrote(count);
         let elapsed = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.written.store(elapsed, Ordering::Relaxed);
+        match ask {
+            Ask::Now => self.request(transmit).await,
+            Ask::Soon if !self.asking.swap(true, Ordering::AcqRel) => {
+                self.acknowledger.ask_soon(mailbox);
+                Ok(())
+            }
+            Ask::Soon | Ask::Never => Ok(()),
+        }
     }
 
-    fn delivered(&self, run: &Run, outlet: &Outlet) {
-        self.delivered.inc_by(run.counted() as u64);
-        outlet.release(run);
+    /// `count` stanzas were written. Whether to ask for their acknowledgement.
+    fn wrote(&self, count: u32) -> Ask {
+        let mut state = lock(&self.state);
+        state.written = state.written.wrapping_add(count);
+        if state.managed {
+            state.unasked += count;
+            return if state.unasked >= self.acknowledger.ack_request_every { Ask::Now } else { Ask::Soon };
+        }
+        if state.confirmed {
+            self.settle_written(&mut state);
+        }
+        Ask::Never
+    }
+
+    async fn request<T: Transmit>(&self, transmit: &mut T) -> Result<(), Reason> {
+        self.asking.store(false, Ordering::Release);
+        let due = {
+            let mut state = lock(&self.state);
+            state.unasked = 0;
+            state.managed && !state.sent.is_empty()
+        };
+        if due { transmit.write(Bytes::from_static(REQUEST.as_bytes())).await } else { Ok(()) }
+    }
+
+    /// The acknowledgement of what came the other way.
+    fn answer(&self, tell: impl FnOnce(&Inbound) -> u32) -> Option<String> {
+        let mut answer = String::new();
+        write_answer(&mut answer, tell(lock(&self.inbound).as_deref()?));
+        Some(answer)
+    }
+
+    fn settle_written(&self, state: &mut State) {
+        let written = state.written;
+        // No more than was sent was written.
+        let settled = state.sent.acknowledge(written).unwrap_or_default();
+        self.delivered(&settled);
+    }
+
+    fn delivered(&self, settled: &[SentRun]) {
+        for (run, outlet) in settled {
+            self.delivered.inc_by(run.counted() as u64);
+            if let Some(outlet) = outlet {
+                outlet.release(run);
+            }
+            inbound::settle(run);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let state = lock(&self.state);
+        !state.managed || state.sent.is_empty()
     }
 
     /// When a stanza was last written.
@@ -90,91 +220,120 @@ impl Sending {
         self.epoch + Duration::from_millis(self.written.load(Ordering::Relaxed))
     }
 
+    /// Stanzas that aren't acknowledged.
+    pub(crate) fn unacknowledged(&self) -> u32 {
+        lock(&self.state).sent.unacknowledged()
+    }
+
     /// The negotiation is over: what was sent behind it was read.
     pub(crate) fn confirm(&self) {
-        for (run, outlet) in lock(&self.unconfirmed).take().into_iter().flatten() {
-            self.delivered(&run, &outlet);
+        let mut state = lock(&self.state);
+        state.confirmed = true;
+        if !state.managed {
+            self.settle_written(&mut state);
         }
     }
 
-    /// Writing is over. If the negotiation was never confirmed, what was sent behind it goes back to its queues; else
-    /// what was in flight is left, and may have arrived or not.
-    pub(crate) fn end(&self) -> Option<Sent> {
-        let in_flight = lock(&self.in_flight).take();
-        let Some(mut sent) = lock(&self.unconfirmed).take() else { return in_flight };
-        sent.extend(in_flight);
-        // Each run before those that were taken from the same queue after it.
-        for (run, outlet) in sent.iter().rev() {
-            outlet.put_back(run);
+    /// Stream management is asked for, or on: what is sent from here on is acknowledged. Where the other end turns it on
+    /// late, nobody covers what was sent before, which includes what is just being written.
+    pub(crate) fn manage(&self) {
+        let mut state = lock(&self.state);
+        if !state.managed {
+            state.managed = true;
+            let before = state.sent.begin();
+            self.delivered(&before);
+            state.written = 0;
         }
-        None
     }
+
+    /// There is none: what was sent is off our hands as far as anybody can tell.
+    pub(crate) fn unmanage(&self) {
+        let mut state = lock(&self.state);
+        state.managed = false;
+        self.settle_written(&mut state);
+    }
+
+    /// What comes the other way is acknowledged from now on.
+    pub(crate) fn answer_for(&self, inbound: &Arc<Inbound>) {
+        *lock(&self.inbound) = Some(Arc::clone(inbound));
+    }
+
+    /// The other end has handled `h` stanzas.
+    ///
+    /// # Errors
+    /// [`Reason::HandledTooHigh`] if that can't be.
+    pub(crate) fn acknowledged(&self, h: u32, mailbox: &Mailbox) -> Result<(), Reason> {
+        let mut state = lock(&self.state);
+        let settled = state.sent.acknowledge(h).map_err(|TooHigh { .. }| Reason::HandledTooHigh)?;
+        let all = state.sent.is_empty();
+        drop(state);
+        self.delivered(&settled);
+        if all {
+            mailbox.settled();
+        }
+        Ok(())
+    }
+
+    /// The stream on which `sent` was sent goes on here; the other end has handled `h` stanzas of it. The rest is sent
+    /// again.
+    ///
+    /// # Errors
+    /// [`Reason::HandledTooHigh`] if that can't be; `sent` is left as it was.
+    pub(crate) fn resume(
+        &self,
+        mut sent: Unacknowledged,
+        h: u32,
+        mailbox: &Mailbox,
+    ) -> Result<(), (Unacknowledged, Reason)> {
+        let settled = match sent.acknowledge(h) {
+            Ok(settled) => settled,
+            Err(TooHigh { .. }) => return Err((sent, Reason::HandledTooHigh)),
+        };
+        self.delivered(&settled);
+        let mut state = lock(&self.state);
+        mailbox.send_again(sent.runs().map(|run| run.octets.clone()));
+        state.written = h.wrapping_add(sent.unacknowledged());
+        state.sent = sent;
+        state.managed = true;
+        drop(state);
+        mailbox.request();
+        Ok(())
+    }
+
+    /// Of what was sent on a stream that is gone, `h` stanzas were handled.
+    pub(crate) fn delivered_before(&self, sent: &mut Unacknowledged, h: u32) {
+        // A number that can't be is none.
+        self.delivered(&sent.acknowledge(h).unwrap_or_default());
+    }
+
+    /// Writing is over.
+    pub(crate) fn end(&self) -> Remainder {
+        let mut state = lock(&self.state);
+        let mut sent = std::mem::take(&mut state.sent);
+        if state.confirmed {
+            return Remainder::Unknown(sent);
+        }
+        // Each run before those that were taken from the same queue after it.
+        for (run, outlet) in sent.take().into_iter().rev() {
+            if let Some(outlet) = outlet {
+                outlet.put_back(run);
+            }
+        }
+        Remainder::PutBack
+    }
+}
+
+/// When to ask for an acknowledgement.
+enum Ask {
+    Never,
+    Soon,
+    Now,
+}
+
+fn run_of_own(octets: String) -> Run {
+    let mark = Mark { ours: true, wait: Wait::Iq, ..Mark::of(octets.len()) };
+    Run::of([Waited { octets: octets.into(), mark, origin: None, since: Instant::now() }])
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::super::outlet::TotalQueued;
-    use super::*;
-    use crate::proto::queue::Mark;
-    use crate::transport::quic::Code;
-    use crate::xmpp::domain::Domain;
-    use crate::xmpp::route::Route;
-
-    /// A transport that takes everything.
-    struct Taken(Vec<u8>);
-
-    impl Transmit for Taken {
-        async fn write(&mut self, octets: Bytes) -> Result<(), Reason> {
-            self.0.extend_from_slice(&octets);
-            Ok(())
-        }
-        async fn finish(&mut self, _: Duration) {}
-        fn reset(&mut self, _: Code) {}
-    }
-
-    fn outlet(total: &Arc<TotalQueued>, name: &str, lane: &Arc<Mailbox>, stanzas: &[&[u8]]) -> Arc<Outlet> {
-        let route = Route::new(Domain::parse(name).unwrap(), Domain::parse("b.test").unwrap());
-        let outlet = Arc::new(Outlet::new(route, 1 << 20, Arc::clone(total)));
-        outlet.attach(lane);
-        for stanza in stanzas {
-            outlet.push(stanza, &[Mark { len: stanza.len(), iq: false, ours: false }], Instant::now());
-        }
-        outlet
-    }
-
-    #[tokio::test]
-    async fn what_was_sent_behind_a_refused_flight_goes_back_to_its_own_queue_in_order() {
-        let (total, lane) = (Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()));
-        let large = [b'2'; 20_000];
-        let one = outlet(&total, "a.test", &lane, &[b"1", &large, b"3"]);
-        let other = outlet(&total, "c.test", &lane, &[b"x", b"y"]);
-        let delivered = IntCounter::new("delivered", "x").unwrap();
-        let sending = Sending::new(delivered.clone(), true);
-        lane.open();
-        let mut taken = Taken(Vec::new());
-        let writing = sending.write(&lane, &mut taken, Duration::ZERO);
-        let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
-        assert_eq!((taken.0.len(), total.stanzas(), delivered.get()), (20_004, 5, 0));
-        assert!(sending.end().is_none());
-        let waiting = |outlet: &Outlet| outlet.drain().iter().map(|w| w.octets[0]).collect::<Vec<u8>>();
-        assert_eq!((waiting(&one), waiting(&other)), (b"123".to_vec(), b"xy".to_vec()));
-        assert_eq!((total.bytes(), total.stanzas()), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn what_was_sent_behind_a_confirmed_flight_is_delivered() {
-        let (total, lane) = (Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()));
-        let _outlet = outlet(&total, "a.test", &lane, &[b"1", b"2"]);
-        let delivered = IntCounter::new("delivered", "x").unwrap();
-        let sending = Sending::new(delivered.clone(), true);
-        lane.open();
-        let mut taken = Taken(Vec::new());
-        let writing = sending.write(&lane, &mut taken, Duration::ZERO);
-        let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
-        sending.confirm();
-        assert_eq!((delivered.get(), total.stanzas()), (2, 0));
-        assert!(sending.end().is_none());
-    }
-}
+mod tests;

@@ -225,13 +225,15 @@ async fn open(
     hub.metrics.quic_streams(Opened::Outbound).inc();
     let mut wants = lock(&session.machine).wants();
     wants.pipelined &= !plain;
+    wants.manage = hub.manage(&route);
     let pipelined = wants.pipelined;
     let mut out = Outbox::default();
-    let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));
+    let machine = Initiating::start(route.clone(), wants, &mut out);
     mailbox.post(&out.octets);
-    if pipelined {
+    if machine.may_send() {
         mailbox.open();
     }
+    let machine = Machine::Initiating(machine);
     hub.metrics.lanes.inc();
     let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
     let lane = Lane::new(&hub, id, mailbox, place, machine);

@@ -197,6 +197,19 @@ pub struct Policy {
     pub domains: DomainPolicy,
     /// Whether a remote domain may be proven by dialback.
     pub dialback: RemoteDialback,
+    /// What becomes of stanzas that may have been handled or not.
+    pub uncertain: Uncertain,
+}
+
+/// `[policy] uncertain`: the stream on which messages and presence were sent ended without a word on whether they were
+/// handled, and can't be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Uncertain {
+    /// `"resend"`: they are sent again, with the time at which they first came; some may be seen twice.
+    #[default]
+    Resend,
+    /// `"bounce"`: they come back as errors, though some may have arrived; rooms drop occupants for it.
+    Bounce,
 }
 
 /// `[policy] dialback`

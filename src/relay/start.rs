@@ -15,7 +15,7 @@ use super::local::listener::Who;
 use super::session::Opening;
 use super::settings::{Settings, Transport};
 use super::tasks::{Supervisor, Tasks};
-use super::{connector, finder, local, over_quic, over_tls, random, renewal};
+use super::{acknowledging, connector, finder, local, over_quic, over_tls, random, renewal};
 use crate::metrics::Metrics;
 use crate::proto::router::{PeerRule, Router};
 use crate::reason::Reason;
@@ -208,6 +208,7 @@ impl Relay {
         }
         hub.tasks.spawn(renewal::watch(Arc::clone(&hub)));
         hub.tasks.spawn(tick(Arc::clone(&hub)));
+        hub.tasks.spawn(acknowledging::run(Arc::clone(&hub)));
         hub.tasks.spawn(take_orders(Arc::clone(&hub), ordered));
         let ended = Arc::new(Notify::new());
         let tell = Arc::clone(&ended);

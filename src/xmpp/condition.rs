@@ -79,7 +79,9 @@ pub fn stanza_error(reason: Reason) -> StanzaError {
     let (error_type, condition) = match reason {
         Reason::QueueFull | Reason::TooMany | Reason::ResourceConstraint => ("wait", "resource-constraint"),
         Reason::MuxOwn => ("cancel", "not-allowed"),
-        Reason::PolicyDenied | Reason::PolicyViolation => ("cancel", "policy-violation"),
+        Reason::PolicyDenied | Reason::PolicyViolation | Reason::PoisonStanza => {
+            ("cancel", "policy-violation")
+        }
         Reason::StanzaTooBig | Reason::StanzaTooDeep | Reason::TooManyAttributes => {
             ("modify", "policy-violation")
         }

@@ -2,6 +2,7 @@
 
 pub mod condition;
 pub mod content;
+pub mod delay;
 pub mod domain;
 pub mod element;
 pub mod escape;

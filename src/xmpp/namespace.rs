@@ -28,6 +28,8 @@ pub const MUX: &str = "urn:xmpp:mux:0";
 pub const MUX_AUTHORIZE: &str = "urn:fedmux:mux-authorize:0";
 /// Pipelining (XEP-0305 section 3).
 pub const PIPELINING: &str = "urn:xmpp:features:pipelining";
+/// Stream management: feature, elements and acknowledgements (XEP-0198).
+pub const STREAM_MANAGEMENT: &str = "urn:xmpp:sm:3";
 /// The prefix `xml` (Namespaces in XML section 3).
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// The prefix `xmlns` (Namespaces in XML section 3).

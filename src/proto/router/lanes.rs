@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Again, Carrier, Lane, LaneId, Router, SessionId};
+use super::{Again, Carrier, Lane, LaneId, RouteState, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -40,6 +40,14 @@ impl Router {
         }
         self.place_early(route, now);
         self.tell_news(id, now);
+    }
+
+    /// The peer has resumed a stream on `lane`: `route` goes on there, the direction that we send on it.
+    pub fn lane_resumed(&mut self, lane: LaneId, route: &Route) {
+        if !self.routes.get(route).is_some_and(RouteState::is_placed) {
+            self.routes.entry(route.clone()).or_insert_with(|| RouteState::new(None));
+            self.attach(route, lane);
+        }
     }
 
     /// A lane that we opened is established.

@@ -22,7 +22,7 @@ impl Router {
                 return;
             }
             None => {
-                let expires = now + self.limits.hold_iq.min(self.limits.hold);
+                let expires = now + self.limits.holds().shortest();
                 self.expiries.insert((expires, route.clone()));
                 self.routes.insert(route.clone(), RouteState::new(Some(expires)));
             }
@@ -41,8 +41,7 @@ impl Router {
     pub fn rearm(&mut self, route: &Route, next: Option<Instant>, now: Instant) {
         let Some(state) = self.routes.get_mut(route) else { return };
         // What is pushed for a lane that is not up yet isn't told to anybody: look again.
-        let next =
-            next.or_else(|| state.is_placed().then(|| now + self.limits.hold_iq.min(self.limits.hold)));
+        let next = next.or_else(|| state.is_placed().then(|| now + self.limits.holds().shortest()));
         if let Some(expires) = std::mem::replace(&mut state.expires, next) {
             self.expiries.remove(&(expires, route.clone()));
         }

@@ -30,7 +30,9 @@ impl Authority for StreamAuthority<'_> {
             &route.to,
         );
         match admitted {
-            Ok(()) => Ok(Offers { external: true, dialback, bidi: true, mux: true, pipelining: true }),
+            Ok(()) => {
+                Ok(Offers { external: true, dialback, bidi: true, mux: true, pipelining: true, sm: true })
+            }
             Err(Reason::InvalidFrom) if dialback => {
                 session.may_dial_back(route)?;
                 Ok(Offers { dialback, bidi: true, ..Offers::default() })

@@ -22,7 +22,7 @@ use super::hosts::Hosts;
 use super::limits::Limits;
 use super::proof::{CertifiedNames, Grants};
 use super::stream::Learned;
-use super::stream::initiating::{Bidi, Wants};
+use super::stream::initiating::{Bidi, Manage, Wants};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -135,6 +135,7 @@ impl Session {
         known.mux |= learned.mux;
         known.pipelining |= learned.pipelining;
         known.authorize |= learned.authorize;
+        known.sm |= learned.sm;
         if !learned.listed.is_empty() {
             known.listed = learned.listed;
         }
@@ -290,6 +291,8 @@ impl Session {
             bidi: if self.facts.single { Bidi::BesideMux } else { Bidi::Offered },
             dialback: None,
             pipelined: known.is_some_and(|learned| learned.pipelining),
+            manage: Manage::Enable,
+            sm_offered: known.is_some_and(|learned| learned.sm),
         }
     }
 

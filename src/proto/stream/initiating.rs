@@ -15,10 +15,11 @@
 
 use std::sync::Arc;
 
-use super::{Event, Learned, Notice, Outbox, Violation, ended, require_version};
+use super::{Event, Learned, Managed, Notice, Outbox, Violation, ended, require_version};
 use crate::proto::dialback::{self, Dialback, KeyMaker};
 use crate::proto::features::Features;
 use crate::proto::mux::authorize::Authorization;
+use crate::proto::stream_management::element::{self as sm, Management};
 use crate::proto::{bidi, mux, sasl_external};
 use crate::reason::Reason;
 use crate::xmpp::element::Element;
@@ -37,6 +38,33 @@ pub struct Wants {
     pub dialback: Option<Arc<KeyMaker>>,
     /// Send all of the negotiation at once: the peer offered pipelining on this connection.
     pub pipelined: bool,
+    /// What to do about stream management, where it is offered.
+    pub manage: Manage,
+    /// The peer offered stream management on this connection, so that it too may be sent at once.
+    pub sm_offered: bool,
+}
+
+/// What to do about stream management (XEP-0198).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manage {
+    /// Turn it on.
+    Enable,
+    /// Go on with a stream that broke; if it is gone, turn it on.
+    Resume {
+        /// The id of that stream.
+        previd: String,
+        /// Stanzas of the other direction that are handled.
+        h: u32,
+    },
+}
+
+/// How far stream management has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Managing {
+    Off,
+    ExpectEnabled,
+    ExpectResumed,
+    On,
 }
 
 /// When to ask for bidi.
@@ -82,18 +110,22 @@ pub struct Initiating {
     route: Route,
     wants: Wants,
     state: State,
+    managing: Managing,
 }
 
 impl Initiating {
     /// Open a stream from `route.from`, which is ours, to `route.to`. What is to be sent first is in `out`.
     #[must_use]
     pub fn start(route: Route, wants: Wants, out: &mut Outbox) -> Self {
-        let machine = Self { route, wants, state: State::ExpectHeader };
+        let mut machine = Self { route, wants, state: State::ExpectHeader, managing: Managing::Off };
         machine.write_header(&mut out.octets);
         if machine.wants.pipelined {
             machine.write_requests(&mut out.octets, machine.wants.mux, machine.wants.bidi != Bidi::Never);
             sasl_external::write_auth(&mut out.octets, &machine.route.from);
             machine.write_header(&mut out.octets);
+            if machine.wants.sm_offered {
+                machine.manage(out);
+            }
         }
         machine
     }
@@ -104,10 +136,22 @@ impl Initiating {
         matches!(self.state, State::Established)
     }
 
-    /// Whether everything was sent at once, and stanzas may already follow.
+    /// Whether everything was sent at once.
     #[must_use]
     pub fn is_pipelined(&self) -> bool {
         self.wants.pipelined
+    }
+
+    /// Whether stanzas may follow what was sent so far: nothing does behind `<resume/>`.
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        (self.wants.pipelined || self.is_established()) && self.managing != Managing::ExpectResumed
+    }
+
+    /// Whether stream management was asked for.
+    #[must_use]
+    pub fn is_managed(&self) -> bool {
+        self.managing != Managing::Off
     }
 
     /// The pair that this stream was opened for, in our direction.
@@ -141,8 +185,11 @@ impl Initiating {
                 State::ExpectFinalFeatures { learned: Learned { stream_id, ..learned }, bidi }
             }
             (State::ExpectFinalFeatures { learned, bidi }, Event::Element(element)) => {
-                let Features { mux, authorize, .. } = Features::parse(element)?;
-                let learned = Learned { listed: mux.unwrap_or_default(), authorize, ..learned };
+                let Features { mux, authorize, sm, .. } = Features::parse(element)?;
+                let learned = Learned { listed: mux.unwrap_or_default(), authorize, sm, ..learned };
+                if sm && self.managing == Managing::Off {
+                    self.manage(out);
+                }
                 self.establish(learned, bidi, out)
             }
             (State::ExpectDialbackResult { learned, bidi }, Event::Element(element)) => {
@@ -234,7 +281,10 @@ impl Initiating {
 
     /// With bidi the receiving entity may ask for further pairs by dialback (XEP-0288 section 2.2). We take none on a
     /// stream that we opened, and say so; a server then uses a stream of its own.
-    fn on_late_element(&self, element: &Element, out: &mut Outbox) -> Result<(), Violation> {
+    fn on_late_element(&mut self, element: &Element, out: &mut Outbox) -> Result<(), Violation> {
+        if let Some(management) = Management::parse(element)? {
+            return self.on_management(management, out);
+        }
         if let Some(authorization) = Authorization::parse(element)? {
             out.tell(Notice::Authorization { route: self.route.clone(), authorization });
             return Ok(());
@@ -248,6 +298,45 @@ impl Initiating {
             Some(Dialback::Result { .. } | Dialback::Verified { .. }) => Ok(()),
             Some(Dialback::Verify { .. }) | None => Err(Reason::UnsupportedStanzaType.into()),
         }
+    }
+
+    /// Ask for stream management, or for the stream that broke.
+    fn manage(&mut self, out: &mut Outbox) {
+        self.managing = match &self.wants.manage {
+            Manage::Enable => {
+                out.octets.push_str(sm::ENABLE);
+                Managing::ExpectEnabled
+            }
+            Manage::Resume { previd, h } => {
+                sm::write_resume(&mut out.octets, previd, *h);
+                Managing::ExpectResumed
+            }
+        };
+    }
+
+    fn on_management(&mut self, management: Management, out: &mut Outbox) -> Result<(), Violation> {
+        let (managing, told) = match (self.managing, management) {
+            (Managing::ExpectEnabled, Management::Enabled { id, max }) => {
+                (Managing::On, Managed::Enabled { id, max })
+            }
+            (Managing::ExpectEnabled, Management::Failed { .. }) => (Managing::Off, Managed::Refused),
+            (Managing::ExpectResumed, Management::Resumed { h }) => (Managing::On, Managed::Resumed { h }),
+            (Managing::ExpectResumed, Management::Failed { h }) => {
+                out.octets.push_str(sm::ENABLE);
+                (Managing::ExpectEnabled, Managed::Lost { h })
+            }
+            (Managing::On, Management::Answer { h }) => (Managing::On, Managed::Acknowledged { h }),
+            (Managing::On, Management::Request) => (Managing::On, Managed::Asked),
+            // Where nothing is counted there is nothing to say.
+            (managing, Management::Request) => {
+                self.managing = managing;
+                return Ok(());
+            }
+            _ => return Err(Reason::BadFormat.into()),
+        };
+        self.managing = managing;
+        out.tell(Notice::Management(told));
+        Ok(())
     }
 
     fn establish(&self, learned: Learned, bidi: bool, out: &mut Outbox) -> State {

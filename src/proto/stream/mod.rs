@@ -15,6 +15,8 @@
 pub mod initiating;
 pub mod receiving;
 
+use std::time::Duration;
+
 use super::mux::authorize::Authorization;
 use super::sasl_external;
 use crate::reason::Reason;
@@ -41,6 +43,11 @@ pub enum Event<'a> {
     Stanza,
     /// `</stream:stream>` arrived.
     End,
+    /// Whether the stream that [`Notice::Resume`] names goes on here.
+    Resumption {
+        /// Stanzas of it that are handled; `None`: it doesn't.
+        h: Option<u32>,
+    },
     /// The server of `route.from` was asked about a dialback key ([`Notice::VerifyKey`]).
     KeyVerified {
         /// The pair, in the requester's direction.
@@ -81,8 +88,53 @@ pub enum Notice {
         /// What it says.
         authorization: Authorization,
     },
+    /// Stream management (XEP-0198).
+    Management(Managed),
     /// The other end closed the stream; `Some`: with this stream error.
     Ended(Option<Reason>),
+}
+
+/// What stream management wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Managed {
+    /// The other end turns it on: counting begins, both ways. The shell writes `<enabled/>`.
+    Enable {
+        /// The stream shall be resumable.
+        resume: bool,
+    },
+    /// The other end, which we asked, has turned it on.
+    Enabled {
+        /// The id with which the stream may be resumed, if it may.
+        id: Option<String>,
+        /// For how long after it broke.
+        max: Option<Duration>,
+    },
+    /// We asked for it, and there is none.
+    Refused,
+    /// The other end wants to go on with a stream that broke; the answer is [`Event::Resumption`].
+    Resume {
+        /// Its id.
+        previd: String,
+        /// Stanzas of ours that the other end has handled.
+        h: u32,
+    },
+    /// The stream that broke goes on: the other end has handled so many stanzas.
+    Resumed {
+        /// How many.
+        h: u32,
+    },
+    /// The stream that broke is gone; a new one was asked for.
+    Lost {
+        /// Stanzas of it that the other end has handled, if it knows.
+        h: Option<u32>,
+    },
+    /// The other end asks how many stanzas are handled.
+    Asked,
+    /// The other end has handled so many stanzas.
+    Acknowledged {
+        /// How many, modulo 2^32.
+        h: u32,
+    },
 }
 
 /// What one stream's negotiation teaches about the peer.
@@ -92,6 +144,8 @@ pub struct Learned {
     pub mux: bool,
     /// The peer takes pipelined negotiation (XEP-0305).
     pub pipelining: bool,
+    /// The peer offers stream management.
+    pub sm: bool,
     /// The peer makes secrets for who asks (`proto::mux::authorize`).
     pub authorize: bool,
     /// The id that the receiving entity gave to the authenticated stream.

@@ -8,10 +8,11 @@
 //! What may be offered to whom is not this machine's to know: an [`Authority`] says it, a QUIC session on the remote
 //! side, the list of our own servers on the local side.
 
-use super::{Event, Learned, Notice, Outbox, Violation, ended, refuse, require_version};
+use super::{Event, Learned, Managed, Notice, Outbox, Violation, ended, refuse, require_version};
 use crate::proto::dialback::{self, Dialback};
 use crate::proto::features::Features;
 use crate::proto::mux::authorize::Authorization;
+use crate::proto::stream_management::element::{self as sm, Management};
 use crate::proto::{bidi, mux, sasl_external};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -45,6 +46,18 @@ pub struct Offers {
     pub mux: bool,
     /// Pipelining.
     pub pipelining: bool,
+    /// Stream management, behind EXTERNAL.
+    pub sm: bool,
+}
+
+/// How far stream management has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Managing {
+    NotOffered,
+    Offered,
+    /// The other end asked for the stream of this id.
+    Resuming(String),
+    On,
 }
 
 /// Who knows what the other end may prove.
@@ -108,6 +121,7 @@ pub struct Receiving {
     /// A header of ours stands at the beginning of the present document.
     header_sent: bool,
     verifying: Vec<Route>,
+    managing: Managing,
 }
 
 impl Default for Receiving {
@@ -117,6 +131,7 @@ impl Default for Receiving {
             stream_id: String::new(),
             header_sent: false,
             verifying: Vec::new(),
+            managing: Managing::NotOffered,
         }
     }
 }
@@ -126,6 +141,18 @@ impl Receiving {
     #[must_use]
     pub fn is_established(&self) -> bool {
         matches!(self.state, State::Established(_))
+    }
+
+    /// Whether the other end waits to hear if a stream that broke goes on here: nothing may be pipelined behind that.
+    #[must_use]
+    pub fn is_resuming(&self) -> bool {
+        matches!(self.managing, Managing::Resuming(_))
+    }
+
+    /// Whether the other end may still turn stream management on.
+    #[must_use]
+    pub fn may_be_managed(&self) -> bool {
+        matches!(self.managing, Managing::Offered | Managing::Resuming(_))
     }
 
     /// The pair of the stream header, in the initiating entity's direction, once it has come.
@@ -166,6 +193,10 @@ impl Receiving {
             (State::Established(agreed), Event::Element(element)) => {
                 self.on_late_element(&agreed, element, authority, out)?;
                 State::Established(agreed)
+            }
+            (state, Event::Resumption { h }) => {
+                self.on_resumption(h, out);
+                state
             }
             (state, Event::KeyVerified { route, outcome }) => {
                 self.on_key_verified(state, route, outcome, out)
@@ -263,7 +294,9 @@ impl Receiving {
         self.write_header(&agreed.route, fresh_id, out);
         let listed = authority.host_list();
         let mux = (!listed.is_empty()).then_some(listed);
-        Features { mux, authorize: agreed.offers.mux, ..Features::default() }.write(&mut out.octets);
+        Features { mux, authorize: agreed.offers.mux, sm: agreed.offers.sm, ..Features::default() }
+            .write(&mut out.octets);
+        self.managing = if agreed.offers.sm { Managing::Offered } else { Managing::NotOffered };
         let stream_id = fresh_id.to_owned();
         out.tell(Notice::Learned(Learned { mux: agreed.mux, stream_id, ..Learned::default() }));
         out.tell(Notice::Proven { route: agreed.route.clone(), bidi: agreed.bidi });
@@ -277,6 +310,9 @@ impl Receiving {
         authority: &dyn Authority,
         out: &mut Outbox,
     ) -> Result<(), Violation> {
+        if let Some(management) = Management::parse(element)? {
+            return self.on_management(management, out);
+        }
         // Where mux is offered, so is connection authorization: on the remote side.
         if agreed.offers.mux
             && let Some(authorization) = Authorization::parse(element)?
@@ -287,6 +323,43 @@ impl Receiving {
         match self.on_dialback(agreed, element, authority, out)? {
             Dialled::NotDialback => Err(Reason::UnsupportedStanzaType.into()),
             Dialled::Believed | Dialled::Done => Ok(()),
+        }
+    }
+
+    fn on_management(&mut self, management: Management, out: &mut Outbox) -> Result<(), Violation> {
+        let told = match (&self.managing, management) {
+            (Managing::Offered, Management::Enable { resume }) => {
+                self.managing = Managing::On;
+                Managed::Enable { resume }
+            }
+            (Managing::Offered, Management::Resume { previd, h }) => {
+                self.managing = Managing::Resuming(previd.clone());
+                Managed::Resume { previd, h }
+            }
+            // Section 3: recoverable, and no reason to end the stream.
+            (_, Management::Enable { .. } | Management::Resume { .. }) => {
+                sm::write_failed(&mut out.octets, "unexpected-request");
+                return Ok(());
+            }
+            (Managing::On, Management::Answer { h }) => Managed::Acknowledged { h },
+            (Managing::On, Management::Request) => Managed::Asked,
+            // Where nothing is counted there is nothing to say.
+            (_, Management::Request) => return Ok(()),
+            _ => return Err(Reason::BadFormat.into()),
+        };
+        out.tell(Notice::Management(told));
+        Ok(())
+    }
+
+    /// It is known whether the stream that the other end asked for goes on here.
+    fn on_resumption(&mut self, h: Option<u32>, out: &mut Outbox) {
+        let Managing::Resuming(previd) = &self.managing else { return };
+        if let Some(h) = h {
+            sm::write_resumed(&mut out.octets, previd, h);
+            self.managing = Managing::On;
+        } else {
+            sm::write_failed(&mut out.octets, "item-not-found");
+            self.managing = Managing::Offered;
         }
     }
 

@@ -63,6 +63,7 @@ impl Authority for LocalAuthority<'_> {
             bidi: true,
             mux: false,
             pipelining: false,
+            sm: true,
         })
     }
 

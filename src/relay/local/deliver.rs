@@ -10,7 +10,7 @@ use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::router::LaneId;
 use crate::proto::stream::Outbox;
-use crate::proto::stream::initiating::{Bidi, Initiating, Wants};
+use crate::proto::stream::initiating::{Bidi, Initiating, Manage, Wants};
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
 use crate::relay::lane::{Lane, Machine};
@@ -35,6 +35,8 @@ pub(crate) async fn run(hub: Arc<Hub>, lane: LaneId, route: Route, mailbox: Arc<
         bidi: Bidi::Offered,
         dialback: Some(Arc::clone(&hub.live().keys)),
         pipelined: false,
+        manage: Manage::Enable,
+        sm_offered: false,
     };
     let mut out = Outbox::default();
     let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));

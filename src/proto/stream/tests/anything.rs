@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
+use crate::proto::stream_management::element as management;
 
 /// Something that may happen.
 #[derive(Debug, Clone)]
@@ -14,6 +15,7 @@ enum Happens {
     Stanza,
     End,
     Verified { from: usize, to: usize, valid: bool },
+    Resumption(Option<u32>),
 }
 
 const DOMAINS: [&str; 3] = ["a.test", "b.test", "c.test"];
@@ -31,6 +33,14 @@ fn elements() -> Vec<String> {
         "<stream:features/>".to_owned(),
         "<stream:error><host-gone xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>".to_owned(),
         "<x xmlns='urn:x'/>".to_owned(),
+        "<enabled xmlns='urn:xmpp:sm:3' id='1' resume='true'/>".to_owned(),
+        "<resume xmlns='urn:xmpp:sm:3' previd='1' h='0'/>".to_owned(),
+        "<resumed xmlns='urn:xmpp:sm:3' previd='1' h='0'/>".to_owned(),
+        "<failed xmlns='urn:xmpp:sm:3'/>".to_owned(),
+        "<a xmlns='urn:xmpp:sm:3' h='1'/>".to_owned(),
+        management::ENABLE.to_owned(),
+        management::REQUEST.to_owned(),
+        format!("<stream:features>{}</stream:features>", management::FEATURE),
     ];
     let mut features = String::new();
     let offered = crate::proto::features::Features { external: true, bidi: true, ..Default::default() };
@@ -59,6 +69,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => Just(Happens::End),
         3 => (domains.clone(), domains, any::<bool>())
             .prop_map(|(from, to, valid)| Happens::Verified { from, to, valid }),
+        1 => any::<Option<u32>>().prop_map(Happens::Resumption),
     ]
 }
 
@@ -122,6 +133,7 @@ fn play(end: &mut End, all: &[Happens], mut observe: impl FnMut(&mut End, &Event
             Happens::Element(index) => Event::Element(&ELEMENTS[*index]),
             Happens::Stanza => Event::Stanza,
             Happens::End => Event::End,
+            Happens::Resumption(h) => Event::Resumption { h: *h },
             Happens::Verified { from, to, valid } => Event::KeyVerified {
                 route: route(DOMAINS[*from], DOMAINS[*to]),
                 outcome: if *valid { Ok(()) } else { Err(Reason::DialbackInvalid) },
@@ -133,6 +145,7 @@ fn play(end: &mut End, all: &[Happens], mut observe: impl FnMut(&mut End, &Event
             Event::Element(element) => Event::Element(element),
             Event::Stanza => Event::Stanza,
             Event::End => Event::End,
+            Event::Resumption { h } => Event::Resumption { h: *h },
             Event::KeyVerified { route, outcome } => {
                 Event::KeyVerified { route: route.clone(), outcome: *outcome }
             }

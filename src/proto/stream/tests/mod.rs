@@ -4,11 +4,12 @@ mod anything;
 mod authenticating;
 mod dialling_back;
 mod ending;
+mod managing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::initiating::{Bidi, Initiating, Wants};
+use super::initiating::{Bidi, Initiating, Manage, Wants};
 use super::receiving::{Authority, DialbackOffer, Offers, Receiving};
 use super::*;
 use crate::proto::dialback::{self, KeyMaker};
@@ -53,10 +54,10 @@ impl Default for Told {
 
 /// What a peer's session offers.
 pub(super) const EXTERNAL: Offers =
-    Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true };
+    Offers { external: true, dialback: false, bidi: true, mux: true, pipelining: true, sm: true };
 /// What our own servers are offered.
 pub(super) const DIALBACK: Offers =
-    Offers { external: false, dialback: true, bidi: true, mux: false, pipelining: false };
+    Offers { external: false, dialback: true, bidi: true, mux: false, pipelining: false, sm: true };
 
 impl Authority for Told {
     fn offers(&self, _: &Route) -> Result<Offers, Reason> {
@@ -297,7 +298,14 @@ pub(super) fn auth(from: &str) -> String {
     out
 }
 
-pub(super) const PLAIN: Wants = Wants { mux: true, bidi: Bidi::Offered, dialback: None, pipelined: false };
+pub(super) const PLAIN: Wants = Wants {
+    mux: true,
+    bidi: Bidi::Offered,
+    dialback: None,
+    pipelined: false,
+    manage: Manage::Enable,
+    sm_offered: false,
+};
 
 pub(super) fn pipelined() -> Wants {
     Wants { mux: false, pipelined: true, ..PLAIN }
@@ -306,5 +314,5 @@ pub(super) fn pipelined() -> Wants {
 /// Wants of a stream to one of our own servers, with the secret from which keys are made.
 pub(super) fn dialling_back() -> (Wants, Arc<KeyMaker>) {
     let keys = Arc::new(KeyMaker::new(b"secret"));
-    (Wants { mux: false, bidi: Bidi::Offered, dialback: Some(Arc::clone(&keys)), pipelined: false }, keys)
+    (Wants { mux: false, dialback: Some(Arc::clone(&keys)), ..PLAIN }, keys)
 }

@@ -365,6 +365,7 @@ impl World {
                     mux: mux && self.dice.percent(80),
                     pipelining: self.dice.percent(50),
                     authorize: self.dice.percent(80),
+                    sm: false,
                     stream_id,
                     listed,
                 };

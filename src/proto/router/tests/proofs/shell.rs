@@ -381,7 +381,7 @@ impl World {
         self.relays[relay].lanes.insert(lane, Line { conn, strand, scope: None });
         let learned = Learned { mux, stream_id: stream_id.clone(), ..Learned::default() };
         self.proven(relay, conn, lane, learned);
-        let theirs = Learned { mux, pipelining: true, authorize: true, stream_id, listed };
+        let theirs = Learned { mux, pipelining: true, authorize: true, sm: true, stream_id, listed };
         self.send(conn, end, What::Taken { strand, learned: theirs });
         let back = route.reversed();
         self.tell(relay, |router, now| router.peer_lane_up(session, lane, &back, true, now));

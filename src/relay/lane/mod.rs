@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::carry::{Carry, Origin};
+use super::carry::{self, Carry};
 use super::hub::Hub;
+use super::inbound::Inbound;
 use super::io::{LAST_WORDS, Receive, Transmit};
 use super::local::component::{self, Components};
-use super::mailbox::{Close, Mailbox};
+use super::mailbox::Mailbox;
 use super::place::{Place, Proof};
 use super::sending::Sending;
 use crate::proto::admission::{Proven, Side};
@@ -32,6 +33,13 @@ use crate::xmpp::framer::{Frame, FrameKind, Framer, Progress};
 use crate::xmpp::header::StreamHeader;
 use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
+
+mod deadline;
+mod ending;
+mod management;
+
+use ending::Ended;
+use management::Resumable;
 
 /// Which end of the stream we are.
 #[derive(Debug)]
@@ -80,6 +88,16 @@ pub(crate) struct Lane {
     answered: bool,
     /// An octet has come.
     heard: bool,
+    /// Under stream management: the counters of what comes.
+    inbound: Option<Arc<Inbound>>,
+    /// How the stream may be resumed when it breaks.
+    resumable: Option<Resumable>,
+    /// The stream that the other end wants to go on with here, and what of it it has handled.
+    claim: Option<(String, u32)>,
+    /// Since when we don't send because the other end may still turn stream management on.
+    waits_to_send: Option<Instant>,
+    /// What came last, or before the end, said how much is handled: nothing beyond is.
+    heard_last: bool,
     verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
     started: Instant,
 }
@@ -95,7 +113,10 @@ impl Lane {
         place: Place,
         machine: Machine,
     ) -> Self {
-        let pipelined = matches!(&machine, Machine::Initiating(machine) if machine.is_pipelined());
+        let (pipelined, managed) = match &machine {
+            Machine::Initiating(machine) => (machine.is_pipelined(), machine.is_managed()),
+            Machine::Receiving(_) | Machine::Component(_) => (false, false),
+        };
         let delivered = hub.metrics.data.side(place.side()).delivered.clone();
         Self {
             hub: Arc::clone(hub),
@@ -105,11 +126,16 @@ impl Lane {
             framer: Framer::of(machine.content(), hub.xml_limits()),
             rescoping: matches!(machine, Machine::Component(_)).then(Rescoping::component_to_server),
             machine,
-            sending: Sending::new(delivered, pipelined),
+            sending: Sending::new(delivered, &hub.acknowledger, pipelined, managed),
             learned: Learned::default(),
             carry: None,
             answered: false,
             heard: false,
+            inbound: None,
+            resumable: None,
+            claim: None,
+            waits_to_send: None,
+            heard_last: false,
             verified: mpsc::unbounded_channel(),
             started: Instant::now(),
         }
@@ -119,7 +145,8 @@ impl Lane {
     pub(crate) async fn run<R: Receive, T: Transmit>(mut self, mut receive: R, mut transmit: T) -> LaneEnd {
         let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
         let (ended, said_all) = {
-            let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS);
+            let ack_wait = self.hub.limits.ack_wait;
+            let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS, ack_wait);
             tokio::pin!(writer);
             let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
             self.conclude(ended);
@@ -140,16 +167,11 @@ impl Lane {
                 transmit.reset(Code::Framing);
                 receive.stop(Code::Framing, LAST_WORDS).await;
             }
-            Ended::Closed(_) => receive.linger(LAST_WORDS).await,
+            Ended::Closed(_) | Ended::Usurped => receive.linger(LAST_WORDS).await,
             Ended::Lost(_) => {}
         }
         let reason = ended.reason();
-        if let Some((run, outlet)) = sending.end() {
-            // Part of it may have left: whether it arrived is unknown, so its senders are told.
-            let stanzas: Vec<_> = run.stanzas().collect();
-            outlet.release(&run);
-            self.hub.bounce_all(&outlet.route, &stanzas, reason);
-        }
+        self.part(ended, sending.end());
         LaneEnd { reason, established: self.carry.is_some(), answered: self.answered }
     }
 
@@ -175,20 +197,8 @@ impl Lane {
         }
     }
 
-    /// Say goodbye as the end of the stream asks for.
-    fn conclude(&mut self, ended: Ended) {
-        match ended {
-            Ended::Violated(violation) => {
-                self.report_refusal(violation.reason);
-                self.refuse(violation);
-            }
-            Ended::Unspoken => self.report_refusal(ended.reason()),
-            Ended::Closed(reason) => self.mailbox.close(Close::Now, reason),
-            Ended::Lost(_) => {}
-        }
-    }
-
     async fn read<R: Receive>(&mut self, receive: &mut R) -> Ended {
+        let mailbox = Arc::clone(&self.mailbox);
         let mut buffer = BytesMut::new();
         // Since when what is in the buffer is incomplete.
         let mut partial: Option<Instant> = None;
@@ -222,6 +232,7 @@ impl Lane {
                     Ok(_) => {}
                     Err(reason) => return Ended::Lost(reason),
                 },
+                () = mailbox.is_usurped() => return Ended::Usurped,
                 Some((route, outcome)) = self.verified.1.recv() => {
                     if let Err(violation) = self.handle(Event::KeyVerified { route, outcome }) {
                         return Ended::Violated(violation);
@@ -270,6 +281,9 @@ impl Lane {
                     }
                     ended = self.frame(buffer, at, frame).await?;
                     at += frame.len;
+                    if let Some((previd, h)) = self.claim.take() {
+                        self.resume_theirs(&previd, h).await?;
+                    }
                 }
             }
         }
@@ -290,7 +304,15 @@ impl Lane {
         at: usize,
         frame: Frame,
     ) -> Result<Option<Ended>, Violation> {
+        let heard_last = std::mem::take(&mut self.heard_last);
         if let (FrameKind::Stanza(kind), Some(carry)) = (frame.kind, &mut self.carry) {
+            if matches!(&self.machine, Machine::Receiving(machine) if machine.is_resuming()) {
+                return Err(Reason::NotAuthorized.into());
+            }
+            if self.waits_to_send.take().is_some() {
+                // It has begun without: it won't turn it on any more.
+                self.mailbox.open();
+            }
             carry.take(buffer, at, frame.len, kind, frame.head).await?;
             return Ok(None);
         }
@@ -309,7 +331,10 @@ impl Lane {
                 self.handle(Event::Element(&element))
             }
             FrameKind::Stanza(_) => self.handle(Event::Stanza),
-            FrameKind::End => self.handle(Event::End),
+            FrameKind::End => {
+                self.heard_last = heard_last;
+                self.handle(Event::End)
+            }
         }
     }
 
@@ -364,8 +389,17 @@ impl Lane {
             Notice::Authorization { route, authorization } => {
                 self.place.authorization(&self.hub, self.id, &route, &authorization);
             }
-            Notice::Ended(None) => return Some(Ended::Closed(Reason::Idle)),
+            Notice::Management(managed) => {
+                if let Err(violation) = self.on_management(managed) {
+                    return Some(Ended::Violated(violation));
+                }
+            }
+            Notice::Ended(None) => {
+                self.other_end_closes(Reason::Idle);
+                return Some(Ended::Closed(Reason::Idle));
+            }
             Notice::Ended(Some(reason)) => {
+                self.other_end_closes(reason);
                 debug!(lane = self.id.0, %reason, "the other end closed the stream with an error");
                 return Some(Ended::Closed(reason));
             }
@@ -399,102 +433,29 @@ impl Lane {
         match &mut self.carry {
             Some(carry) => carry.rescope(scope),
             None => {
-                let origin = self.place.session().map(|session| Origin {
+                let stands = self.place.session().map(|session| carry::Place {
                     session,
                     lane: self.id,
                     route: route.clone(),
                     initiating,
                 });
-                self.carry = Some(Carry::new(&self.hub, scope, origin));
+                self.carry = Some(Carry::new(&self.hub, scope, stands));
             }
         }
-        if initiating || bidi {
-            self.mailbox.open();
-        }
-    }
-
-    fn report_refusal(&self, reason: Reason) {
-        let side = self.place.side();
-        self.hub.metrics.refused(side, reason);
-        let (lane, advice) = (self.id.0, reason.advice());
-        warn!(lane, side = side.as_str(), peer = %self.place, %reason, advice, "stream refused");
-    }
-
-    fn refuse(&mut self, violation: Violation) {
-        let mut octets = String::new();
-        match &mut self.machine {
-            Machine::Initiating(_) => crate::proto::stream::refuse(&mut octets, violation, None),
-            Machine::Receiving(machine) => {
-                let fresh_id = super::random::identifier().unwrap_or_default();
-                machine.refuse(violation, &fresh_id, &mut octets);
-            }
-            Machine::Component(machine) => {
-                let fresh_id = super::random::identifier().unwrap_or_default();
-                machine.refuse(violation, &fresh_id, &mut octets);
-            }
-        }
-        self.mailbox.refuse(&octets, violation.reason);
-    }
-
-    /// When something has to have happened, and what it means if it has not.
-    fn deadline(&self, partial: Option<Instant>) -> (Instant, Deadline) {
-        let limits = &self.hub.limits;
-        if self.carry.is_none() {
-            let waits_for_header = matches!(self.machine, Machine::Initiating(_)) && !self.answered;
-            let wait =
-                if waits_for_header { limits.header_wait.min(limits.handshake) } else { limits.handshake };
-            return (self.started + wait, Deadline::Negotiation);
-        }
-        if let Some(since) = partial {
-            // From its beginning: however slowly it trickles in, it doesn't hold its buffer for ever.
-            return (since + limits.path_idle, Deadline::Partial);
-        }
-        (Instant::now() + limits.lane_idle, Deadline::Idle)
-    }
-
-    fn on_deadline(&mut self, deadline: Deadline) -> Option<Ended> {
-        match deadline {
-            Deadline::Negotiation | Deadline::Partial => {
-                Some(Ended::Violated(Reason::NegotiationTimeout.into()))
-            }
-            Deadline::Idle => {
-                let idle = self.sending.last_written() + self.hub.limits.lane_idle <= Instant::now();
-                if idle && matches!(self.machine, Machine::Initiating(_)) {
-                    self.hub.control(|router, _| router.lane_closing(self.id));
-                    self.mailbox.close(Close::AfterQueue, Reason::Idle);
+        match &self.machine {
+            // Behind `<resume/>` nothing is sent before its answer.
+            Machine::Initiating(machine) if !machine.may_send() => {}
+            Machine::Initiating(machine) => {
+                if machine.is_managed() {
+                    self.sending.manage();
                 }
-                None
+                self.mailbox.open();
             }
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Deadline {
-    Negotiation,
-    Partial,
-    Idle,
-}
-
-/// Why reading ended.
-#[derive(Debug, Clone, Copy)]
-enum Ended {
-    /// The other end violated the protocol, or a limit.
-    Violated(Violation),
-    /// The other end doesn't speak XML on this stream.
-    Unspoken,
-    /// The other end closed the stream.
-    Closed(Reason),
-    /// The connection is gone.
-    Lost(Reason),
-}
-
-impl Ended {
-    fn reason(self) -> Reason {
-        match self {
-            Self::Violated(violation) => violation.reason,
-            Self::Unspoken => Reason::FramingNotSpoken,
-            Self::Closed(reason) | Self::Lost(reason) => reason,
+            Machine::Receiving(machine) if bidi && machine.may_be_managed() => {
+                self.waits_to_send = Some(Instant::now());
+            }
+            _ if bidi => self.mailbox.open(),
+            _ => {}
         }
     }
 }

@@ -1,0 +1,138 @@
+//! When acknowledgements are asked for and given unasked: one tick for the whole relay, not a timer for each stream.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+use tokio::sync::Notify;
+
+use super::hub::Hub;
+use super::inbound::{Inbound, Run, Waited};
+use super::mailbox::{Mailbox, lock};
+use super::outlet::Outlet;
+use crate::proto::limits::Limits;
+use crate::proto::stream_management::receipts::Patience;
+
+/// Who wants to hear of acknowledgements, and who has to be told.
+#[derive(Debug)]
+pub(crate) struct Acknowledger {
+    pub(crate) patience: Patience,
+    pub(crate) ack_every: u32,
+    pub(crate) ack_request_every: u32,
+    within: Duration,
+    request_within: Duration,
+    /// Lanes that have sent something and not asked yet.
+    asking: Mutex<Vec<Arc<Mailbox>>>,
+    /// Streams on which something came that isn't handled, or that hasn't been told.
+    answering: Mutex<Vec<Arc<Inbound>>>,
+    /// There is something to do again.
+    work: Notify,
+    early: IntCounter,
+    taken_back: IntCounter,
+}
+
+impl Acknowledger {
+    /// `early` counts stanzas that are answered for before their next hop has acknowledged them, `taken_back` those that
+    /// their senders took back.
+    pub(crate) fn new(limits: &Limits, early: IntCounter, taken_back: IntCounter) -> Arc<Self> {
+        Arc::new(Self {
+            patience: limits.patience(),
+            ack_every: limits.ack_every,
+            ack_request_every: limits.ack_request_every,
+            within: limits.ack_within,
+            request_within: limits.ack_request_within,
+            asking: Mutex::default(),
+            answering: Mutex::default(),
+            work: Notify::new(),
+            early,
+            taken_back,
+        })
+    }
+
+    /// `count` stanzas are answered for though their next hop hasn't acknowledged them.
+    pub(super) fn acknowledged_early(&self, count: u32) {
+        if count > 0 {
+            self.early.inc_by(u64::from(count));
+        }
+    }
+
+    /// Whether a stanza of `outlet` must not go on because its sender has taken it back; then it is counted and gone.
+    pub(crate) fn drops(&self, outlet: &Outlet, stanza: &Waited) -> bool {
+        let Some((inbound, ticket)) = &stanza.origin else { return false };
+        if !inbound.is_taken_back(*ticket) {
+            return false;
+        }
+        outlet.release_one(stanza);
+        if !stanza.mark.ours {
+            self.taken_back.inc();
+        }
+        inbound.settle(*ticket, 1);
+        true
+    }
+
+    /// `run` without what its senders have taken back.
+    pub(crate) fn wanted(&self, outlet: &Outlet, run: Run) -> Run {
+        // Of a stream everything from some stanza on is taken back: the last one tells for its segment.
+        let suspect = run
+            .origins()
+            .any(|(inbound, ticket, count)| inbound.is_taken_back(ticket.plus(count.saturating_sub(1))));
+        if suspect { Run::of(run.stanzas().filter(|stanza| !self.drops(outlet, stanza))) } else { run }
+    }
+
+    /// `lane` has sent something: it asks soon.
+    pub(crate) fn ask_soon(&self, lane: &Arc<Mailbox>) {
+        lock(&self.asking).push(Arc::clone(lane));
+        self.work.notify_one();
+    }
+
+    /// Something came on `inbound`: it is looked after until all of it is handled and told.
+    pub(crate) fn look_after(&self, inbound: &Arc<Inbound>) {
+        if !inbound.listed.swap(true, Ordering::AcqRel) {
+            lock(&self.answering).push(Arc::clone(inbound));
+            self.work.notify_one();
+        }
+    }
+
+    fn ask(&self) -> bool {
+        let asking = std::mem::take(&mut *lock(&self.asking));
+        for lane in &asking {
+            lane.request();
+        }
+        !asking.is_empty()
+    }
+
+    fn answer(&self, now: Instant) {
+        let answering = std::mem::take(&mut *lock(&self.answering));
+        for inbound in answering {
+            // Unlisted first: what comes while it is looked at lists it again.
+            inbound.listed.store(false, Ordering::Release);
+            if inbound.attend(now) {
+                self.look_after(&inbound);
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        lock(&self.asking).is_empty() && lock(&self.answering).is_empty()
+    }
+}
+
+/// Ask, answer, and see to broken streams, for ever.
+pub(crate) async fn run(hub: Arc<Hub>) {
+    let acknowledger = &hub.acknowledger;
+    let mut answered = Instant::now();
+    loop {
+        if acknowledger.is_idle() && hub.broken_deadline().is_none() {
+            acknowledger.work.notified().await;
+        }
+        tokio::time::sleep(acknowledger.request_within).await;
+        acknowledger.ask();
+        let now = Instant::now();
+        if answered + acknowledger.within <= now {
+            answered = now;
+            acknowledger.answer(now);
+            hub.see_to_broken(now);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Streams that broke: what was sent on them and isn't acknowledged is kept until the stream is resumed (XEP-0198 section
+//! 5), or until it is clear that it won't be.
+//!
+//! A stream that we opened is kept by the outlet of its route, which is wanted at once: the lane that is opened for it
+//! resumes the stream. One that the peer opened is found by its id; meanwhile nothing else leaves in the other direction,
+//! for `limits.resume_wait` at most.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustc_hash::FxHashSet;
+use tracing::{debug, info};
+
+use super::hub::Hub;
+use super::inbound::Inbound;
+use super::mailbox::{Mailbox, lock};
+use super::outlet::Outlet;
+use super::sending::{SentRun, Unacknowledged};
+use crate::proto::stream::initiating::Manage;
+use crate::proto::stream_management::resumption::{Claim, Resumptions};
+use crate::reason::Reason;
+use crate::xmpp::route::Route;
+
+/// How long a lane that still lives may take to let go of a stream that is resumed elsewhere.
+pub(super) const LET_GO: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What is left of a stream that broke.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// The id under which it may be resumed.
+    pub(crate) id: String,
+    /// What was sent.
+    pub(crate) sent: Unacknowledged,
+    /// What came the other way.
+    pub(crate) inbound: Option<Arc<Inbound>>,
+    /// What the other end was told of that when we asked to resume.
+    pub(crate) told: u32,
+    /// It can't be resumed any more.
+    pub(crate) until: Instant,
+    /// A lane is asking for it.
+    pub(crate) asked: bool,
+    /// The outlet that waits for it, if the peer opened the stream.
+    pub(crate) holds: Option<Arc<Outlet>>,
+}
+
+/// The streams that broke.
+#[derive(Debug)]
+pub(crate) struct BrokenStreams {
+    /// Of those that peers opened: where each is.
+    pub(crate) theirs: Resumptions<Arc<Mailbox>, Broken>,
+    /// The outlets that are held for one of these, and until when.
+    held: BTreeSet<(Instant, String)>,
+    /// The routes whose outlets keep one that we opened.
+    ours: FxHashSet<Route>,
+}
+
+impl BrokenStreams {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { theirs: Resumptions::new(limit), held: BTreeSet::new(), ours: FxHashSet::default() }
+    }
+}
+
+impl Hub {
+    /// A stream of ours for `route` broke; `broken` is what is left of it.
+    pub(crate) fn keep_ours(self: &Arc<Self>, route: &Route, broken: Broken) {
+        let Ok(outlet) = self.outlet(route) else { return self.gone(broken, Reason::TooMany) };
+        debug!(pair = %route, unacknowledged = broken.sent.unacknowledged(), "stream broken, and will be resumed");
+        if let Some(broken) = outlet.keep(broken) {
+            return self.gone(broken, Reason::Unacknowledged);
+        }
+        lock(&self.broken).ours.insert(route.clone());
+    }
+
+    /// A stream that a peer opened broke; it is expected to come back.
+    pub(crate) fn keep_theirs(self: &Arc<Self>, broken: Broken) {
+        let (id, until) = (broken.id.clone(), broken.until);
+        let mut streams = lock(&self.broken);
+        if let Some(outlet) = broken.holds.as_ref().filter(|_| !broken.sent.is_empty()) {
+            outlet.hold(true);
+            streams.held.insert((Instant::now() + self.limits.resume_wait, id.clone()));
+        }
+        let forgotten = streams.theirs.broke(&id, broken, until);
+        drop(streams);
+        if let Some(forgotten) = forgotten {
+            self.metrics.limit_hit("resumable");
+            self.gone(forgotten, Reason::TooMany);
+        }
+        self.lane_gone.notify_waiters();
+    }
+
+    /// What to do about stream management on a stream that we open for `route`, just before it is run.
+    pub(crate) fn manage(&self, route: &Route) -> Manage {
+        let resume = self.known_outlet(route).and_then(|outlet| {
+            outlet.look_at_broken(|broken| {
+                broken.asked = true;
+                broken.told = broken.inbound.as_ref().map_or(0, |inbound| inbound.tell());
+                Manage::Resume { previd: broken.id.clone(), h: broken.told }
+            })
+        });
+        resume.unwrap_or(Manage::Enable)
+    }
+
+    /// What the peer asks to resume, authenticated for `route` (in the initiating entity's direction). If its lane still
+    /// lives, that has to let go first.
+    pub(crate) async fn claim(&self, id: &str, route: &Route) -> Option<Broken> {
+        let until = Instant::now() + LET_GO;
+        loop {
+            let gone = self.lane_gone.notified();
+            tokio::pin!(gone);
+            gone.as_mut().enable();
+            let claim = lock(&self.broken).theirs.claim(id, route);
+            match claim {
+                Claim::Unknown => return None,
+                Claim::Broken(broken) => {
+                    if let Some(outlet) = &broken.holds {
+                        outlet.hold(false);
+                    }
+                    lock(&self.broken).held.retain(|(_, held)| held != id);
+                    return Some(broken);
+                }
+                Claim::Live(lane) => lane.usurp(),
+            }
+            tokio::time::timeout_at(until.into(), gone).await.ok()?;
+        }
+    }
+
+    /// When there is something to do about broken streams.
+    pub(crate) fn broken_deadline(&self) -> Option<Instant> {
+        let streams = lock(&self.broken);
+        if !streams.ours.is_empty() {
+            return Some(Instant::now());
+        }
+        let held = streams.held.first().map(|(at, _)| *at);
+        held.into_iter().chain(streams.theirs.deadline()).min()
+    }
+
+    /// Give up what wasn't resumed in time, and see that what we can resume is.
+    pub(crate) fn see_to_broken(self: &Arc<Self>, now: Instant) {
+        let (expired, ours) = {
+            let mut streams = lock(&self.broken);
+            let mut expired = streams.theirs.expire(now);
+            while let Some((at, id)) = streams.held.first().filter(|(at, _)| *at <= now).cloned() {
+                streams.held.remove(&(at, id.clone()));
+                expired.extend(streams.theirs.forget(&id));
+            }
+            (expired, streams.ours.iter().cloned().collect::<Vec<_>>())
+        };
+        expired.into_iter().for_each(|broken| self.gone(broken, Reason::Unacknowledged));
+        for route in ours {
+            self.see_to_ours(&route, now);
+        }
+        let count = lock(&self.broken).theirs.broken();
+        self.metrics.custody.streams_resumable.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    fn see_to_ours(self: &Arc<Self>, route: &Route, now: Instant) {
+        let outlet = self.known_outlet(route);
+        let over = outlet
+            .as_ref()
+            .and_then(|outlet| outlet.look_at_broken(|broken| !broken.asked && broken.until <= now));
+        match (outlet, over) {
+            (Some(outlet), Some(true)) => {
+                lock(&self.broken).ours.remove(route);
+                if let Some(broken) = outlet.take_broken() {
+                    self.gone(broken, Reason::Unacknowledged);
+                }
+            }
+            // Nobody else would ask for a lane if nothing new comes.
+            (Some(_), Some(false)) => self.want(route),
+            _ => {
+                lock(&self.broken).ours.remove(route);
+            }
+        }
+    }
+
+    /// A stream can't be resumed: what was sent on it may have arrived or not.
+    pub(crate) fn gone(self: &Arc<Self>, mut broken: Broken, reason: Reason) {
+        if let Some(inbound) = &broken.inbound {
+            inbound.break_off();
+        }
+        let left = broken.sent.take();
+        info!(stanzas = left.len(), %reason, "a broken stream was not resumed");
+        self.metrics.custody.stream_resumed(false);
+        self.unacknowledged(left, Certainty::Unknown { by_the_lane: false });
+        if let Some(outlet) = broken.holds {
+            outlet.hold(false);
+            self.want_if_waiting(&outlet);
+        }
+    }
+
+    pub(super) fn want_if_waiting(self: &Arc<Self>, outlet: &Arc<Outlet>) {
+        if outlet.has_waiting() {
+            self.want(&outlet.route);
+        }
+    }
+}
+
+/// What is known of stanzas that a lane sent and that weren't acknowledged when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// They weren't handled: the other end ended the stream in good order, and said last how many were.
+    Unhandled,
+    /// They may have been handled or not. `by_the_lane`: the stream ended, and not what it ran over, so that the first of
+    /// them may be what ended it.
+    Unknown {
+        /// See above.
+        by_the_lane: bool,
+    },
+}
+
+/// The stanzas of each outlet, in order.
+pub(super) fn by_outlet(left: Vec<SentRun>) -> Vec<(Arc<Outlet>, Vec<super::inbound::Waited>)> {
+    let mut outlets: Vec<(Arc<Outlet>, Vec<_>)> = Vec::new();
+    for (run, outlet) in left {
+        let Some(outlet) = outlet else { continue };
+        match outlets.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &outlet)) {
+            Some((_, stanzas)) => stanzas.extend(run.stanzas()),
+            None => outlets.push((outlet, run.stanzas().collect())),
+        }
+    }
+    outlets
+}

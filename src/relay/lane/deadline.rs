@@ -1,0 +1,58 @@
+//! What has to happen on a lane by when.
+
+use std::time::Instant;
+
+use super::{Ended, Lane, Machine};
+use crate::reason::Reason;
+use crate::relay::mailbox::Close;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Deadline {
+    Negotiation,
+    Partial,
+    /// The other end may still turn stream management on.
+    Management,
+    Idle,
+}
+
+impl Lane {
+    /// When something has to have happened, and what it means if it has not.
+    pub(super) fn deadline(&self, partial: Option<Instant>) -> (Instant, Deadline) {
+        let limits = &self.hub.limits;
+        if self.carry.is_none() {
+            let waits_for_header = matches!(self.machine, Machine::Initiating(_)) && !self.answered;
+            let wait =
+                if waits_for_header { limits.header_wait.min(limits.handshake) } else { limits.handshake };
+            return (self.started + wait, Deadline::Negotiation);
+        }
+        if let Some(since) = self.waits_to_send {
+            return (since + limits.enable_wait, Deadline::Management);
+        }
+        if let Some(since) = partial {
+            // From its beginning: however slowly it trickles in, it doesn't hold its buffer for ever.
+            return (since + limits.path_idle, Deadline::Partial);
+        }
+        (Instant::now() + limits.lane_idle, Deadline::Idle)
+    }
+
+    pub(super) fn on_deadline(&mut self, deadline: Deadline) -> Option<Ended> {
+        match deadline {
+            Deadline::Negotiation | Deadline::Partial => {
+                Some(Ended::Violated(Reason::NegotiationTimeout.into()))
+            }
+            Deadline::Management => {
+                self.waits_to_send = None;
+                self.mailbox.open();
+                None
+            }
+            Deadline::Idle => {
+                let idle = self.sending.last_written() + self.hub.limits.lane_idle <= Instant::now();
+                if idle && matches!(self.machine, Machine::Initiating(_)) {
+                    self.hub.control(|router, _| router.lane_closing(self.id));
+                    self.mailbox.close(Close::AfterQueue, Reason::Idle);
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Why reading from a lane ended, and what is said then.
+
+use tracing::warn;
+
+use super::{Lane, Machine};
+use crate::proto::stream::Violation;
+use crate::reason::Reason;
+use crate::relay::mailbox::Close;
+use crate::relay::random;
+
+/// Why reading ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    /// The other end violated the protocol, or a limit.
+    Violated(Violation),
+    /// The other end doesn't speak XML on this stream.
+    Unspoken,
+    /// The other end closed the stream.
+    Closed(Reason),
+    /// The connection is gone.
+    Lost(Reason),
+    /// The other end resumes the stream on another connection.
+    Usurped,
+}
+
+impl Ended {
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Self::Violated(violation) => violation.reason,
+            Self::Unspoken => Reason::FramingNotSpoken,
+            Self::Usurped => Reason::Conflict,
+            Self::Closed(reason) | Self::Lost(reason) => reason,
+        }
+    }
+}
+
+impl Lane {
+    /// Say goodbye as the end of the stream asks for.
+    pub(super) fn conclude(&mut self, ended: Ended) {
+        match ended {
+            Ended::Violated(violation) => {
+                self.report_refusal(violation.reason);
+                self.refuse(violation);
+            }
+            Ended::Unspoken => self.report_refusal(ended.reason()),
+            Ended::Usurped => self.refuse(Reason::Conflict.into()),
+            Ended::Closed(reason) => self.mailbox.close(Close::Now, reason),
+            Ended::Lost(_) => {}
+        }
+    }
+
+    fn report_refusal(&self, reason: Reason) {
+        let side = self.place.side();
+        self.hub.metrics.refused(side, reason);
+        let (lane, advice) = (self.id.0, reason.advice());
+        warn!(lane, side = side.as_str(), peer = %self.place, %reason, advice, "stream refused");
+    }
+
+    fn refuse(&mut self, violation: Violation) {
+        let mut octets = String::new();
+        match &mut self.machine {
+            Machine::Initiating(_) => crate::proto::stream::refuse(&mut octets, violation, None),
+            Machine::Receiving(machine) => {
+                let fresh_id = random::identifier().unwrap_or_default();
+                machine.refuse(violation, &fresh_id, &mut octets);
+            }
+            Machine::Component(machine) => {
+                let fresh_id = random::identifier().unwrap_or_default();
+                machine.refuse(violation, &fresh_id, &mut octets);
+            }
+        }
+        self.mailbox.refuse(&octets, violation.reason);
+    }
+}

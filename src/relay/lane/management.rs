@@ -1,0 +1,234 @@
+//! Stream management (XEP-0198) on a lane: turned on, resumed, and what becomes of unacknowledged stanzas when it ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::{Ended, Lane, Machine};
+use crate::proto::admission::Side;
+use crate::proto::stream::{Event, Managed, Violation};
+use crate::proto::stream_management::element::write_enabled;
+use crate::reason::Reason;
+use crate::relay::broken::{Broken, Certainty};
+use crate::relay::inbound::Inbound;
+use crate::relay::mailbox::lock;
+use crate::relay::random;
+use crate::relay::sending::{Remainder, Unacknowledged};
+use crate::xmpp::route::Route;
+
+/// How a stream may be resumed when it breaks.
+#[derive(Debug)]
+pub(super) struct Resumable {
+    id: String,
+    /// For how long after that.
+    within: Duration,
+}
+
+impl Lane {
+    pub(super) fn on_management(&mut self, managed: Managed) -> Result<(), Violation> {
+        match managed {
+            Managed::Enable { resume } => self.enable(resume),
+            Managed::Enabled { id, max } => {
+                let inbound = Inbound::new(&self.hub.acknowledger, &self.mailbox);
+                self.count(inbound, 0);
+                let within = max.unwrap_or(self.hub.limits.resume).min(self.hub.limits.resume);
+                self.resumable = id.filter(|_| self.is_resumable()).map(|id| Resumable { id, within });
+            }
+            Managed::Refused => self.sending.unmanage(),
+            Managed::Resume { previd, h } => self.claim = Some((previd, h)),
+            Managed::Resumed { h } => self.resumed(h)?,
+            Managed::Lost { h } => self.lost(h),
+            Managed::Asked => self.mailbox.acknowledge(),
+            Managed::Acknowledged { h } => {
+                self.heard_last = true;
+                self.sending.acknowledged(h, &self.mailbox)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A stream of one pair, with a peer: our own servers don't resume, and a stream that many pairs share isn't resumed by
+    /// one of them.
+    fn is_resumable(&self) -> bool {
+        let single = self.carry.as_ref().is_some_and(|carry| carry.scope().pair.is_some());
+        single && self.place.side() == Side::Remote && !self.hub.limits.resume.is_zero()
+    }
+
+    /// From here on what comes is counted; the first `here_already` of it came before the stream was resumed.
+    fn count(&mut self, inbound: Arc<Inbound>, here_already: u32) {
+        if let Some(carry) = &mut self.carry {
+            carry.manage(&inbound, here_already);
+        }
+        self.sending.answer_for(&inbound);
+        self.inbound = Some(inbound);
+    }
+
+    /// The other end turns it on.
+    fn enable(&mut self, resume: bool) {
+        let inbound = Inbound::new(&self.hub.acknowledger, &self.mailbox);
+        self.count(inbound, 0);
+        let within = self.hub.limits.resume;
+        let id = if resume && self.is_resumable() { random::identifier() } else { None };
+        let mut octets = String::new();
+        write_enabled(&mut octets, id.as_deref().map(|id| (id, within)));
+        self.sending.manage();
+        self.mailbox.post(&octets);
+        if let (Some(id), Some(route)) = (id, self.route()) {
+            self.is_live(id, route, within);
+        }
+        self.send_now();
+    }
+
+    fn is_live(&mut self, id: String, route: Route, within: Duration) {
+        lock(&self.hub.broken).theirs.opened(id.clone(), route, Arc::clone(&self.mailbox));
+        self.resumable = Some(Resumable { id, within });
+    }
+
+    fn send_now(&mut self) {
+        if self.waits_to_send.take().is_some() {
+            self.mailbox.open();
+        }
+    }
+
+    /// The pair of the stream, in the initiating entity's direction.
+    fn route(&self) -> Option<Route> {
+        match &self.machine {
+            Machine::Initiating(machine) => Some(machine.route().clone()),
+            Machine::Receiving(machine) => machine.route().cloned(),
+            Machine::Component(_) => None,
+        }
+    }
+
+    /// The other end wants to go on here with a stream that broke, of which it has handled `h` stanzas.
+    pub(super) async fn resume_theirs(&mut self, previd: &str, h: u32) -> Result<(), Violation> {
+        let claimed = match self.route() {
+            Some(route) if self.is_resumable() => self.hub.claim(previd, &route).await.map(|b| (b, route)),
+            _ => None,
+        };
+        let Some((mut broken, route)) = claimed else {
+            debug!(lane = self.id.0, "a stream that isn't known was to be resumed");
+            return self.handle(Event::Resumption { h: None }).map(|_| ());
+        };
+        let sent = std::mem::take(&mut broken.sent);
+        if let Err((sent, reason)) = self.sending.resume(sent, h, &self.mailbox) {
+            broken.sent = sent;
+            self.hub.gone(broken, reason);
+            return Err(reason.into());
+        }
+        let inbound = match broken.inbound.take() {
+            Some(inbound) => inbound,
+            None => Inbound::new(&self.hub.acknowledger, &self.mailbox),
+        };
+        let (told, here_already) = inbound.resume(&self.mailbox, None);
+        self.count(inbound, here_already);
+        self.handle(Event::Resumption { h: Some(told) })?;
+        self.is_live(broken.id, route.clone(), self.hub.limits.resume);
+        self.hub.metrics.custody.stream_resumed(true);
+        debug!(lane = self.id.0, pair = %route, here_already, "stream resumed by the peer");
+        self.send_now();
+        if broken.holds.is_some() {
+            let lane = self.id;
+            self.hub.control(|router, _| router.lane_resumed(lane, &route.reversed()));
+        }
+        Ok(())
+    }
+
+    /// The stream that broke goes on here; the other end has handled `h` stanzas of it.
+    fn resumed(&mut self, h: u32) -> Result<(), Violation> {
+        let broken = self.route().and_then(|route| self.hub.known_outlet(&route)?.take_broken());
+        let Some(mut broken) = broken else { return Err(Reason::BadFormat.into()) };
+        let sent = std::mem::take(&mut broken.sent);
+        if let Err((sent, reason)) = self.sending.resume(sent, h, &self.mailbox) {
+            broken.sent = sent;
+            self.hub.gone(broken, reason);
+            return Err(reason.into());
+        }
+        let inbound = match broken.inbound.take() {
+            Some(inbound) => inbound,
+            None => Inbound::new(&self.hub.acknowledger, &self.mailbox),
+        };
+        let (_, here_already) = inbound.resume(&self.mailbox, Some(broken.told));
+        self.count(inbound, here_already);
+        self.hub.metrics.custody.stream_resumed(true);
+        debug!(lane = self.id.0, here_already, again = self.sending.unacknowledged(), "stream resumed");
+        self.resumable = Some(Resumable { id: broken.id, within: self.hub.limits.resume });
+        self.mailbox.open();
+        Ok(())
+    }
+
+    /// The stream that broke is gone at the other end; it had handled `h` stanzas of it, if it knows.
+    fn lost(&mut self, h: Option<u32>) {
+        let outlet = self.route().and_then(|route| self.hub.known_outlet(&route));
+        if let Some(mut broken) = outlet.and_then(|outlet| outlet.take_broken()) {
+            if let Some(h) = h {
+                self.sending.delivered_before(&mut broken.sent, h);
+            }
+            self.hub.gone(broken, Reason::Unacknowledged);
+        }
+        self.mailbox.open();
+    }
+
+    /// The other end ends the stream with `reason`. One of our own servers answers itself for what it wasn't told to be
+    /// handled, unless it is going down: then it has no time for that.
+    pub(super) fn other_end_closes(&self, reason: Reason) {
+        if self.place.side() == Side::Local
+            && reason != Reason::SystemShutdown
+            && let Some(inbound) = &self.inbound
+        {
+            inbound.take_back();
+        }
+    }
+
+    /// The lane has ended: what isn't acknowledged waits for the stream to be resumed, or for another lane, or comes back.
+    pub(super) fn part(&mut self, ended: Ended, left: Remainder) {
+        if let Some(inbound) = &self.inbound {
+            inbound.break_off();
+        }
+        if let (Machine::Initiating(_), Some(route)) = (&self.machine, self.route())
+            && let Some(outlet) = self.hub.known_outlet(&route)
+        {
+            outlet.look_at_broken(|broken| broken.asked = false);
+        }
+        let Remainder::Unknown(mut sent) = left else { return };
+        let broke = matches!(ended, Ended::Lost(_) | Ended::Usurped);
+        match self.resumable.take() {
+            Some(resumable) if broke => return self.keep(resumable, sent),
+            Some(resumable) if matches!(self.machine, Machine::Receiving(_)) => {
+                lock(&self.hub.broken).theirs.forget(&resumable.id);
+            }
+            _ => {}
+        }
+        let certainty = if self.heard_last && matches!(ended, Ended::Closed(_)) {
+            Certainty::Unhandled
+        } else {
+            let by_the_lane = !broke || self.place.side() == Side::Local;
+            Certainty::Unknown { by_the_lane }
+        };
+        self.hub.unacknowledged(sent.take(), certainty);
+    }
+
+    /// The stream broke, and may be resumed.
+    fn keep(&mut self, resumable: Resumable, sent: Unacknowledged) {
+        let Some(route) = self.route() else { return };
+        let initiating = matches!(self.machine, Machine::Initiating(_));
+        let broken = Broken {
+            id: resumable.id,
+            sent,
+            inbound: self.inbound.take(),
+            told: 0,
+            until: Instant::now() + resumable.within,
+            asked: false,
+            holds: if initiating { None } else { self.hub.known_outlet(&route.reversed()) },
+        };
+        if initiating {
+            // What it was good for lately it is wanted for again; an idle one waits for its next stanza.
+            let idle = self.sending.last_written() + self.hub.limits.resume_wait < Instant::now();
+            if !broken.sent.is_empty() || !idle {
+                self.hub.keep_ours(&route, broken);
+            }
+        } else {
+            self.hub.keep_theirs(broken);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Stanzas that were sent and not acknowledged when their lane ended, and whose stream can't be resumed: whether they were
+//! handled is known to nobody.
+//!
+//! Messages and presence are sent again, with the time at which they first came (XEP-0203), or come back if the operator
+//! prefers that (`policy.uncertain`); an IQ request comes back, because whoever sent it can ask again. A duplicate or a false
+//! error is possible here, silence is not, and each such stanza is counted.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tracing::warn;
+
+use super::broken::{Certainty, by_outlet};
+use super::hub::Hub;
+use super::inbound::{Run, Waited};
+use super::outlet::Outlet;
+use super::sending::SentRun;
+use super::settings::Uncertain;
+use crate::proto::bounce;
+use crate::proto::queue::Wait;
+use crate::reason::Reason;
+use crate::xmpp::delay;
+
+impl Hub {
+    /// A lane ended with these stanzas unacknowledged. They go back to the heads of their queues, or to their senders.
+    pub(crate) fn unacknowledged(self: &Arc<Self>, left: Vec<SentRun>, certainty: Certainty) {
+        for (outlet, stanzas) in by_outlet(left) {
+            self.unacknowledged_of(&outlet, stanzas, certainty);
+        }
+    }
+
+    fn unacknowledged_of(self: &Arc<Self>, outlet: &Arc<Outlet>, stanzas: Vec<Waited>, certainty: Certainty) {
+        let bounces = self.live().settings.policy.uncertain == Uncertain::Bounce;
+        let (mut again, mut back, mut poison) = (Vec::new(), Vec::new(), Vec::new());
+        let wanted = stanzas.into_iter().filter(|stanza| !self.acknowledger.drops(outlet, stanza));
+        for (at, mut stanza) in wanted.enumerate() {
+            if at == 0 && certainty == (Certainty::Unknown { by_the_lane: true }) {
+                if stanza.mark.struck {
+                    poison.push(stanza);
+                    continue;
+                }
+                stanza.mark.struck = true;
+            }
+            let Certainty::Unknown { .. } = certainty else {
+                again.push(stanza);
+                continue;
+            };
+            match fate(&stanza, bounces) {
+                Fate::Ours => again.push(stanza),
+                Fate::Again => {
+                    self.metrics.custody.uncertain("resent");
+                    again.push(self.delayed(outlet, stanza));
+                }
+                Fate::Back => {
+                    self.metrics.custody.uncertain("bounced");
+                    back.push(stanza);
+                }
+            }
+        }
+        if !again.is_empty() {
+            outlet.put_back(Run::of(again));
+        }
+        for (stanzas, reason) in [(back, Reason::Unacknowledged), (poison, Reason::PoisonStanza)] {
+            if reason == Reason::PoisonStanza && !stanzas.is_empty() {
+                warn!(pair = %outlet.route, %reason, advice = reason.advice(), "two lanes ended at one stanza");
+            }
+            stanzas.iter().for_each(|stanza| outlet.release_one(stanza));
+            self.bounce_all(&outlet.route, &stanzas, reason);
+        }
+    }
+
+    /// The stanza with the time at which it came.
+    fn delayed(&self, outlet: &Outlet, stanza: Waited) -> Waited {
+        let route = &outlet.route;
+        let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
+        let came = SystemTime::now().checked_sub(stanza.since.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let Some(octets) = delay::stamp(&stanza.octets, by, came) else { return stanza };
+        outlet.grown(octets.len() - stanza.octets.len());
+        // It waits anew: how long it was under way says nothing about how long its next hop is away.
+        Waited { octets, since: Instant::now(), ..stanza }
+    }
+}
+
+enum Fate {
+    /// An error of our own making: it answers somebody, and does no harm twice.
+    Ours,
+    Again,
+    Back,
+}
+
+fn fate(stanza: &Waited, bounces: bool) -> Fate {
+    if stanza.mark.ours {
+        return Fate::Ours;
+    }
+    if stanza.mark.wait != Wait::Iq && !bounces {
+        return Fate::Again;
+    }
+    let answerable = bounce::read(&stanza.octets)
+        .is_some_and(|(kind, head)| bounce::may_answer(kind, head.type_(&stanza.octets).as_deref()));
+    if answerable { Fate::Back } else { Fate::Again }
+}
