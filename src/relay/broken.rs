@@ -76,7 +76,7 @@ impl Hub {
     pub(crate) fn keep_theirs(self: &Arc<Self>, broken: Broken) {
         let (id, until) = (broken.id.clone(), broken.until);
         let mut streams = lock(&self.broken);
-        if let Some(outlet) = broken.holds.as_ref().filter(|_| !broken.sent.is_empty()) {
+        if let Some(outlet) = &broken.holds {
             outlet.hold(true);
             streams.held.insert((Instant::now() + self.limits.resume_wait, id.clone()));
         }
@@ -93,16 +93,17 @@ impl Hub {
     pub(crate) fn manage(&self, route: &Route) -> Manage {
         let resume = self.known_outlet(route).and_then(|outlet| {
             outlet.look_at_broken(|broken| {
-                broken.asked = true;
+                // If it isn't free, another lane asks for it.
+                (!std::mem::replace(&mut broken.asked, true)).then_some(())?;
                 broken.told = broken.inbound.as_ref().map_or(0, |inbound| inbound.tell());
-                Manage::Resume { previd: broken.id.clone(), h: broken.told }
+                Some(Manage::Resume { previd: broken.id.clone(), h: broken.told })
             })
         });
         resume.unwrap_or(Manage::Enable)
     }
 
     /// What the peer asks to resume, authenticated for `route` (in the initiating entity's direction). If its lane still
-    /// lives, that has to let go first.
+    /// lives, that has to let go first. Its outlet is still held.
     pub(crate) async fn claim(&self, id: &str, route: &Route) -> Option<Broken> {
         let until = Instant::now() + LET_GO;
         loop {
@@ -113,9 +114,6 @@ impl Hub {
             match claim {
                 Claim::Unknown => return None,
                 Claim::Broken(broken) => {
-                    if let Some(outlet) = &broken.holds {
-                        outlet.hold(false);
-                    }
                     lock(&self.broken).held.retain(|(_, held)| held != id);
                     return Some(broken);
                 }
@@ -156,21 +154,21 @@ impl Hub {
 
     fn see_to_ours(self: &Arc<Self>, route: &Route, now: Instant) {
         let outlet = self.known_outlet(route);
-        let over = outlet
-            .as_ref()
-            .and_then(|outlet| outlet.look_at_broken(|broken| !broken.asked && broken.until <= now));
-        match (outlet, over) {
-            (Some(outlet), Some(true)) => {
-                lock(&self.broken).ours.remove(route);
-                if let Some(broken) = outlet.take_broken() {
-                    self.gone(broken, Reason::Unacknowledged);
-                }
-            }
+        let Some(outlet) = outlet.filter(|outlet| outlet.look_at_broken(|_| Some(())).is_some()) else {
+            lock(&self.broken).ours.remove(route);
+            return;
+        };
+        let late = |broken: &mut Broken| (!broken.asked && broken.until <= now).then(|| broken.id.clone());
+        while let Some(broken) = outlet.look_at_broken(late).and_then(|id| outlet.take_broken(&id)) {
+            self.gone(broken, Reason::Unacknowledged);
+            self.want_if_waiting(&outlet);
+        }
+        if outlet.is_elsewhere() {
+            // The route goes on there; what the peer sent on the broken stream doesn't.
+            self.control(|router, now| router.open_to_resume(route, now));
+        } else if outlet.look_at_broken(|broken| (!broken.asked).then_some(())).is_some() {
             // Nobody else would ask for a lane if nothing new comes.
-            (Some(_), Some(false)) => self.want(route),
-            _ => {
-                lock(&self.broken).ours.remove(route);
-            }
+            self.control(|router, now| router.want_resumed(route, now));
         }
     }
 

@@ -228,6 +228,7 @@ impl Hub {
                 if let Some(outlet) = self.known_outlet(&route) {
                     match outlet.detach() {
                         Left::Waiting => control.router.want(&route, now),
+                        Left::Broken => control.router.want_resumed(&route, now),
                         Left::Held => control.router.unwanted(&route),
                         Left::Nothing => {
                             control.router.unwanted(&route);
@@ -279,7 +280,7 @@ impl Hub {
         };
         let (expired, next) = outlet.expire(self.limits.holds(), now);
         // As long as there is a stream to resume, a lane is wanted.
-        let kept = outlet.look_at_broken(|broken| broken.until.max(now + self.limits.ack_within));
+        let kept = outlet.look_at_broken(|broken| Some(broken.until.max(now + self.limits.ack_within)));
         control.router.rearm(route, next.or(kept), now);
         self.bounce(control, route, &expired, reason, now);
         self.retire(route, &outlet);

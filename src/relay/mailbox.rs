@@ -157,6 +157,11 @@ impl Mailbox {
         self.wake.notify_one();
     }
 
+    /// Whether stanzas may be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.state).open
+    }
+
     /// Let the writer look again: something was acknowledged.
     pub(crate) fn settled(&self) {
         self.wake.notify_one();

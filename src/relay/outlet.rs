@@ -25,6 +25,9 @@ pub(super) const TURN_BYTES: usize = 16 * 1024;
 /// everything that the relay may hold, the others still flow.
 pub(super) const LITTLE_BYTES: usize = 4 * 1024;
 
+/// Broken streams of one route: where both relays dial at once there may be two.
+const BROKEN_MAX: usize = 8;
+
 /// What became of stanzas that were pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -43,8 +46,10 @@ pub(crate) enum Pushed {
 pub(crate) enum Left {
     /// Nothing: it is out of use.
     Nothing,
-    /// Stanzas that need a lane, or a stream that we resume.
+    /// Stanzas that need a lane.
     Waiting,
+    /// A stream that we resume, on a lane of its own.
+    Broken,
     /// A stream that the peer may resume; nothing goes before that.
     Held,
 }
@@ -70,15 +75,20 @@ struct OutletState {
     lane: Option<Arc<Mailbox>>,
     scheduled: bool,
     retired: bool,
-    /// The stream on which it was sent broke, and we may resume it.
-    broken: Option<Box<Broken>>,
+    /// Streams that we had opened for it and that broke: of one at most something isn't acknowledged.
+    broken: Vec<Broken>,
     /// The peer may resume it.
     held: bool,
 }
 
 impl OutletState {
     fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.broken.is_none() && !self.held
+        self.queue.is_empty() && self.broken.is_empty() && !self.held
+    }
+
+    /// Whether nothing may leave: what was sent on a broken stream comes first.
+    fn is_blocked(&self) -> bool {
+        self.held || self.broken.iter().any(|broken| !broken.sent.is_empty())
     }
 
     /// Whether nothing waits, here or on its way.
@@ -122,7 +132,7 @@ impl Outlet {
             lane: None,
             scheduled: false,
             retired: false,
-            broken: None,
+            broken: Vec::new(),
             held: false,
         };
         Self { route, state: Mutex::new(state), room: Notify::new(), total, limit }
@@ -173,7 +183,7 @@ impl Outlet {
 
     fn schedule(self: &Arc<Self>, state: &mut OutletState) -> Pushed {
         match &state.lane {
-            Some(_) if state.scheduled => Pushed::Taken,
+            Some(_) if state.scheduled || state.is_blocked() || state.queue.is_empty() => Pushed::Taken,
             Some(lane) => {
                 state.scheduled = true;
                 lane.offer(Arc::clone(self));
@@ -196,10 +206,8 @@ impl Outlet {
             return;
         }
         state.lane = Some(Arc::clone(lane));
-        state.scheduled = !state.queue.is_empty();
-        if state.scheduled {
-            lane.offer(Arc::clone(self));
-        }
+        state.scheduled = false;
+        self.schedule(&mut state);
     }
 
     /// No lane takes anything any more. What is left; with nothing, the outlet is out of use.
@@ -208,9 +216,10 @@ impl Outlet {
         state.lane = None;
         state.scheduled = false;
         state.retired = state.is_empty();
-        match (state.retired, state.held) {
-            (true, _) => Left::Nothing,
-            (_, true) => Left::Held,
+        match (state.retired, !state.broken.is_empty(), state.held) {
+            (true, ..) => Left::Nothing,
+            (_, true, _) => Left::Broken,
+            (.., true) => Left::Held,
             _ => Left::Waiting,
         }
     }
@@ -228,7 +237,8 @@ impl Outlet {
         if !state.lane.as_ref().is_some_and(|attached| Arc::ptr_eq(attached, lane)) {
             return None;
         }
-        let Some(run) = state.queue.take(TURN_BYTES) else {
+        let run = if state.is_blocked() { None } else { state.queue.take(TURN_BYTES) };
+        let Some(run) = run else {
             state.scheduled = false;
             return None;
         };
@@ -239,12 +249,14 @@ impl Outlet {
     }
 
     /// Put back what a lane took: it goes before whatever waits. The run taken last comes first.
-    pub(crate) fn put_back(&self, run: Run) {
+    pub(crate) fn put_back(self: &Arc<Self>, run: Run) {
         let mut state = lock(&self.state);
         state.under_way = state.under_way.saturating_sub(run.octets.len());
         state.queue.put_back(run);
         // A route that is put back can't be out of use: it was attached until now.
         state.retired = false;
+        // It may be attached to the next lane already; without one, whoever ends the former wants it.
+        self.schedule(&mut state);
     }
 
     /// What a lane took is nothing of ours any more: it was passed on, or its senders are told.
@@ -276,35 +288,48 @@ impl Outlet {
         self.count(octets, 0);
     }
 
-    /// The stream on which stanzas of the route were sent broke; a lane that is opened for the route resumes it.
+    /// A stream that we had opened for the route broke; a lane that is opened for the route resumes it. It comes back if
+    /// there are too many.
     pub(crate) fn keep(&self, broken: Broken) -> Option<Broken> {
         let mut state = lock(&self.state);
-        // Two lanes of one route at once: the later one broke first, and its stanzas come behind.
-        if state.broken.is_some() {
+        if state.broken.len() >= BROKEN_MAX {
             return Some(broken);
         }
-        state.broken = Some(Box::new(broken));
+        state.broken.push(broken);
         state.retired = false;
         None
     }
 
-    /// Look at the broken stream that may be resumed.
-    pub(crate) fn look_at_broken<T>(&self, look: impl FnOnce(&mut Broken) -> T) -> Option<T> {
-        lock(&self.state).broken.as_deref_mut().map(look)
+    /// Look at the broken streams that may be resumed, at each until there is an answer.
+    pub(crate) fn look_at_broken<T>(&self, look: impl FnMut(&mut Broken) -> Option<T>) -> Option<T> {
+        lock(&self.state).broken.iter_mut().find_map(look)
     }
 
-    /// It is resumed, or gone.
-    pub(crate) fn take_broken(&self) -> Option<Broken> {
-        lock(&self.state).broken.take().map(|broken| *broken)
+    /// The stream `id` is resumed, or gone.
+    pub(crate) fn take_broken(self: &Arc<Self>, id: &str) -> Option<Broken> {
+        let mut state = lock(&self.state);
+        let at = state.broken.iter().position(|broken| broken.id == id)?;
+        let broken = state.broken.remove(at);
+        self.schedule(&mut state);
+        Some(broken)
     }
 
     /// Nothing leaves until the peer has resumed the stream, or its time is over.
-    pub(crate) fn hold(&self, held: bool) {
+    pub(crate) fn hold(self: &Arc<Self>, held: bool) {
         let mut state = lock(&self.state);
         state.held = held;
         if held {
             state.retired = false;
+        } else {
+            self.schedule(&mut state);
         }
+    }
+
+    /// Whether it is on a lane though a broken stream comes first, which that lane then isn't for.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        let state = lock(&self.state);
+        let open = state.lane.as_ref().is_some_and(|lane| lane.is_open());
+        open && state.broken.iter().any(|broken| !broken.asked)
     }
 
     /// Whether stanzas wait.

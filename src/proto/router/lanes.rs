@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Again, Carrier, Lane, LaneId, RouteState, Router, SessionId};
+use super::{Action, Again, Carrier, Lane, LaneId, Placement, RouteState, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -42,12 +42,29 @@ impl Router {
         self.tell_news(id, now);
     }
 
-    /// The peer has resumed a stream on `lane`: `route` goes on there, the direction that we send on it.
+    /// Open a lane for `route`, which another one carries, to resume a stream that we had opened for it and that broke: the
+    /// peer has sent something there. Where no session stands it has to come first.
+    pub fn open_to_resume(&mut self, route: &Route, now: Instant) {
+        let Some(peer) = self.peer_for(&route.to) else { return };
+        let Some(id) = self.choose(route, peer, now) else { return };
+        let lane = LaneId(self.fresh());
+        let Some(entry) = self.sessions.get_mut(&id).filter(|entry| !entry.shares_lanes()) else { return };
+        entry.lanes.insert(lane);
+        entry.laneless_since = None;
+        self.lanes.insert(lane, Lane::opening(Carrier::Session(id), route));
+        self.actions.push(Action::OpenLane { session: id, lane, route: route.clone(), plain: false });
+    }
+
+    /// A stream was resumed on `lane`: `route` goes on there, the direction that we send on it, and of which nothing has left
+    /// meanwhile.
     pub fn lane_resumed(&mut self, lane: LaneId, route: &Route) {
-        if !self.routes.get(route).is_some_and(RouteState::is_placed) {
-            self.routes.entry(route.clone()).or_insert_with(|| RouteState::new(None));
-            self.attach(route, lane);
+        let state = self.routes.entry(route.clone()).or_insert_with(|| RouteState::new(None));
+        if let Placement::On(other) = state.placement
+            && let Some(other) = self.lanes.get_mut(&other)
+        {
+            other.routes.remove(route);
         }
+        self.attach(route, lane);
     }
 
     /// A lane that we opened is established.

@@ -204,6 +204,8 @@ struct RouteState {
     not_before: Option<Instant>,
     /// Why the last attempt failed, for what expires.
     reason: Reason,
+    /// A stream that we opened for it broke: the next lane is one that we open too, and resumes it.
+    resumes: bool,
 }
 
 impl RouteState {
@@ -215,6 +217,7 @@ impl RouteState {
             failures: 0,
             not_before: None,
             reason: Reason::QueueTimeout,
+            resumes: false,
         }
     }
 

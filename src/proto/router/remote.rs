@@ -173,7 +173,8 @@ impl Router {
 
     fn place_in(&mut self, route: &Route, id: SessionId) {
         let Some(entry) = self.sessions.get(&id) else { return };
-        if let Some(lane) = self.lane_in(entry, route) {
+        let resumes = self.routes.get(route).is_some_and(|state| state.resumes) && !entry.shares_lanes();
+        if let Some(lane) = self.lane_in(entry, route).filter(|_| !resumes) {
             return self.attach(route, lane);
         }
         let lane = LaneId(self.fresh());

@@ -30,6 +30,18 @@ impl Router {
         self.place(route, now);
     }
 
+    /// As [`Router::want`], to resume a stream that we opened for `route` and that broke: no lane that another opened will do.
+    pub fn want_resumed(&mut self, route: &Route, now: Instant) {
+        if let Some(state) = self.routes.get_mut(route) {
+            state.resumes = true;
+        } else if self.routes.len() < self.limits.pairs {
+            let expires = now + self.limits.holds().shortest();
+            self.expiries.insert((expires, route.clone()));
+            self.routes.insert(route.clone(), RouteState { resumes: true, ..RouteState::new(Some(expires)) });
+        }
+        self.want(route, now);
+    }
+
     /// After [`Action::Detach`]: nothing waits for `route`.
     pub fn unwanted(&mut self, route: &Route) {
         if self.routes.get(route).is_some_and(|state| !state.is_placed()) {
@@ -210,7 +222,12 @@ impl Router {
             let Some(known) = self.forget(&route) else { continue };
             // On its way to a first lane: keep what is known, so that its time doesn't start anew.
             if again != Again::AtOnce || known.expires.is_some() {
-                let mut state = RouteState { plain: known.plain, reason, ..RouteState::new(known.expires) };
+                let mut state = RouteState {
+                    plain: known.plain,
+                    reason,
+                    resumes: known.resumes,
+                    ..RouteState::new(known.expires)
+                };
                 if let Some(expires) = state.expires {
                     self.expiries.insert((expires, route.clone()));
                 }

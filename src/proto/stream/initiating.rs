@@ -148,6 +148,15 @@ impl Initiating {
         (self.wants.pipelined || self.is_established()) && self.managing != Managing::ExpectResumed
     }
 
+    /// The id of the broken stream that it is to go on with.
+    #[must_use]
+    pub fn resumes(&self) -> Option<&str> {
+        match &self.wants.manage {
+            Manage::Resume { previd, .. } => Some(previd),
+            Manage::Enable => None,
+        }
+    }
+
     /// Whether stream management was asked for.
     #[must_use]
     pub fn is_managed(&self) -> bool {

@@ -21,6 +21,8 @@ use crate::xmpp::route::Route;
 #[derive(Debug)]
 pub(super) struct Resumable {
     id: String,
+    /// Its pair, in the initiating entity's direction.
+    route: Route,
     /// For how long after that.
     within: Duration,
 }
@@ -33,7 +35,8 @@ impl Lane {
                 let inbound = Inbound::new(&self.hub.acknowledger, &self.mailbox);
                 self.count(inbound, 0);
                 let within = max.unwrap_or(self.hub.limits.resume).min(self.hub.limits.resume);
-                self.resumable = id.filter(|_| self.is_resumable()).map(|id| Resumable { id, within });
+                let id = id.filter(|_| self.is_resumable());
+                self.resumable = id.zip(self.route()).map(|(id, route)| Resumable { id, route, within });
             }
             Managed::Refused => self.sending.unmanage(),
             Managed::Resume { previd, h } => self.claim = Some((previd, h)),
@@ -41,7 +44,7 @@ impl Lane {
             Managed::Lost { h } => self.lost(h),
             Managed::Asked => self.mailbox.acknowledge(),
             Managed::Acknowledged { h } => {
-                self.heard_last = true;
+                self.heard_answer = true;
                 self.sending.acknowledged(h, &self.mailbox)?;
             }
         }
@@ -81,8 +84,8 @@ impl Lane {
     }
 
     fn is_live(&mut self, id: String, route: Route, within: Duration) {
-        lock(&self.hub.broken).theirs.opened(id.clone(), route, Arc::clone(&self.mailbox));
-        self.resumable = Some(Resumable { id, within });
+        lock(&self.hub.broken).theirs.opened(id.clone(), route.clone(), Arc::clone(&self.mailbox));
+        self.resumable = Some(Resumable { id, route, within });
     }
 
     fn send_now(&mut self) {
@@ -127,17 +130,25 @@ impl Lane {
         self.hub.metrics.custody.stream_resumed(true);
         debug!(lane = self.id.0, pair = %route, here_already, "stream resumed by the peer");
         self.send_now();
-        if broken.holds.is_some() {
+        if let Some(outlet) = broken.holds.take() {
             let lane = self.id;
             self.hub.control(|router, _| router.lane_resumed(lane, &route.reversed()));
+            outlet.hold(false);
         }
         Ok(())
     }
 
     /// The stream that broke goes on here; the other end has handled `h` stanzas of it.
     fn resumed(&mut self, h: u32) -> Result<(), Violation> {
-        let broken = self.route().and_then(|route| self.hub.known_outlet(&route)?.take_broken());
-        let Some(mut broken) = broken else { return Err(Reason::BadFormat.into()) };
+        let Some(route) = self.route() else { return Err(Reason::BadFormat.into()) };
+        let outlet = self.hub.known_outlet(&route).zip(self.asks.take());
+        let Some((outlet, id)) = outlet else { return Err(Reason::BadFormat.into()) };
+        let sent = |broken: &mut Broken| (broken.id == id && !broken.sent.is_empty()).then_some(());
+        if outlet.look_at_broken(sent).is_some() {
+            let lane = self.id;
+            self.hub.control(|router, _| router.lane_resumed(lane, &route));
+        }
+        let Some(mut broken) = outlet.take_broken(&id) else { return Err(Reason::BadFormat.into()) };
         let sent = std::mem::take(&mut broken.sent);
         if let Err((sent, reason)) = self.sending.resume(sent, h, &self.mailbox) {
             broken.sent = sent;
@@ -152,7 +163,7 @@ impl Lane {
         self.count(inbound, here_already);
         self.hub.metrics.custody.stream_resumed(true);
         debug!(lane = self.id.0, here_already, again = self.sending.unacknowledged(), "stream resumed");
-        self.resumable = Some(Resumable { id: broken.id, within: self.hub.limits.resume });
+        self.resumable = Some(Resumable { id: broken.id, route, within: self.hub.limits.resume });
         self.mailbox.open();
         Ok(())
     }
@@ -160,7 +171,8 @@ impl Lane {
     /// The stream that broke is gone at the other end; it had handled `h` stanzas of it, if it knows.
     fn lost(&mut self, h: Option<u32>) {
         let outlet = self.route().and_then(|route| self.hub.known_outlet(&route));
-        if let Some(mut broken) = outlet.and_then(|outlet| outlet.take_broken()) {
+        let id = self.asks.take();
+        if let Some(mut broken) = outlet.zip(id).and_then(|(outlet, id)| outlet.take_broken(&id)) {
             if let Some(h) = h {
                 self.sending.delivered_before(&mut broken.sent, h);
             }
@@ -185,13 +197,14 @@ impl Lane {
         if let Some(inbound) = &self.inbound {
             inbound.break_off();
         }
-        if let (Machine::Initiating(_), Some(route)) = (&self.machine, self.route())
+        if let (Some(id), Some(route)) = (self.asks.take(), self.route())
             && let Some(outlet) = self.hub.known_outlet(&route)
         {
-            outlet.look_at_broken(|broken| broken.asked = false);
+            outlet.look_at_broken(|broken| (broken.id == id).then(|| broken.asked = false));
         }
         let Remainder::Unknown(mut sent) = left else { return };
-        let broke = matches!(ended, Ended::Lost(_) | Ended::Usurped);
+        // In a conflict our own attempt to resume the stream elsewhere has won, or will.
+        let broke = matches!(ended, Ended::Lost(_) | Ended::Usurped | Ended::Closed(Reason::Conflict));
         match self.resumable.take() {
             Some(resumable) if broke => return self.keep(resumable, sent),
             Some(resumable) if matches!(self.machine, Machine::Receiving(_)) => {
@@ -199,7 +212,7 @@ impl Lane {
             }
             _ => {}
         }
-        let certainty = if self.heard_last && matches!(ended, Ended::Closed(_)) {
+        let certainty = if self.said_all && matches!(ended, Ended::Closed(_)) {
             Certainty::Unhandled
         } else {
             let by_the_lane = !broke || self.place.side() == Side::Local;
@@ -210,16 +223,18 @@ impl Lane {
 
     /// The stream broke, and may be resumed.
     fn keep(&mut self, resumable: Resumable, sent: Unacknowledged) {
-        let Some(route) = self.route() else { return };
+        let Resumable { id, route, within } = resumable;
         let initiating = matches!(self.machine, Machine::Initiating(_));
+        // Only what was sent there makes the other direction wait.
+        let holds = !initiating && !sent.is_empty();
         let broken = Broken {
-            id: resumable.id,
+            id,
             sent,
             inbound: self.inbound.take(),
             told: 0,
-            until: Instant::now() + resumable.within,
+            until: Instant::now() + within,
             asked: false,
-            holds: if initiating { None } else { self.hub.known_outlet(&route.reversed()) },
+            holds: if holds { self.hub.known_outlet(&route.reversed()) } else { None },
         };
         if initiating {
             // What it was good for lately it is wanted for again; an idle one waits for its next stanza.

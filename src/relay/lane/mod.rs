@@ -92,12 +92,16 @@ pub(crate) struct Lane {
     inbound: Option<Arc<Inbound>>,
     /// How the stream may be resumed when it breaks.
     resumable: Option<Resumable>,
+    /// The broken stream that we ask to go on with here.
+    asks: Option<String>,
     /// The stream that the other end wants to go on with here, and what of it it has handled.
     claim: Option<(String, u32)>,
     /// Since when we don't send because the other end may still turn stream management on.
     waits_to_send: Option<Instant>,
-    /// What came last, or before the end, said how much is handled: nothing beyond is.
-    heard_last: bool,
+    /// What came last said how much is handled.
+    heard_answer: bool,
+    /// So did what came last before the other end ended the stream: nothing beyond that is handled.
+    said_all: bool,
     verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
     started: Instant,
 }
@@ -113,9 +117,11 @@ impl Lane {
         place: Place,
         machine: Machine,
     ) -> Self {
-        let (pipelined, managed) = match &machine {
-            Machine::Initiating(machine) => (machine.is_pipelined(), machine.is_managed()),
-            Machine::Receiving(_) | Machine::Component(_) => (false, false),
+        let (pipelined, managed, asks) = match &machine {
+            Machine::Initiating(machine) => {
+                (machine.is_pipelined(), machine.is_managed(), machine.resumes().map(str::to_owned))
+            }
+            Machine::Receiving(_) | Machine::Component(_) => (false, false, None),
         };
         let delivered = hub.metrics.data.side(place.side()).delivered.clone();
         Self {
@@ -133,9 +139,11 @@ impl Lane {
             heard: false,
             inbound: None,
             resumable: None,
+            asks,
             claim: None,
             waits_to_send: None,
-            heard_last: false,
+            heard_answer: false,
+            said_all: false,
             verified: mpsc::unbounded_channel(),
             started: Instant::now(),
         }
@@ -304,7 +312,7 @@ impl Lane {
         at: usize,
         frame: Frame,
     ) -> Result<Option<Ended>, Violation> {
-        let heard_last = std::mem::take(&mut self.heard_last);
+        let heard_answer = std::mem::take(&mut self.heard_answer);
         if let (FrameKind::Stanza(kind), Some(carry)) = (frame.kind, &mut self.carry) {
             if matches!(&self.machine, Machine::Receiving(machine) if machine.is_resuming()) {
                 return Err(Reason::NotAuthorized.into());
@@ -332,7 +340,7 @@ impl Lane {
             }
             FrameKind::Stanza(_) => self.handle(Event::Stanza),
             FrameKind::End => {
-                self.heard_last = heard_last;
+                self.said_all = heard_answer;
                 self.handle(Event::End)
             }
         }

@@ -1,0 +1,161 @@
+//! Streams that broke are resumed, by whoever opened them.
+
+use fedmux::relay::settings::Uncertain;
+use fedmux::xmpp::namespace as ns;
+
+use crate::scene::*;
+use crate::support::peer::Connection;
+use crate::support::wire::Wire;
+
+/// A lane of the peer on which 1, 2 and 3 were sent, and the server that has heard them and acknowledged the first; the id.
+async fn three_sent(scene: &Scene) -> (Connection, Wire, Wire, String) {
+    let connection = scene.dial().await;
+    let mut lane = connection.lane(THEIRS, OURS).await;
+    let id = enable(&mut lane).await.unwrap();
+    send(&mut lane, THEIRS, OURS, 1..=3).await;
+    let mut server = scene.to_server().await;
+    ids(&mut server, 3).await;
+    acknowledge(&mut server, 1).await;
+    handled(&mut lane, 1).await;
+    (connection, lane, server, id)
+}
+
+fn resume(id: &str, h: u32) -> String {
+    format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>")
+}
+
+#[tokio::test]
+async fn a_peer_resumes_its_stream_on_another_connection_and_nothing_arrives_twice() {
+    let scene = Scene::set().await;
+    let (connection, _lane, mut server, id) = three_sent(&scene).await;
+    connection.0.close(0_u32.into(), b"");
+    let connection = scene.dial().await;
+    let mut lane = connection.lane(THEIRS, OURS).await;
+    lane.say(resume(&id, 0)).await;
+    let resumed = element(&mut lane, "resumed").await;
+    assert_eq!((resumed.attribute("h"), resumed.attribute("previd")), (Some("1"), Some(&*id)));
+    send(&mut lane, THEIRS, OURS, 2..=4).await;
+    assert_eq!(ids(&mut server, 1).await, ["4"]);
+    acknowledge(&mut server, 4).await;
+    handled(&mut lane, 4).await;
+    assert_eq!(scene.provider.metric("fedmux_stanzas_passed_over_total", &[]), 2);
+    assert_eq!(scene.provider.metric("fedmux_streams_resumed_total", &[("result", "resumed")]), 1);
+    scene.is_good().await;
+}
+
+#[tokio::test]
+async fn another_pairs_stream_is_as_unknown_as_one_that_never_was() {
+    let scene = Scene::set().await;
+    let (connection, _lane, _server, id) = three_sent(&scene).await;
+    connection.0.close(0_u32.into(), b"");
+    let connection = scene.dial().await;
+    let mut refusals = Vec::new();
+    for (from, asked) in [("b2.test", id.as_str()), (THEIRS, "never")] {
+        let mut lane = connection.lane(from, OURS).await;
+        lane.say(resume(asked, 0)).await;
+        let failed = element(&mut lane, "failed").await;
+        assert!(failed.child("item-not-found", ns::STANZA_ERRORS).is_some());
+        refusals.push(failed);
+        assert!(enable(&mut lane).await.is_some(), "and the stream stands");
+    }
+    assert_eq!(refusals[0], refusals[1]);
+    let mut lane = connection.lane(THEIRS, OURS).await;
+    lane.say(resume(&id, 0)).await;
+    element(&mut lane, "resumed").await;
+}
+
+#[tokio::test]
+async fn a_stream_that_still_lives_ends_with_conflict_when_it_is_resumed_elsewhere() {
+    let scene = Scene::set().await;
+    let (_connection, mut old, mut server, id) = three_sent(&scene).await;
+    let other = scene.dial().await;
+    let mut lane = other.lane(THEIRS, OURS).await;
+    lane.say(resume(&id, 0)).await;
+    assert_eq!(element(&mut lane, "resumed").await.attribute("h"), Some("1"));
+    old.expect_error("conflict").await;
+    send(&mut lane, THEIRS, OURS, 2..=4).await;
+    assert_eq!(ids(&mut server, 1).await, ["4"]);
+    scene.is_good().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_resumes_with_more_than_it_was_sent_is_refused() {
+    let scene = Scene::set().await;
+    let (_connection, _live, _server, id) = three_sent(&scene).await;
+    let other = scene.dial().await;
+    let mut lane = other.lane(THEIRS, OURS).await;
+    lane.say(resume(&id, 7)).await;
+    assert_eq!(lane.expect_error("undefined-condition").await, "handled-count-too-high");
+}
+
+#[tokio::test]
+async fn the_relay_resumes_its_own_stream_and_sends_again_what_was_not_handled() {
+    let scene = Scene::set().await;
+    let mut server = scene.from_server().await;
+    send(&mut server, OURS, THEIRS, 1..=3).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, Some("x")).await;
+    assert_eq!(ids(&mut lane, 3).await, ["1", "2", "3"]);
+    acknowledge(&mut lane, 1).await;
+    send(&mut lane, THEIRS, OURS, [9]).await;
+    assert_eq!(ids(&mut server, 1).await, ["9"]);
+    acknowledge(&mut server, 1).await;
+    cut(&connection, &mut lane, 1).await;
+
+    let connection = scene.peer.accept().await;
+    let mut lane = connection.accept().await;
+    lane.accept_with(FEATURE).await;
+    let asked = element(&mut lane, "resume").await;
+    assert_eq!((asked.attribute("previd"), asked.attribute("h")), (Some("x"), Some("1")));
+    send(&mut server, OURS, THEIRS, [4]).await;
+    lane.say("<resumed xmlns='urn:xmpp:sm:3' previd='x' h='2'/>").await;
+    let again = stanza(&mut lane).await;
+    assert!(again.attribute("id") == Some("3") && !is_delayed(&again));
+    assert_eq!(ids(&mut lane, 1).await, ["4"]);
+    acknowledge(&mut lane, 4).await;
+    handled(&mut server, 4).await;
+    assert_eq!((scene.uncertain("resent"), scene.uncertain("bounced")), (0, 0));
+    scene.is_good().await;
+}
+
+#[tokio::test]
+async fn where_the_peer_has_lost_the_stream_messages_go_again_and_requests_come_back() {
+    let scene = Scene::set().await;
+    let mut server = scene.from_server().await;
+    send(&mut server, OURS, THEIRS, 1..=2).await;
+    server.say(format!("<iq from='{OURS}' to='{THEIRS}' id='3' type='get'><q xmlns='x'/></iq>")).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, Some("x")).await;
+    ids(&mut lane, 3).await;
+    cut(&connection, &mut lane, 0).await;
+
+    let connection = scene.peer.accept().await;
+    let mut lane = connection.accept().await;
+    lane.accept_with(FEATURE).await;
+    element(&mut lane, "resume").await;
+    lane.say("<failed xmlns='urn:xmpp:sm:3' h='1'/>").await;
+    element(&mut lane, "enable").await;
+    lane.say("<enabled xmlns='urn:xmpp:sm:3'/>").await;
+    let again = stanza(&mut lane).await;
+    assert!(again.attribute("id") == Some("2") && is_delayed(&again), "the first was handled: {again:?}");
+    let error = stanza(&mut server).await;
+    assert_eq!((error.attribute("id"), reason(&error)), (Some("3"), "unacknowledged".to_owned()));
+    assert_eq!((scene.uncertain("resent"), scene.uncertain("bounced")), (1, 1));
+    acknowledge(&mut lane, 1).await;
+    acknowledge(&mut server, 1).await;
+    handled(&mut server, 3).await;
+    scene.is_good().await;
+}
+
+#[tokio::test]
+async fn messages_come_back_too_if_the_operator_prefers_that() {
+    let scene = Scene::with(Uncertain::Bounce, |_| {}).await;
+    let mut server = scene.from_server().await;
+    send(&mut server, OURS, THEIRS, [1]).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, None).await;
+    ids(&mut lane, 1).await;
+    cut(&connection, &mut lane, 0).await;
+    assert_eq!(reason(&stanza(&mut server).await), "unacknowledged");
+    assert_eq!((scene.uncertain("resent"), scene.uncertain("bounced")), (0, 1));
+}
