@@ -224,19 +224,7 @@ impl Hub {
                     outlet.attach(mailbox);
                 }
             }
-            Action::Detach { route } => {
-                if let Some(outlet) = self.known_outlet(&route) {
-                    match outlet.detach() {
-                        Left::Waiting => control.router.want(&route, now),
-                        Left::Broken => control.router.want_resumed(&route, now),
-                        Left::Held => control.router.unwanted(&route),
-                        Left::Nothing => {
-                            control.router.unwanted(&route);
-                            lock(&self.outlets).remove(&route);
-                        }
-                    }
-                }
-            }
+            Action::Detach { route } => self.detach(control, &route, now),
             Action::Expire { route, reason } => self.expire(control, &route, reason, now),
             Action::Bounce { route, reason } => {
                 let Some(outlet) = self.known_outlet(&route) else { return };
@@ -270,6 +258,19 @@ impl Hub {
                 if let Some((commands, _)) = control.sessions.get(&session) {
                     let _ended = commands.send(Command::Close(reason));
                 }
+            }
+        }
+    }
+
+    fn detach(&self, control: &mut Control, route: &Route, now: Instant) {
+        let Some(outlet) = self.known_outlet(route) else { return };
+        match outlet.detach() {
+            Left::Waiting => control.router.want(route, now),
+            Left::Broken => control.router.want_resumed(route, now),
+            Left::Held => control.router.unwanted(route),
+            Left::Nothing => {
+                control.router.unwanted(route);
+                lock(&self.outlets).remove(route);
             }
         }
     }

@@ -16,7 +16,7 @@ async fn a_peer_hears_of_what_our_server_has_acknowledged_and_of_no_more() {
     let mut lane = connection.lane(THEIRS, OURS).await;
     assert!(enable(&mut lane).await.is_some());
     send(&mut lane, THEIRS, OURS, 1..=3).await;
-    let mut server = scene.to_server().await;
+    let mut server = scene.stream_to_server().await;
     assert_eq!(ids(&mut server, 3).await, ["1", "2", "3"]);
     handled(&mut lane, 0).await;
     assert_eq!(scene.provider.metric("fedmux_queued_stanzas", &[]), 3, "they are in our custody");
@@ -30,7 +30,7 @@ async fn a_peer_hears_of_what_our_server_has_acknowledged_and_of_no_more() {
 #[tokio::test]
 async fn our_server_hears_of_what_the_peer_has_acknowledged() {
     let scene = Scene::set().await;
-    let mut server = scene.from_server().await;
+    let mut server = scene.servers_stream().await;
     send(&mut server, OURS, THEIRS, 1..=2).await;
     let connection = scene.peer.accept().await;
     let mut lane = managed(connection.accept().await, None).await;
@@ -54,7 +54,7 @@ async fn what_the_next_hop_never_acknowledges_is_acknowledged_after_a_while_and_
     let mut lane = connection.lane(THEIRS, OURS).await;
     enable(&mut lane).await;
     send(&mut lane, THEIRS, OURS, 1..=3).await;
-    let mut server = scene.to_server().await;
+    let mut server = scene.stream_to_server().await;
     ids(&mut server, 3).await;
     handled(&mut lane, 3).await;
     assert_eq!(scene.provider.metric("fedmux_custody_acknowledged_early_total", &[]), 3);
@@ -78,7 +78,7 @@ async fn no_more_than_so_many_stanzas_of_a_stream_wait_for_their_acknowledgement
         send(&mut lane, THEIRS, OURS, [n]).await;
         let server = match &mut server {
             Some(server) => server,
-            None => server.insert(scene.to_server().await),
+            None => server.insert(scene.stream_to_server().await),
         };
         ids(server, 1).await;
     }
@@ -106,7 +106,7 @@ async fn what_comes_back_as_an_error_is_handled_when_the_error_is() {
 #[tokio::test]
 async fn a_peer_that_acknowledges_too_much_is_refused_and_its_stanza_goes_again() {
     let scene = Scene::set().await;
-    let mut server = scene.from_server().await;
+    let mut server = scene.servers_stream().await;
     send(&mut server, OURS, THEIRS, [1]).await;
     let connection = scene.peer.accept().await;
     let mut lane = managed(connection.accept().await, None).await;

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "what the suites share isn't all used by each")]
 mod support;
 
 mod breaking;

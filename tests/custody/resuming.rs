@@ -13,7 +13,7 @@ async fn three_sent(scene: &Scene) -> (Connection, Wire, Wire, String) {
     let mut lane = connection.lane(THEIRS, OURS).await;
     let id = enable(&mut lane).await.unwrap();
     send(&mut lane, THEIRS, OURS, 1..=3).await;
-    let mut server = scene.to_server().await;
+    let mut server = scene.stream_to_server().await;
     ids(&mut server, 3).await;
     acknowledge(&mut server, 1).await;
     handled(&mut lane, 1).await;
@@ -91,7 +91,7 @@ async fn a_peer_that_resumes_with_more_than_it_was_sent_is_refused() {
 #[tokio::test]
 async fn the_relay_resumes_its_own_stream_and_sends_again_what_was_not_handled() {
     let scene = Scene::set().await;
-    let mut server = scene.from_server().await;
+    let mut server = scene.servers_stream().await;
     send(&mut server, OURS, THEIRS, 1..=3).await;
     let connection = scene.peer.accept().await;
     let mut lane = managed(connection.accept().await, Some("x")).await;
@@ -121,7 +121,7 @@ async fn the_relay_resumes_its_own_stream_and_sends_again_what_was_not_handled()
 #[tokio::test]
 async fn where_the_peer_has_lost_the_stream_messages_go_again_and_requests_come_back() {
     let scene = Scene::set().await;
-    let mut server = scene.from_server().await;
+    let mut server = scene.servers_stream().await;
     send(&mut server, OURS, THEIRS, 1..=2).await;
     server.say(format!("<iq from='{OURS}' to='{THEIRS}' id='3' type='get'><q xmlns='x'/></iq>")).await;
     let connection = scene.peer.accept().await;
@@ -150,7 +150,7 @@ async fn where_the_peer_has_lost_the_stream_messages_go_again_and_requests_come_
 #[tokio::test]
 async fn messages_come_back_too_if_the_operator_prefers_that() {
     let scene = Scene::with(Uncertain::Bounce, |_| {}).await;
-    let mut server = scene.from_server().await;
+    let mut server = scene.servers_stream().await;
     send(&mut server, OURS, THEIRS, [1]).await;
     let connection = scene.peer.accept().await;
     let mut lane = managed(connection.accept().await, None).await;
@@ -158,4 +158,33 @@ async fn messages_come_back_too_if_the_operator_prefers_that() {
     cut(&connection, &mut lane, 0).await;
     assert_eq!(reason(&stanza(&mut server).await), "unacknowledged");
     assert_eq!((scene.uncertain("resent"), scene.uncertain("bounced")), (0, 1));
+}
+
+#[tokio::test]
+async fn many_stanzas_that_go_again_are_counted_as_they_are_sent() {
+    const STANZAS: u32 = 300;
+    let scene = Scene::set().await;
+    let mut server = scene.servers_stream().await;
+    send(&mut server, OURS, THEIRS, 1..=STANZAS).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, Some("x")).await;
+    ids(&mut lane, STANZAS as usize).await;
+    cut(&connection, &mut lane, 0).await;
+
+    let connection = scene.peer.accept().await;
+    let mut lane = connection.accept().await;
+    lane.accept_with(FEATURE).await;
+    element(&mut lane, "resume").await;
+    lane.say("<failed xmlns='urn:xmpp:sm:3'/>").await;
+    element(&mut lane, "enable").await;
+    lane.say("<enabled xmlns='urn:xmpp:sm:3'/>").await;
+    for n in 1..=STANZAS {
+        assert_eq!(stanza(&mut lane).await.attribute("id"), Some(&*n.to_string()));
+        acknowledge(&mut lane, n).await;
+    }
+    send(&mut server, OURS, THEIRS, [STANZAS + 1]).await;
+    ids(&mut lane, 1).await;
+    acknowledge(&mut lane, STANZAS + 1).await;
+    handled(&mut server, STANZAS + 1).await;
+    scene.is_good().await;
 }

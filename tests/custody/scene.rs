@@ -55,7 +55,7 @@ impl Scene {
     }
 
     /// A stream of the server to the relay, towards the peer, with stream management on.
-    pub(crate) async fn from_server(&self) -> Wire {
+    pub(crate) async fn servers_stream(&self) -> Wire {
         let mut wire = self.provider.local().await;
         wire.authenticate(OURS, THEIRS).await;
         enable(&mut wire).await;
@@ -63,7 +63,7 @@ impl Scene {
     }
 
     /// The stream that the relay opens to the server, with stream management on.
-    pub(crate) async fn to_server(&self) -> Wire {
+    pub(crate) async fn stream_to_server(&self) -> Wire {
         let (connection, _) = soon("a stream to the server", self.server.accept()).await.unwrap();
         managed(Wire::tcp(connection), None).await
     }

@@ -43,7 +43,7 @@ pub enum Event<'a> {
     Stanza,
     /// `</stream:stream>` arrived.
     End,
-    /// Whether the stream that [`Notice::Resume`] names goes on here.
+    /// Whether the stream that [`Managed::Resume`] names goes on here.
     Resumption {
         /// Stanzas of it that are handled; `None`: it doesn't.
         h: Option<u32>,

@@ -178,6 +178,7 @@ impl Lane {
             }
             self.hub.gone(broken, Reason::Unacknowledged);
         }
+        self.sending.manage();
         self.mailbox.open();
     }
 
