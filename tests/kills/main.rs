@@ -4,6 +4,9 @@
 //! does what Prosody does when a stream breaks: it answers itself for whatever wasn't acknowledged. So each stanza has to be
 //! delivered, or to come back, or to be among those; twice only where the relay that sent it again says so.
 //!
+//! The relays never acknowledge before the next hop here: what `ack_hold` and `unacked_max` let them acknowledge early is in
+//! their memory alone, and lost if they are killed while the next hop is away.
+//!
 //! `FEDMUX_KILLS` is the number of kills, 4 by default; `FEDMUX_SEED` what they are drawn from.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]

@@ -62,6 +62,7 @@ impl Relays {
                 "[identity]\ncertificates = \"certs/live/{certificate}\"\ntrust = \"certs/ca.pem\"\n\
                  [remote]\nquic = \"127.0.0.1:{quic}\"\n[local]\ns2s = \"127.0.0.1:{s2s}\"\n\
                  [limits]\npath_idle = \"3s\"\nconnect = \"1s\"\nretry_min = \"50ms\"\nretry_max = \"500ms\"\n\
+                 ack_hold = \"5m\"\nunacked_max = 1000\n\
                  [[host]]\ndomains = {hosts}\ndeliver = \"127.0.0.1:{deliver}\"\nlocal_auth = \"trusted\"\n\
                  trusted_loopback = true\n[[peer]]\ndomains = {peers}\naddress = \"127.0.0.1:{peer}\"\n"
             );
