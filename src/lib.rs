@@ -20,6 +20,10 @@
 //! lane the route is placed on takes it from there. [`proto::router`] places a route once, when its first stanza comes;
 //! an established lane never asks it again.
 //!
+//! From when it passed the checks until its next hop has acknowledged it, its sender was handed an error, or it was
+//! discarded and counted, a stanza is in our custody: in its queue, or with the lane that has sent it. What we acknowledge
+//! to its sender follows from that ([`proto::stream_management`]).
+//!
 //! # The floors
 //!
 //! A floor imports only lower ones; `tests/tidy.rs` holds them to it.
@@ -48,6 +52,8 @@
 //! | RFC 6120 section 13.7, RFC 9525: names in certificates | [`identity::names`], [`identity::verifier`] |
 //! | RFC 8305: racing addresses | [`proto::race`] |
 //! | XEP-0114: external components | [`proto::component`]; their namespace: [`xmpp::content`] |
+//! | XEP-0198: stream management | [`proto::stream_management`]; custody: `relay/inbound.rs`, `relay/broken.rs` |
+//! | XEP-0203: delayed delivery | [`xmpp::delay`] |
 //! | XEP-0220, XEP-0185, XEP-0344: dialback | [`proto::dialback`], [`proto::session`] for remote domains |
 //! | XEP-0288: bidirectional streams | [`proto::bidi`] |
 //! | XEP-0305: pipelining | [`proto::stream::initiating`] |

@@ -323,8 +323,12 @@ impl Metrics {
                 &["reason"],
             )?,
             custody: Custody::new(&make)?,
-            queued_bytes: make.gauge("queued_bytes", "Octets of stanzas that wait for their next hop.")?,
-            queued_stanzas: make.gauge("queued_stanzas", "Stanzas that wait for their next hop.")?,
+            queued_bytes: make.gauge(
+                "queued_bytes",
+                "Octets of stanzas in our custody: waiting, or sent and not acknowledged.",
+            )?,
+            queued_stanzas: make
+                .gauge("queued_stanzas", "Stanzas in our custody: waiting, or sent and not acknowledged.")?,
             refusals: make.counters(
                 "refusals_total",
                 "Connections and streams refused or ended for a violation, by side and reason.",

@@ -27,7 +27,7 @@ pub struct Limits {
     pub stanza_depth: usize,
     /// Most attributes on one element, namespace declarations included.
     pub element_attributes: usize,
-    /// Stanzas waiting for one direction of a domain pair.
+    /// Stanzas waiting for one direction of a domain pair, or sent and not acknowledged.
     pub pair_queue_bytes: usize,
     /// Stanzas waiting in the whole relay.
     pub queue_bytes: usize,
