@@ -64,6 +64,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         look_up: wait(ms(100), seconds(60)),
         retry_min: wait(ms(10), hours(1)),
         retry_max: wait(ms(10), hours(24)),
+        peer_dials: count(1, 10_000),
         remote_connections: count(1, 1_000_000),
         address_connections: count(1, 1_000_000),
         address_handshakes: count(1, 1_000_000),

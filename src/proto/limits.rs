@@ -74,6 +74,9 @@ pub struct Limits {
     pub retry_min: Duration,
     /// Longest wait between attempts.
     pub retry_max: Duration,
+    /// Connections that are being made to one peer at once, once it is known to be up and to take one for each pair of
+    /// domains. Until then it is one.
+    pub peer_dials: usize,
     /// Connections that peers hold to us, and handshakes under way, together.
     pub remote_connections: usize,
     /// Of those, how many one address may hold (an IPv4 address, or an IPv6 /64; here and below). That of a `[[peer]]` isn't
@@ -196,6 +199,7 @@ impl Default for Limits {
             look_up: seconds(5),
             retry_min: seconds(1),
             retry_max: seconds(300),
+            peer_dials: 16,
             remote_connections: 4096,
             address_connections: 1024,
             address_handshakes: 256,

@@ -164,18 +164,23 @@ impl Listening {
 
     /// The next connection by STARTTLS.
     pub(crate) async fn starttls(&self) -> io::Result<Wire> {
-        let mut wire = Wire::tcp(self.tcp().await);
-        offer(&mut wire).await;
-        wire.say(format!("<proceed xmlns='{}'/>", ns::TLS)).await;
-        self.secure(wire.into_tcp()).await
+        self.accept(Transport::StartTls).await
     }
 
     /// Either.
     pub(crate) async fn accept(&self, transport: Transport) -> io::Result<Wire> {
-        match transport {
-            Transport::StartTls => self.starttls().await,
-            _ => self.direct().await,
-        }
+        self.shake(self.tcp().await, transport).await
+    }
+
+    /// The same on a connection that has come.
+    pub(crate) async fn shake(&self, tcp: TcpStream, transport: Transport) -> io::Result<Wire> {
+        let mut wire = match transport {
+            Transport::StartTls => Wire::tcp(tcp),
+            _ => return self.secure(tcp).await,
+        };
+        offer(&mut wire).await;
+        wire.say(format!("<proceed xmlns='{}'/>", ns::TLS)).await;
+        self.secure(wire.into_tcp()).await
     }
 }
 
