@@ -89,6 +89,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         proofs_under_way: count(1, 10_000),
         secrets_returned: count(1, 1_000_000),
         grants: count(1, 1_000_000),
+        peers_poll: wait(seconds(1), hours(24)),
         certificates_poll: wait(seconds(1), hours(24)),
         drain: wait(seconds(0), seconds(600)),
         congestion: congestion,
