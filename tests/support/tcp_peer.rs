@@ -115,6 +115,11 @@ impl Listening {
         Self::with_manners(certificate, Manners::Trusting).await
     }
 
+    /// The same, at this address of the machine.
+    pub(crate) async fn at(address: SocketAddr, certificate: &Certificate) -> io::Result<Self> {
+        Self::listening(address, certificate, Manners::Trusting, ANY_VERSION, &[]).await
+    }
+
     pub(crate) async fn with_manners(certificate: &Certificate, manners: Manners) -> Self {
         Self::speaking(certificate, manners, ANY_VERSION, &[]).await
     }
@@ -125,10 +130,21 @@ impl Listening {
         versions: &[&'static SupportedProtocolVersion],
         alpn: &[&[u8]],
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::listening(any_port, certificate, manners, versions, alpn).await.unwrap()
+    }
+
+    async fn listening(
+        address: SocketAddr,
+        certificate: &Certificate,
+        manners: Manners,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&[u8]],
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let served = Served { by_name: BTreeMap::new(), default: certificate.certified_key() };
         let config = Arc::new(tls_server(served, manners, versions, alpn));
-        Self { address: listener.local_addr().unwrap(), listener, config }
+        Ok(Self { address: listener.local_addr()?, listener, config })
     }
 
     /// The next TCP connection from a relay.
