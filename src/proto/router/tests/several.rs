@@ -96,6 +96,29 @@ fn a_peer_that_may_carry_more_than_one_pair_is_dialled_once() {
     assert!(shell.told.is_empty());
 }
 
+/// What waits is for hosts outside of the certificate that was shown: the next connection may carry all of them.
+#[test]
+fn a_peer_with_mux_is_dialled_one_at_a_time_for_what_its_session_does_not_carry() {
+    for single in [false, true] {
+        let (mut shell, routes) = crowd(4);
+        let (first, _) = shell.dials();
+        let (id, lane, _) = &first[0];
+        let facts = Facts { single, ours: names(&["h0.test"]), ..shell.session(true).facts().clone() };
+        let mut session = Session::new(facts);
+        session.learn(Learned { mux: true, ..Learned::default() });
+        shell.tell(|router, now| router.session_up(*id, session, up(&[PEER], [1; 32]), now));
+        shell.established(*lane);
+        let (next, _) = shell.dials();
+        assert_eq!(next.len(), 1);
+        let (id, lane, _) = &next[0];
+        shell.dialled(*id, *lane, 1);
+        for route in &routes[2..] {
+            assert_eq!(shell.lane().2, *route);
+        }
+        assert!(shell.told.is_empty(), "the second carries the rest: {:?}", shell.told);
+    }
+}
+
 #[test]
 fn several_attempts_that_fail_together_count_as_one_and_then_it_is_one_at_a_time() {
     let (mut shell, _) = crowd(10);
