@@ -269,6 +269,7 @@ async fn a_domain_whose_servers_certificate_is_no_good_is_not_proven_by_dialback
     for (certificate, reason) in [
         (authority.issue(&expired), Reason::CertificateExpired),
         (Authority::new().certify(dns), Reason::CertificateUnknownIssuer),
+        (Certificate::self_signed(dns), Reason::CertificateUnknownIssuer),
         (authority.certify(&["b2.test"]), Reason::CertificateWrongName),
     ] {
         let peer = Listening::with(&certificate).await;
