@@ -243,6 +243,31 @@ async fn a_stranger_is_believed_when_the_server_of_its_domain_says_so_for_its_pa
     }
 }
 
+/// `deny_out`, the mirror: the question about a key carries no stanza out.
+#[tokio::test]
+async fn where_nothing_may_go_out_a_stranger_is_believed_as_everywhere() {
+    let transport = Transport::DirectTls;
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+    let mut provider = provider_with(&authority, transport, &peer, |policy| {
+        policy.domains.outbound.deny = vec![DomainPattern::parse("b1.test").unwrap()];
+    })
+    .await;
+    let mut a1 = provider.host("a1.test");
+    let mut wire = stranger(&provider, transport, None).await;
+    wire.say(request("b1.test", "a1.test")).await;
+    let stream_id = wire.stream_id.clone();
+    answer(&peer, transport, &stream_id, "valid").await;
+    assert_eq!(element(&mut wire).await.attribute("type"), Some("valid"));
+    wire.say(message("b1.test", "a1.test", "in")).await;
+    assert_eq!(a1.receive().await.attribute("id"), Some("in"));
+    a1.send("b1.test", "out").await;
+    let error = a1.receive().await;
+    assert_eq!((error.attribute("id"), error.attribute("type")), (Some("out"), Some("error")));
+    assert!(peer.another().is_none());
+    provider.is_balanced().await;
+}
+
 #[tokio::test]
 async fn a_key_that_its_server_does_not_know_proves_nothing() {
     let authority = Authority::new();
