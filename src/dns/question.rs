@@ -3,10 +3,12 @@
 //! Names that lead to other names (CNAME) are followed here, for SRV as for addresses, and only records of the name that
 //! was reached count: an answer may hold anything.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::net::{DnsError as NoAnswer, NetError, NoRecords};
 use hickory_resolver::proto::op::{Message, Query, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, RecordType};
 use hickory_resolver::{ResponseCache, TtlConfig};
 
@@ -53,6 +55,9 @@ impl Questions {
         let mut aliases = 0;
         let mut ttl = u32::MAX;
         for _ in 0..QUESTIONS_MAX {
+            if is_localhost(&at) {
+                return of_this_machine(kind, ttl);
+            }
             let message = match self.answer(Query::query(at.clone(), kind)).await {
                 Ok(message) => message,
                 Err(error) => return negative(&error, ttl),
@@ -89,6 +94,22 @@ impl Questions {
         let checked = response.and_then(|response| Ok(NoAnswer::from_response(response)?.into_message()));
         self.cache.insert(query, checked.clone(), Instant::now());
         checked
+    }
+}
+
+fn is_localhost(name: &Name) -> bool {
+    name.iter().next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"localhost"))
+}
+
+/// What is known of `localhost` and all below it without asking (RFC 6761 section 6.3). Servers differ in what they say of
+/// it, and one that says nothing must not take the whole domain away whose record leads there. It holds for ever, so that
+/// `ttl`, that of what led there, decides.
+fn of_this_machine(kind: RecordType, ttl: u32) -> Said {
+    let valid = seconds(ttl);
+    match kind {
+        RecordType::A => Said::Records(vec![RData::A(A(Ipv4Addr::LOCALHOST))], valid),
+        RecordType::AAAA => Said::Records(vec![RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))], valid),
+        _ => Said::Nothing(valid),
     }
 }
 

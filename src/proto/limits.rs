@@ -74,9 +74,12 @@ pub struct Limits {
     pub retry_min: Duration,
     /// Longest wait between attempts.
     pub retry_max: Duration,
+    /// Connections that are being made to one peer at once, once it is known to be up and to take one for each pair of
+    /// domains. Until then it is one.
+    pub peer_dials: usize,
     /// Connections that peers hold to us, and handshakes under way, together.
     pub remote_connections: usize,
-    /// Of those, how many one address may hold (an IPv4 address, or an IPv6 /64; here and below). That of a `[[peer]]` isn't
+    /// Of those, how many one address may hold (an IPv4 address, or an IPv6 /64; here and below). Those of a `[[peer]]` aren't
     /// counted.
     pub address_connections: usize,
     /// Handshakes under way with one address.
@@ -122,6 +125,8 @@ pub struct Limits {
     pub secrets_returned: usize,
     /// Hosts that may join one session by mux secrets, each way.
     pub grants: usize,
+    /// How often the host name of a `[[peer]]` is looked up, so that its addresses aren't counted.
+    pub peers_poll: Duration,
     /// How often the folder of certificates is looked at for renewed ones.
     pub certificates_poll: Duration,
     /// How long lanes may take to finish when the relay stops.
@@ -196,6 +201,7 @@ impl Default for Limits {
             look_up: seconds(5),
             retry_min: seconds(1),
             retry_max: seconds(300),
+            peer_dials: 16,
             remote_connections: 4096,
             address_connections: 1024,
             address_handshakes: 256,
@@ -219,6 +225,7 @@ impl Default for Limits {
             proofs_under_way: 32,
             secrets_returned: 1024,
             grants: 4096,
+            peers_poll: seconds(60),
             certificates_poll: seconds(60),
             drain: seconds(10),
             congestion: Congestion::Cubic,

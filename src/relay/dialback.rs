@@ -4,6 +4,10 @@
 //! ([`super::local::verify`]); of a remote domain here, over TLS, of a server whose certificate carries that domain
 //! (XEP-0344 section 2.1): whoever can forge an address could else answer for it. So a domain that no good certificate
 //! proves is never proven by dialback either.
+//!
+//! Of XEP-0344's two short cuts the first is taken: whoever shows a good certificate for the domain is believed at once
+//! (section 2.4, [`crate::proto::session`]). The second, for the same certificate at both of the domain's ends (section 2.6),
+//! is for certificates that nobody vouches for, and those count for nothing here.
 
 use std::time::SystemTime;
 

@@ -2,7 +2,6 @@
 //! has more of them than its share (XEP-0205). All listeners of the remote side have one door, and it is held against a
 //! connection before anything is done for it.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -10,9 +9,9 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
+use super::acquaintances::{self, Acquaintances};
 use super::hub::Hub;
 use super::mailbox::lock;
-use super::settings::{Endpoint, Settings};
 use crate::metrics::Metrics;
 use crate::proto::addresses::{Addresses, counted_as};
 use crate::proto::admission::Side;
@@ -25,8 +24,7 @@ pub(crate) struct Door {
     places: Arc<Semaphore>,
     places_all: usize,
     addresses: Mutex<Addresses>,
-    /// Where a `[[peer]]` is: the operator knows them.
-    peers: BTreeSet<IpAddr>,
+    peers: Arc<Acquaintances>,
 }
 
 /// A place that is taken by a connection. Free again when it is dropped.
@@ -41,14 +39,16 @@ pub(crate) struct Place {
 
 impl Door {
     /// Open, with nobody inside.
-    pub(crate) fn new(hub: &Hub) -> Arc<Self> {
+    pub(crate) fn new(hub: &Arc<Hub>) -> Arc<Self> {
         let places_all = hub.limits.remote_connections;
+        let peers = Arc::new(Acquaintances::new(&hub.live().settings));
+        hub.tasks.spawn(acquaintances::watch(Arc::clone(hub), Arc::clone(&peers)));
         Arc::new(Self {
             metrics: Arc::clone(&hub.metrics),
             places: Arc::new(Semaphore::new(places_all)),
             places_all,
             addresses: Mutex::new(Addresses::new(hub.limits.of_address(), places_all)),
-            peers: peers(&hub.live().settings),
+            peers,
         })
     }
 
@@ -59,7 +59,7 @@ impl Door {
             self.refused("remote_connections");
             return None;
         };
-        let address = (!self.peers.contains(&ip)).then_some(ip);
+        let address = (!self.peers.contains(ip)).then_some(ip);
         if let Some(ip) = address
             && let Err(refusal) = lock(&self.addresses).connect(ip, Instant::now())
         {
@@ -79,7 +79,7 @@ impl Door {
     pub(crate) fn is_crowded(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         self.places.available_permits() < self.places_all.div_ceil(2)
-            || !self.peers.contains(&ip) && lock(&self.addresses).is_crowded(ip, Instant::now())
+            || !self.peers.contains(ip) && lock(&self.addresses).is_crowded(ip, Instant::now())
     }
 
     fn refused(&self, limit: &str) {
@@ -105,13 +105,4 @@ impl Drop for Place {
             lock(&self.door.addresses).closed(ip);
         }
     }
-}
-
-/// The addresses that a `[[peer]]` names. One that names a host must do with the limits.
-fn peers(settings: &Settings) -> BTreeSet<IpAddr> {
-    let addresses = settings.peers.iter().filter_map(|peer| match &peer.address {
-        Endpoint::Address(address) => Some(address.ip().to_canonical()),
-        Endpoint::Name { .. } => None,
-    });
-    addresses.collect()
 }

@@ -4,6 +4,7 @@
 //! - `live.rs`: what follows from the settings, and what a reload replaces
 //! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
+//! - `door.rs`: who of the peers is let in; `acquaintances.rs`: where those are that the operator knows
 //! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session.rs` runs one
 //!   of QUIC, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
@@ -13,6 +14,7 @@
 //!   `broken.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
 mod acknowledging;
+mod acquaintances;
 mod bounces;
 mod broken;
 mod carry;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::hub::Hub;
 use super::local::authority::LocalAuthority;
@@ -182,7 +182,12 @@ impl Authority for SessionAuthority<'_> {
     }
 
     fn dialback(&self, stream: &Route, route: &Route) -> Result<DialbackOffer, Reason> {
-        self.stream.dialback(stream, route)
+        let offer = self.stream.dialback(stream, route);
+        if let Err(reason) = offer {
+            self.hub.metrics.refused(Side::Remote, reason);
+            debug!(pair = %route, %reason, advice = reason.advice(), "dialback refused");
+        }
+        offer
     }
 
     /// Whoever asks: a key is known to nobody but the server that we sent it to, and is good for one open stream.

@@ -1,15 +1,18 @@
 //! Two relays that know each other by DNS alone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use fedmux::proto::race::ATTEMPT_DELAY;
 use fedmux::relay::settings::Transport;
 
 use crate::scene::{black_hole, connections, opened, plan, start, way, way_by, zone};
 use crate::support::certificates::Authority;
+use crate::support::peer::Peer;
 use crate::support::provider::Provider;
 use crate::support::server::Host;
-use crate::support::tcp_peer::TRANSPORTS;
+use crate::support::tcp_peer::{Listening, TRANSPORTS};
 use crate::support::until;
+use crate::support::wire::Wire;
 
 async fn chat(one: &mut Host, other: &mut Host) {
     one.send(&other.name, "there").await;
@@ -81,6 +84,47 @@ async fn two_relays_find_each_other_over_tcp_with_one_stream_each_way() {
             is_well(relay).await;
         }
     }
+}
+
+/// The records name all of them with one priority.
+#[tokio::test]
+async fn the_best_way_that_is_alive_is_tried_first_and_takes_the_first_stanza() {
+    let authority = Authority::new();
+    let certificate = authority.certify(&["x.test"]);
+    let quic = Peer::start(&certificate);
+    let (direct, starttls) = (Listening::with(&certificate).await, Listening::with(&certificate).await);
+    let records = zone(&[
+        way("x.test", Transport::StartTls, starttls.address),
+        way("x.test", Transport::DirectTls, direct.address),
+        way("x.test", Transport::Quic, quic.address),
+    ]);
+    let dns = records.serve().await;
+    let send = async || {
+        let mut relay = plan(&authority, &["a1.test"]).await.finding_by(dns.address).start().await;
+        relay.host("a1.test").send("x.test", "first").await;
+        (relay, Instant::now())
+    };
+    let takes = async |mut wire: Wire, relay: Provider| {
+        wire.accept().await;
+        assert_eq!(wire.ear.stanza().await.attribute("id"), Some("first"));
+        is_well(&relay).await;
+    };
+    // Nobody accepts for the others, so that none of them can win; and if this machine isn't too busy none is tried.
+    let untried =
+        |peer: &Listening, since: Instant| peer.another().is_none() || since.elapsed() > ATTEMPT_DELAY;
+    let (relay, sent) = send().await;
+    let wire = quic.accept().await.accept().await;
+    assert!(untried(&direct, sent) && untried(&starttls, sent));
+    takes(wire, relay).await;
+    drop(quic);
+    let (relay, sent) = send().await;
+    let tcp = direct.tcp().await;
+    // QUIC was tried a moment before.
+    assert!(untried(&starttls, sent + ATTEMPT_DELAY));
+    takes(direct.secure(tcp).await.unwrap(), relay).await;
+    drop(direct);
+    let (relay, _) = send().await;
+    takes(starttls.starttls().await.unwrap(), relay).await;
 }
 
 #[tokio::test]

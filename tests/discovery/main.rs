@@ -3,7 +3,7 @@
 //!
 //! - [`finding`]: over each transport, and what is tried first; [`joining`]: which session carries a domain that was found
 //! - [`lies`]: addresses that must not be dialled; [`outages`]: DNS and peers that fail, and how often they are tried
-//! - [`ways`]: some of the ways are dead, and the first stanza takes the one that works
+//! - [`ways`]: some of the ways are dead, and the first stanza takes the one that works; [`fallback`]: no record speaks of a way
 //! - [`foreign`]: QUIC peers without mux (XEP-0467)
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
@@ -11,6 +11,7 @@
 #[path = "../../src/dns/test_server.rs"]
 #[allow(dead_code, reason = "the unit tests use the rest")]
 mod dns_server;
+mod fallback;
 mod finding;
 mod foreign;
 mod joining;

@@ -1,6 +1,7 @@
 //! DNS that fails, and peers that do: within the configured time the sender is told why, and nothing is tried more often
 //! than its back-off says.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use fedmux::reason::Reason;
@@ -9,7 +10,7 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
 
 use crate::dns_server::{Misbehaviour, TestServer, Zone};
-use crate::scene::{black_hole, plan, said_reason, way, zone};
+use crate::scene::{black_hole, drops_syn, plan, said_reason, way, zone};
 use crate::support::certificates::Authority;
 use crate::support::log::Log;
 use crate::support::provider::Provider;
@@ -153,8 +154,15 @@ async fn a_peer_that_fails_is_dialled_again_with_back_off_and_the_sender_is_told
 async fn where_every_way_swallows_everything_the_sender_is_told_in_time() {
     let authority = Authority::new();
     let log = Log::capture();
-    let hole = black_hole().await;
-    let dns = zone(&[way("x.test", Transport::Quic, hole.local_addr().unwrap())]).serve().await;
+    let (udp, tcp) = (black_hole().await, drops_syn(Ipv4Addr::LOCALHOST.into()).await);
+    let tcp6 = drops_syn(Ipv6Addr::LOCALHOST.into()).await;
+    let port = udp.local_addr().unwrap().port();
+    let dns = zone(&[
+        way("x.test", Transport::Quic, udp.local_addr().unwrap()),
+        way("x.test", Transport::DirectTls, tcp.address),
+        way("x.test", Transport::StartTls, tcp6.address),
+    ]);
+    let dns = dns.serve().await;
     let mut relay = relay(&authority, &dns).await;
     let mut a1 = relay.host("a1.test");
     let began = Instant::now();
@@ -162,7 +170,12 @@ async fn where_every_way_swallows_everything_the_sender_is_told_in_time() {
     assert_eq!(said_reason(&a1.receive().await), Reason::ConnectionTimeout.as_str());
     assert!(began.elapsed() < HOLD + SLACK, "{:?}", began.elapsed());
     let line = log.line("peer not reached").await;
-    let tried = format!("quic.x.test:{} by quic", hole.local_addr().unwrap().port());
+    let tried = format!(
+        "quic.x.test:{port} by quic, direct-tls.x.test:{} by direct-tls, starttls.x.test:{} by starttls",
+        tcp.address.port(),
+        tcp6.address.port()
+    );
     assert_eq!((line.field("tried"), line.field("reason")), (&*tried, Reason::ConnectionTimeout.as_str()));
+    assert!(relay.metric("fedmux_dial_failures_total", &[]) <= 2, "each takes the time of a whole race");
     relay.is_balanced().await;
 }

@@ -1,13 +1,15 @@
 //! Records, and relays that know their peers by these alone.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fedmux::proto::limits::Limits;
 use fedmux::relay::settings::Transport;
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::namespace as ns;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use crate::dns_server::{TestServer, Zone};
 use crate::support::certificates::Authority;
@@ -61,6 +63,52 @@ pub(crate) async fn start(zone: Zone, [a, b]: [Bound; 2]) -> (TestServer, Provid
 /// A UDP port that swallows what comes.
 pub(crate) async fn black_hole() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+}
+
+/// A TCP port that swallows what comes: whoever connects there hears nothing at all.
+pub(crate) struct DropsSyn {
+    pub(crate) address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+/// One at this address of the machine. It listens, and its queue is full: Linux drops a SYN for which it has no room.
+pub(crate) async fn drops_syn(ip: IpAddr) -> DropsSyn {
+    const QUEUE_MAX: usize = 16;
+    let connecting = async |address: SocketAddr| {
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+    };
+    let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.bind((ip, 0).into()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(connected) = connecting(address).await {
+        queued.push(connected.unwrap());
+        assert!(queued.len() < QUEUE_MAX, "this system takes connections for which there is no room");
+    }
+    DropsSyn { address, _listener: listener, _queued: queued }
+}
+
+/// An IPv4 address of this machine that nobody else uses, for ports that can't be chosen.
+pub(crate) fn own_loopback() -> IpAddr {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let host = (std::process::id() << 6) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0x3f);
+    // The upper half of 127.0.0.0/8.
+    Ipv4Addr::from(0x7f80_0000 | (host & 0x7f_ffff)).into()
+}
+
+/// What was bound to a port that can't be chosen. `None`, and a word about it: it is taken, or for root alone.
+pub(crate) fn if_free<T>(bound: io::Result<T>, port: u16) -> Option<T> {
+    let in_the_way = match bound {
+        Ok(bound) => return Some(bound),
+        Err(error) => error,
+    };
+    let may_be = [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied, io::ErrorKind::AddrNotAvailable];
+    let told = std::env::var_os("CI").is_none() && may_be.contains(&in_the_way.kind());
+    assert!(told, "port {port} can't be had: {in_the_way}");
+    eprintln!("SKIPPED: port {port} can't be had here: {in_the_way}");
+    None
 }
 
 /// The word for the reason in a stanza that came back.

@@ -27,6 +27,7 @@ fn no_good(authority: &Authority) -> Vec<(Certificate, Reason)> {
         (authority.issue(&expired), Reason::CertificateExpired),
         (authority.issue(&early), Reason::CertificateNotYetValid),
         (Authority::new().issue(&request), Reason::CertificateUnknownIssuer),
+        (Certificate::self_signed(request.dns), Reason::CertificateUnknownIssuer),
         (authority.issue(&code_signing), Reason::CertificateWrongPurpose),
     ]
 }

@@ -10,6 +10,7 @@ use fedmux::xmpp::element::Element;
 use crate::support::certificates::Authority;
 use crate::support::peer::Peer;
 use crate::support::provider::{Plan, Provider};
+use crate::support::until;
 use crate::support::wire::{header, message};
 
 fn without(domain: &str) -> Lists {
@@ -92,6 +93,16 @@ async fn what_may_only_go_out_goes_out_and_what_comes_back_is_answered() {
     lane.say(message("b1.test", "a1.test", "back")).await;
     let answer = lane.ear.stanza().await;
     assert_eq!((answer.attribute("id"), error(&answer).0), (Some("back"), "policy-violation".to_owned()));
+    // Its answers neither, and to an answer nothing may be said.
+    a1.say("b1.test", "<iq from='a1.test' to='b1.test' id='ping' type='get'><p xmlns='urn:xmpp:ping'/></iq>")
+        .await;
+    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("ping"));
+    lane.say("<iq from='b1.test' to='a1.test' id='ping' type='result'/>").await;
+    let discarded = [("reason", Reason::PolicyDenied.as_str())];
+    until("the answer to be discarded", || {
+        provider.metric("fedmux_stanzas_discarded_total", &discarded) == 1
+    })
+    .await;
     a1.send("b1.test", "again").await;
     assert_eq!(lane.ear.stanza().await.attribute("id"), Some("again"));
     assert!(a1.received().is_none());

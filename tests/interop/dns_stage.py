@@ -4,21 +4,27 @@ anybody's address: each finds the others by a real DNS server.
     Prosody X -- relay X ========= QUIC ========= relay Y -- ejabberd Y      x.test, rooms.x.test, cell.x.test | y.test, rooms.y.test
                     \\\\                            //
                      \\\\  STARTTLS or Direct TLS  //
-                      Prosody P           ejabberd E                         p.test, rooms.p.test, direct.test | e.test, rooms.e.test
+                      Prosody P           ejabberd E                         p.test, rooms.p.test, direct.test, ... | e.test, rooms.e.test, tls.test, ...
 
 The servers behind relays have the operator's examples from config/ejabberd and config/any-server-by-dns. Y's certificate says
 serverAuth alone, as public authorities issue them now; ejabberd 23.01 refuses it as a client's, and hears of Y by dialback.
+
+Further domains of P and E show one thing each: direct.test and tls.test are reached by Direct TLS alone; old.test has no SRV record,
+and its IPv6 address answers nothing (in a network of our own, see network.py); nobody should believe self.test, expired.test and
+stripped.test, the last of which somebody meddles with.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from certificates import make_certificates, make_server_certificate
+import network
+from certificates import make_certificates, make_self_signed_certificate, make_server_certificate
 from ejabberd import Ejabberd
+from meddler import Meddler
 from metrics import is_ready
 from nameserver import NameServer
 from processes import Process, StageError, free_ports, listens, until
@@ -27,6 +33,13 @@ from stage import COMPONENT_SECRET, EXAMPLES, PASSWORD, START_SECONDS, Ports, Pr
 STARTTLS = "_xmpp-server._tcp"
 DIRECT_TLS = "_xmpps-server._tcp"
 QUIC = ("_xmpp-server._quic", "_xmppq-server._udp")
+S2S_PORT = 5269
+# Who has both is to be reached by Direct TLS.
+LATER = 10
+LISTENER_AT_5269 = f"""\
+  - port: {S2S_PORT}
+    ip: "{network.SERVER}"
+    module: ejabberd_s2s_in"""
 
 
 class EjabberdProvider(Provider):
@@ -62,14 +75,16 @@ class EjabberdProvider(Provider):
         inetrc = exchange((folder / "inetrc").read_text(), {"5353": str(dns_port)}, "inetrc")
         await self.ejabberd.start(config, inetrc, [self.ports.c2s, self.ports.s2s])
 
-    async def start_plain(self, dns_port: int, certificates: Path) -> None:
-        """A server as the world has many: with STARTTLS, its own certificate and the address of a DNS server."""
+    async def start_plain(self, dns_port: int, certificates: Path, tenants: Sequence[Tenant], direct_port: int) -> None:
+        """A server as the world has many: with STARTTLS, its own certificates and the address of a DNS server; and with Direct TLS
+        at another port."""
+        domains = [self.domain, *(tenant.domain for tenant in tenants)]
+        files = [f"{certificates}/live/{domain}/{file}" for domain in domains for file in ("fullchain.pem", "privkey.pem")]
         config = f"""\
 hosts:
-  - {self.domain}
+{yaml(domains)}
 certfiles:
-  - "{certificates}/live/{self.domain}/fullchain.pem"
-  - "{certificates}/live/{self.domain}/privkey.pem"
+{yaml(files)}
 ca_file: "{certificates}/ca.pem"
 listen:
   - port: {self.ports.c2s}
@@ -78,6 +93,11 @@ listen:
   - port: {self.ports.s2s}
     ip: "127.0.0.1"
     module: ejabberd_s2s_in
+  - port: {direct_port}
+    ip: "127.0.0.1"
+    module: ejabberd_s2s_in
+    tls: true
+{LISTENER_AT_5269 if network.is_ours() else ""}
 {self.ejabberd.listener()}
 s2s_use_starttls: required
 modules:
@@ -91,7 +111,20 @@ modules:
   mod_roster: {{}}
 """
         inetrc = f'{{lookup, [file, dns]}}.\n{{resolv_conf, ""}}.\n{{nameserver, {{127,0,0,1}}, {dns_port}}}.\n'
-        await self.ejabberd.start(config, inetrc, [self.ports.c2s, self.ports.s2s])
+        await self.ejabberd.start(config, inetrc, [self.ports.c2s, self.ports.s2s, direct_port])
+
+
+class Tenant(EjabberdProvider):
+    """A further domain of a provider's ejabberd, without rooms."""
+
+    def __init__(self, letter: str, owner: EjabberdProvider) -> None:
+        Provider.__init__(self, letter, owner.folder, owner.ports)
+        self.ejabberd = owner.ejabberd
+
+
+def yaml(items: Sequence[str]) -> str:
+    """A list, as a value of YAML."""
+    return "\n".join(f'  - "{item}"' for item in items)
 
 
 class DnsStage:
@@ -104,7 +137,7 @@ class DnsStage:
         self.variant = variant
         self.fedmux = fedmux
         self.certificates = folder / "certs"
-        dns_port, self.direct_port, self.x_dns, self.y_dns, x_tcp, y_tcp, y_direct, y_api, e_api = free_ports(9)
+        dns_port, self.direct_port, self.x_dns, self.y_dns, x_tcp, y_tcp, y_direct, y_api, e_api, self.tls_port, meddler_port = free_ports(11)
         self.names = NameServer(folder, dns_port)
         self.x = Provider("x", folder / "x", Ports(*free_ports(6)))
         self.p = Provider("p", folder / "p", Ports(*free_ports(6)))
@@ -112,6 +145,11 @@ class DnsStage:
         self.e = EjabberdProvider("e", folder / "e", Ports(*free_ports(6)), e_api)
         # The second domain of Prosody P, which others reach by Direct TLS alone.
         self.direct = Provider("direct", self.p.folder, self.p.ports)
+        self.tls, self.old = Tenant("tls", self.e), Tenant("old", self.e)
+        # Domains of Prosody P that nobody should believe.
+        self.strangers = [Provider(letter, self.p.folder, self.p.ports) for letter in ("self", "expired", "stripped")]
+        self.meddler = Meddler(meddler_port, self.p.ports.s2s)
+        self._dead: network.DropsSyn | None = None
         self.tcp = {self.x: x_tcp, self.y: y_tcp}
         self.y_direct = y_direct
 
@@ -124,32 +162,45 @@ class DnsStage:
         await self._make_certificates()
         self._fill_zone()
         await self.names.start()
+        await self.meddler.start()
+        if network.is_ours():
+            self._dead = network.DropsSyn(network.DEAD, S2S_PORT)
         await asyncio.gather(
             self._start_relay(self.x, self.x_dns),
             self._start_relay(self.y, self.y_dns),
             self._start_plain_prosody(),
-            self.e.start_plain(self.names.port, self.certificates),
+            self.e.start_plain(self.names.port, self.certificates, [self.tls, self.old], self.tls_port),
             self.y.start_behind_relay(self.y_dns),
             self.x.start_prosody(self.variant, self.x_dns),
         )
 
     async def _make_certificates(self) -> None:
-        for provider in (self.x, self.p, self.e, self.direct):
+        alone, expired, stripped = self.strangers
+        for provider in (self.x, self.p, self.e, self.direct, self.tls, self.old, stripped):
             domains = [provider.domain, provider.rooms, provider.component]
             await make_certificates(self.fedmux, self.certificates, domains)
         await make_server_certificate(self.certificates, [self.y.domain, self.y.rooms])
+        await make_server_certificate(self.certificates, [expired.domain], days=0)
+        await make_self_signed_certificate(self.certificates, alone.domain)
 
     def _fill_zone(self) -> None:
-        for provider in (self.p, self.e, self.direct):
+        for provider in (self.p, self.e, self.direct, self.tls, *self.strangers):
             self.names.add_address(host_of(provider))
+        self.names.add_address(self.old.domain, network.SERVER, network.DEAD)
         for provider, service in zip((self.x, self.y), QUIC):
             domains = [provider.domain, provider.rooms, provider.component]
             self.names.add_services(domains, service, host_of(provider), provider.ports.relay_quic)
-            self.names.add_services(domains, STARTTLS, host_of(provider), self.tcp[provider])
+            self.names.add_services(domains, STARTTLS, host_of(provider), self.tcp[provider], LATER)
         self.names.add_services([self.y.domain, self.y.rooms], DIRECT_TLS, host_of(self.y), self.y_direct)
         for provider in (self.p, self.e):
             self.names.add_services([provider.domain, provider.rooms], STARTTLS, host_of(provider), provider.ports.s2s)
         self.names.add_services([self.direct.domain], DIRECT_TLS, host_of(self.direct), self.direct_port)
+        self.names.add_services([self.tls.domain], DIRECT_TLS, host_of(self.tls), self.tls_port)
+        alone, expired, stripped = self.strangers
+        for provider, port in ((alone, self.p.ports.s2s), (expired, self.p.ports.s2s), (stripped, self.meddler.port)):
+            self.names.add_services([provider.domain], STARTTLS, host_of(provider), port)
+        # Ejabberd E knows no such domain, and shows the certificate of another.
+        self.names.add_services(["wrong.test"], DIRECT_TLS, host_of(self.tls), self.tls_port)
 
     async def _start_relay(self, provider: Provider, dns_port: int) -> None:
         ports = provider.ports
@@ -169,7 +220,8 @@ starttls = "127.0.0.1:{self.tcp[provider]}"
 
 [local]
 s2s = "127.0.0.1:{ports.relay_local}"
-dns = "127.0.0.1:{dns_port}"
+dns = {f'["127.0.0.1:{dns_port}", "{network.RELAY}:{dns_port}"]' if network.is_ours() else f'"127.0.0.1:{dns_port}"'}
+dns_clients = "{network.NAMED_CLIENT}/32"
 components = "127.0.0.1:{ports.relay_components}"
 
 [dns]
@@ -240,6 +292,7 @@ unbound = {{
 }}
 VirtualHost "{self.p.domain}"
 VirtualHost "{self.direct.domain}"
+{chr(10).join(f'VirtualHost "{stranger.domain}"' for stranger in self.strangers)}
 Component "{self.p.rooms}" "muc"
 """)
         self.p.prosody = Process("prosody p", ["prosody", "-F", "--config", config], folder / "prosody.out", folder)
@@ -274,6 +327,9 @@ Component "{self.p.rooms}" "muc"
     def kill(self) -> None:
         for process in self._processes:
             process.kill()
+        self.meddler.close()
+        if self._dead:
+            self._dead.close()
 
     def logs(self) -> Iterator[Path]:
         """Every log that holds something."""
@@ -283,4 +339,4 @@ Component "{self.p.rooms}" "muc"
 def host_of(provider: Provider) -> str:
     """The name of the machine to which the provider's SRV records lead. Ejabberd asks the C library for its address, not our DNS
     server: so what ejabberd E dials, the relays, has the one name that the C library knows."""
-    return f"xmpp.{provider.domain}" if provider.letter in ("p", "direct", "e") else "localhost"
+    return "localhost" if provider.letter in ("x", "y") else f"xmpp.{provider.domain}"

@@ -22,13 +22,13 @@ class NameServer:
         self._lines: list[str] = []
         self.process = Process("dnsmasq", ["dnsmasq", "--keep-in-foreground", f"--conf-file={self._config}"], folder / "dnsmasq.out", folder)
 
-    def add_address(self, name: str) -> None:
-        """An A record: `name` is on this machine."""
-        self._lines.append(f"host-record={name},127.0.0.1")
+    def add_address(self, name: str, *addresses: str) -> None:
+        """A and AAAA records: `name` is at these addresses; on this machine if there is none."""
+        self._lines.append(",".join([f"host-record={name}", *(addresses or ["127.0.0.1"])]))
 
-    def add_services(self, domains: Sequence[str], service: str, target: str, port: int) -> None:
+    def add_services(self, domains: Sequence[str], service: str, target: str, port: int, priority: int = 0) -> None:
         """The SRV record of this service, for each of these domains."""
-        self._lines += [f"srv-host={service}.{domain},{target},{port}" for domain in domains]
+        self._lines += [f"srv-host={service}.{domain},{target},{port},{priority}" for domain in domains]
 
     async def start(self) -> None:
         """Serve what was added."""

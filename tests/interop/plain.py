@@ -24,13 +24,15 @@ TRANSPORTS = {
 class PlainStage:
     """Both of them, for one transport. `letter` is the relay's provider; no two stages share one."""
 
-    def __init__(self, stage: Stage, transport: str, letter: str, *, dialback: bool = False) -> None:
+    def __init__(self, stage: Stage, transport: str, letter: str, *, dialback: bool = False, policy: str | None = None) -> None:
         self.stage = stage
         self.transport = transport
         self.service, listeners = TRANSPORTS[transport]
         self.letter = letter
         self.dialback = dialback
         """Prosody doesn't know the authority of the relay's certificate, and falls back on dialback."""
+        self.policy = policy or f'dialback = "{"tls" if dialback else "never"}"'
+        """What stands below the relay's [policy]."""
         self.folder = stage.folder / f"plain-{letter}"
         self.plain = Provider("p", self.folder / "p", Ports(*free_ports(6)))
         self.listeners = listeners.format(port=self.plain.ports.s2s)
@@ -78,7 +80,7 @@ transport = "{self.transport}"
 trust = "plain-certs/ca.pem"
 
 [policy]
-dialback = "{"tls" if self.dialback else "never"}"
+{self.policy}
 """)
         self.relay = Process(f"relay {self.letter}", [self.stage.fedmux, "run", "--config", config], self.folder / "fedmux.log", self.folder)
         await self.relay.start()

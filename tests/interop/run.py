@@ -26,6 +26,7 @@ try:
 except ImportError:
     sys.exit("slixmpp is not installed: python3 -m pip install -r tests/interop/requirements.txt")
 
+import scenario_ways  # noqa: F401  first: scenario_by_dns judges what it has left behind
 import scenario_by_dns  # noqa: F401
 import scenario_certificates  # noqa: F401
 import scenario_chat  # noqa: F401
@@ -36,6 +37,7 @@ import scenario_plain  # noqa: F401
 import scenario_presence  # noqa: F401
 import scenario_rooms  # noqa: F401
 import scenario_streams  # noqa: F401  last: it judges what the others have left behind
+import network
 from dns_stage import DnsStage
 from play import SCENARIOS, Cast, Scenario, Skip
 from processes import StageError
@@ -174,6 +176,7 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
 def main() -> int:
     options = arguments()
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, handlers=[logging.NullHandler()])
+    network.enter()
     folder = Path(tempfile.mkdtemp(prefix="fedmux-interop-"))
     try:
         return asyncio.run(run(options, folder))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from plain import TRANSPORTS, PlainStage
 from play import Cast, Skip, scenario, scenario_for_each
 
@@ -32,11 +34,53 @@ async def plain_prosody_that_does_not_believe_our_certificate_believes_dialback(
     assert "<db:verify " in log, f"no dialback; see {plain.plain.prosody_log}"
 
 
-async def play(cast: Cast, plain: PlainStage) -> str:
-    """Set the stage, let the two talk, and strike it. What Prosody P has logged."""
+@scenario
+async def plain_prosody_that_knows_dialback_only_hears_what_may_go_out_where_nothing_may_come_in(cast: Cast) -> None:
+    """It may ask about the key, once it is believed itself; and what it sends comes back."""
+    if cast.stage.is_direct or not cast.stage.variant.has_module:
+        raise Skip("what is behind the relay makes no difference here")
+    log = await play(cast, PlainStage(cast.stage, "starttls", "k", dialback=True, policy='dialback = "tls"\ndeny_in = ["p.test"]'), one_way)
+    assert "<db:verify " in log, "no dialback"
+
+
+@scenario
+async def plain_prosody_that_does_not_believe_our_certificate_is_not_spoken_to_without_dialback(cast: Cast) -> None:
+    """It doesn't offer EXTERNAL, and the sender is told so."""
+    if cast.stage.is_direct or not cast.stage.variant.has_module:
+        raise Skip("what is behind the relay makes no difference here")
+    await play(cast, PlainStage(cast.stage, "direct-tls", "l", dialback=True, policy='dialback = "never"'), no_way)
+
+
+async def one_way(cast: Cast, plain: PlainStage) -> None:
+    mercutio = await cast.enter("mercutio", plain.relayed)
+    paris = await cast.enter("paris", plain.plain)
+    for n in range(SENTENCES):
+        mercutio.say(paris.full_jid, f"sentence {n}")
+    for n in range(SENTENCES):
+        heard = await paris.hears(sender=mercutio.full_jid)
+        assert heard["body"] == f"sentence {n}", f"{paris.jid} heard {heard['body']!r} where sentence {n} was due"
+    sent = paris.say(mercutio.full_jid, "I will answer it.")
+    error = await paris.hears(kind="error", sender=mercutio.full_jid)
+    said = error["error"]["text"]
+    assert error["id"] == sent["id"] and "policy-denied" in said, f"not policy-denied but {said!r}: {error}"
+    mercutio.say(paris.full_jid, "What, wouldst thou have me run?")
+    await paris.hears("What, wouldst thou have me run?", sender=mercutio.full_jid)
+    assert not mercutio.messages.unread, f"{mercutio.jid} heard {mercutio.messages.unread}"
+
+
+async def no_way(cast: Cast, plain: PlainStage) -> None:
+    mercutio = await cast.enter("mercutio", plain.relayed)
+    sent = mercutio.say("paris@p.test", "Consort?")
+    error = await mercutio.hears(kind="error", sender="paris@p.test")
+    said = error["error"]["text"]
+    assert error["id"] == sent["id"] and "external-not-offered" in said, f"not external-not-offered but {said!r}"
+
+
+async def play(cast: Cast, plain: PlainStage, act: Callable[[Cast, PlainStage], Awaitable[None]] | None = None) -> str:
+    """Set the stage, let the two talk, or act, and strike it. What Prosody P has logged."""
     try:
         await plain.set()
-        await talk(cast, plain)
+        await (act or talk)(cast, plain)
         await cast.leave()
         await plain.strike()
     finally:

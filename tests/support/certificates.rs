@@ -46,6 +46,16 @@ impl Authority {
 pub(crate) struct Certificate(IssuedPem);
 
 impl Certificate {
+    /// One that vouches for itself, as `openssl req -x509` makes it: for these dNSNames, and as an authority.
+    pub(crate) fn self_signed(domains: &[&str]) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = domains.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self(IssuedPem { certificate, key: key.serialize_pem() })
+    }
+
     /// For a TLS configuration.
     pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {
         let certificate = CertificateDer::from_pem_slice(self.0.certificate.as_bytes()).unwrap();

@@ -1,6 +1,7 @@
 //! Whoever is at the other end of QUIC: it may carry any certificate, be choosy about ours, and open whatever it likes.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ use super::wire::Wire;
 
 /// Octets that a connection of a peer holds back unacknowledged. Small, so that what was written has left.
 const SEND_WINDOW: u64 = 65_536;
+
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What a peer makes of the relay's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,11 @@ impl Peer {
 
     /// The same, at this address of the machine.
     pub(crate) fn at(address: IpAddr, certificate: &Certificate) -> Self {
+        Self::bound(SocketAddr::from((address, 0)), certificate).unwrap()
+    }
+
+    /// The same, at this port.
+    pub(crate) fn bound(address: SocketAddr, certificate: &Certificate) -> io::Result<Self> {
         Self::listening(address, Some(certificate), &[], Manners::Trusting)
     }
 
@@ -69,29 +77,29 @@ impl Peer {
     }
 
     pub(crate) fn with_manners(certificate: Option<&Certificate>, manners: Manners) -> Self {
-        Self::listening(Ipv4Addr::LOCALHOST.into(), certificate, &[], manners)
+        Self::listening(ANY_PORT, certificate, &[], manners).unwrap()
     }
 
     /// One that shows these certificates to who asks for these names, and the first one else.
     pub(crate) fn serving(certificates: &[(&str, &Certificate)]) -> Self {
-        Self::listening(Ipv4Addr::LOCALHOST.into(), Some(certificates[0].1), certificates, Manners::Trusting)
+        Self::listening(ANY_PORT, Some(certificates[0].1), certificates, Manners::Trusting).unwrap()
     }
 
     fn listening(
-        address: IpAddr,
+        address: SocketAddr,
         certificate: Option<&Certificate>,
         by_name: &[(&str, &Certificate)],
         manners: Manners,
-    ) -> Self {
-        let endpoint = Endpoint::client(SocketAddr::from((address, 0))).unwrap();
+    ) -> io::Result<Self> {
+        let endpoint = Endpoint::client(address)?;
         let identity = certificate.map(Certificate::certified_key);
         if let Some(identity) = &identity {
             let by_name = by_name.iter().map(|(name, shown)| ((*name).to_owned(), shown.certified_key()));
             let served = Served { by_name: by_name.collect(), default: Arc::clone(identity) };
             endpoint.set_server_config(Some(server_config(served, manners)));
         }
-        let address = endpoint.local_addr().unwrap();
-        Self { endpoint, identity, manners, address }
+        let address = endpoint.local_addr()?;
+        Ok(Self { endpoint, identity, manners, address })
     }
 
     /// Connect to a relay that serves `host`.

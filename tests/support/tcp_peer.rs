@@ -115,6 +115,11 @@ impl Listening {
         Self::with_manners(certificate, Manners::Trusting).await
     }
 
+    /// The same, at this address of the machine.
+    pub(crate) async fn at(address: SocketAddr, certificate: &Certificate) -> io::Result<Self> {
+        Self::listening(address, certificate, Manners::Trusting, ANY_VERSION, &[]).await
+    }
+
     pub(crate) async fn with_manners(certificate: &Certificate, manners: Manners) -> Self {
         Self::speaking(certificate, manners, ANY_VERSION, &[]).await
     }
@@ -125,10 +130,21 @@ impl Listening {
         versions: &[&'static SupportedProtocolVersion],
         alpn: &[&[u8]],
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::listening(any_port, certificate, manners, versions, alpn).await.unwrap()
+    }
+
+    async fn listening(
+        address: SocketAddr,
+        certificate: &Certificate,
+        manners: Manners,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&[u8]],
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let served = Served { by_name: BTreeMap::new(), default: certificate.certified_key() };
         let config = Arc::new(tls_server(served, manners, versions, alpn));
-        Self { address: listener.local_addr().unwrap(), listener, config }
+        Ok(Self { address: listener.local_addr()?, listener, config })
     }
 
     /// The next TCP connection from a relay.
@@ -164,18 +180,23 @@ impl Listening {
 
     /// The next connection by STARTTLS.
     pub(crate) async fn starttls(&self) -> io::Result<Wire> {
-        let mut wire = Wire::tcp(self.tcp().await);
-        offer(&mut wire).await;
-        wire.say(format!("<proceed xmlns='{}'/>", ns::TLS)).await;
-        self.secure(wire.into_tcp()).await
+        self.accept(Transport::StartTls).await
     }
 
     /// Either.
     pub(crate) async fn accept(&self, transport: Transport) -> io::Result<Wire> {
-        match transport {
-            Transport::StartTls => self.starttls().await,
-            _ => self.direct().await,
-        }
+        self.shake(self.tcp().await, transport).await
+    }
+
+    /// The same on a connection that has come.
+    pub(crate) async fn shake(&self, tcp: TcpStream, transport: Transport) -> io::Result<Wire> {
+        let mut wire = match transport {
+            Transport::StartTls => Wire::tcp(tcp),
+            _ => return self.secure(tcp).await,
+        };
+        offer(&mut wire).await;
+        wire.say(format!("<proceed xmlns='{}'/>", ns::TLS)).await;
+        self.secure(wire.into_tcp()).await
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::TLS_1_1_CLIENT_HELLO;
-use crate::support::certificates::Authority;
+use crate::support::certificates::{Authority, Certificate};
 use crate::support::provider::{Plan, Provider};
 use crate::support::tcp_peer::{ANY_VERSION, Dialler, TRANSPORTS, upgrade};
 use crate::support::wire::{Heard, header};
@@ -57,6 +57,7 @@ async fn a_client_without_a_good_certificate_is_refused_for_what_is_wrong_with_i
             (None, Reason::CertificateMissing, "CertificateRequired"),
             (Some(expired), Reason::CertificateExpired, "CertificateExpired"),
             (Some(stranger.certify(dns)), Reason::CertificateUnknownIssuer, "UnknownCA"),
+            (Some(Certificate::self_signed(dns)), Reason::CertificateUnknownIssuer, "UnknownCA"),
         ];
         for (certificate, reason, alert) in cases {
             let provider = provider(&authority).await;

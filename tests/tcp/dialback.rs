@@ -7,7 +7,8 @@ use fedmux::identity::development::Request;
 use fedmux::proto::admission::Side;
 use fedmux::proto::proof::DomainProof;
 use fedmux::reason::Reason;
-use fedmux::relay::settings::{RemoteDialback, Transport};
+use fedmux::relay::settings::{Policy, RemoteDialback, Transport};
+use fedmux::xmpp::domain::DomainPattern;
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::namespace as ns;
 
@@ -16,12 +17,22 @@ use crate::support::peer::Manners;
 use crate::support::provider::{Plan, Provider};
 use crate::support::tcp_peer::{Dialler, Listening, TRANSPORTS, greet};
 use crate::support::until;
-use crate::support::wire::{Heard, Wire, header, message};
+use crate::support::wire::{Heard, Wire, auth, header, message};
 
 /// A relay for a1.test and a2.test that knows b1.test at `peer`, and believes in dialback.
 async fn provider(authority: &Authority, transport: Transport, peer: &Listening) -> Provider {
+    provider_with(authority, transport, peer, |_| ()).await
+}
+
+async fn provider_with(
+    authority: &Authority,
+    transport: Transport,
+    peer: &Listening,
+    change: impl FnOnce(&mut Policy),
+) -> Provider {
     let mut plan = Plan::new(authority, &["a1.test", "a2.test"]).await;
     plan.settings.policy.dialback = RemoteDialback::Tls;
+    change(&mut plan.settings.policy);
     plan.peer_by(transport, &["b1.test"], peer.address).start().await
 }
 
@@ -31,6 +42,21 @@ fn feature() -> String {
 
 fn request(from: &str, to: &str) -> String {
     format!("<db:result xmlns:db='{}' from='{from}' to='{to}'>thekey</db:result>", ns::DIALBACK)
+}
+
+fn believed() -> String {
+    format!("<db:result xmlns:db='{}' from='b1.test' to='a1.test' type='valid'/>", ns::DIALBACK)
+}
+
+/// What the relay answers to whether it made this key for its stream with b1.test.
+async fn is_made(asking: &mut Wire, id: &str, key: &str) -> String {
+    let ns = ns::DIALBACK;
+    asking
+        .say(format!("<db:verify xmlns:db='{ns}' from='b1.test' to='a1.test' id='{id}'>{key}</db:verify>"))
+        .await;
+    let answer = element(asking).await;
+    assert_eq!(answer.attribute("id"), Some(id));
+    answer.attribute("type").unwrap().to_owned()
 }
 
 async fn element(wire: &mut Wire) -> Element {
@@ -110,22 +136,11 @@ async fn a_server_that_knows_dialback_only_believes_a_key_of_ours_that_it_can_as
                 for (id, key, kind) in
                     [("clear", "0000", "invalid"), ("other", &*key, "invalid"), ("clear", &*key, "valid")]
                 {
-                    asking
-                        .say(format!(
-                            "<db:verify xmlns:db='{}' from='b1.test' to='a1.test' id='{id}'>{key}</db:verify>",
-                            ns::DIALBACK
-                        ))
-                        .await;
-                    let answer = element(&mut asking).await;
-                    assert_eq!((answer.attribute("type"), answer.attribute("id")), (Some(kind), Some(id)));
+                    assert_eq!(is_made(&mut asking, id, key).await, kind);
                 }
                 asking.close().await;
             }
-            wire.say(format!(
-                "<db:result xmlns:db='{}' from='b1.test' to='a1.test' type='valid'/>",
-                ns::DIALBACK
-            ))
-            .await;
+            wire.say(believed()).await;
             assert_eq!(wire.ear.stanza().await.attribute("id"), Some("x"));
             assert_eq!(provider.metric("fedmux_refusals_total", &[]), 0);
             // With its stream the key is over.
@@ -134,15 +149,66 @@ async fn a_server_that_knows_dialback_only_believes_a_key_of_ours_that_it_can_as
             let at = provider.at(transport);
             let mut asking = Dialler::with(None).dial(transport, at, "b1.test", "a1.test").await.unwrap();
             asking.greet("b1.test", "a1.test").await;
-            asking
-                .say(format!(
-                    "<db:verify xmlns:db='{}' from='b1.test' to='a1.test' id='clear'>{key}</db:verify>",
-                    ns::DIALBACK
-                ))
-                .await;
-            assert_eq!(element(&mut asking).await.attribute("type"), Some("invalid"));
+            assert_eq!(is_made(&mut asking, "clear", &key).await, "invalid");
             provider.assert_unharmed();
         }
+    }
+}
+
+/// `deny_in`: no stanza comes from there, but what may go out does. Some servers ask only when they are believed themselves.
+#[tokio::test]
+async fn where_nothing_may_come_in_a_server_that_knows_dialback_only_still_takes_what_goes_out() {
+    for transport in TRANSPORTS {
+        let authority = Authority::new();
+        let certificate = authority.certify(&["b1.test"]);
+        let peer = Listening::with(&certificate).await;
+        let mut provider = provider_with(&authority, transport, &peer, |policy| {
+            policy.domains.inbound.deny = vec![DomainPattern::parse("b1.test").unwrap()];
+        })
+        .await;
+        let mut a1 = provider.host("a1.test");
+        a1.send("b1.test", "x").await;
+        let mut wire = peer.accept(transport).await.unwrap();
+        greet(&mut wire, &feature()).await;
+        let key = element(&mut wire).await.text();
+        let ask = async |shown: Option<&Certificate>| {
+            let at = provider.at(transport);
+            let mut asking = Dialler::with(shown).dial(transport, at, "b1.test", "a1.test").await.unwrap();
+            let features = asking.greet("b1.test", "a1.test").await;
+            let offered: Vec<_> = features.children().map(Element::name).collect();
+            assert_eq!(offered, ["dialback"]);
+            asking
+        };
+        let mut asking = Vec::new();
+        for shown in [None, Some(&certificate)] {
+            let mut believed = ask(shown).await;
+            believed.say(request("b1.test", "a1.test")).await;
+            if shown.is_none() {
+                let stream_id = believed.stream_id.clone();
+                answer(&peer, transport, &stream_id, "valid").await;
+            }
+            assert_eq!(element(&mut believed).await.attribute("type"), Some("valid"));
+            assert_eq!(is_made(&mut believed, "clear", &key).await, "valid");
+            asking.push(believed);
+            assert_eq!(is_made(&mut ask(shown).await, "clear", &key).await, "valid", "believed or not");
+        }
+        wire.say(believed()).await;
+        assert_eq!(wire.ear.stanza().await.attribute("id"), Some("x"));
+        // No stanza passes, and its sender is told.
+        for (n, asking) in asking.iter_mut().enumerate() {
+            asking.say(message("b1.test", "a1.test", &n.to_string())).await;
+            let error = wire.ear.stanza().await;
+            assert_eq!(error.attribute("id"), Some(&*n.to_string()));
+            assert_eq!(error.attribute("type"), Some("error"));
+        }
+        let denied = [("reason", Reason::PolicyDenied.as_str())];
+        assert_eq!(provider.metric("fedmux_stanzas_bounced_total", &denied), 2);
+        let mut asking = ask(Some(&certificate)).await;
+        asking.say(auth("b1.test")).await;
+        assert!(matches!(asking.hear().await, Heard::Element(failure) if failure.is("failure", ns::SASL)));
+        assert!(peer.another().is_none() && a1.received().is_none());
+        provider.is_balanced().await;
+        provider.assert_unharmed();
     }
 }
 
@@ -171,9 +237,35 @@ async fn a_stranger_is_believed_when_the_server_of_its_domain_says_so_for_its_pa
         }
         assert!(a1.received().is_none());
         assert_eq!(provider.relay.metrics().proven(DomainProof::Dialback), 2);
-        assert_eq!(provider.refusals(Side::Remote, Reason::InvalidFrom), 2);
+        // Two further pairs, and two stanzas.
+        assert_eq!(provider.refusals(Side::Remote, Reason::InvalidFrom), 4);
         provider.assert_unharmed();
     }
+}
+
+/// `deny_out`, the mirror: the question about a key carries no stanza out.
+#[tokio::test]
+async fn where_nothing_may_go_out_a_stranger_is_believed_as_everywhere() {
+    let transport = Transport::DirectTls;
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+    let mut provider = provider_with(&authority, transport, &peer, |policy| {
+        policy.domains.outbound.deny = vec![DomainPattern::parse("b1.test").unwrap()];
+    })
+    .await;
+    let mut a1 = provider.host("a1.test");
+    let mut wire = stranger(&provider, transport, None).await;
+    wire.say(request("b1.test", "a1.test")).await;
+    let stream_id = wire.stream_id.clone();
+    answer(&peer, transport, &stream_id, "valid").await;
+    assert_eq!(element(&mut wire).await.attribute("type"), Some("valid"));
+    wire.say(message("b1.test", "a1.test", "in")).await;
+    assert_eq!(a1.receive().await.attribute("id"), Some("in"));
+    a1.send("b1.test", "out").await;
+    let error = a1.receive().await;
+    assert_eq!((error.attribute("id"), error.attribute("type")), (Some("out"), Some("error")));
+    assert!(peer.another().is_none());
+    provider.is_balanced().await;
 }
 
 #[tokio::test]
@@ -202,6 +294,7 @@ async fn a_domain_whose_servers_certificate_is_no_good_is_not_proven_by_dialback
     for (certificate, reason) in [
         (authority.issue(&expired), Reason::CertificateExpired),
         (Authority::new().certify(dns), Reason::CertificateUnknownIssuer),
+        (Certificate::self_signed(dns), Reason::CertificateUnknownIssuer),
         (authority.certify(&["b2.test"]), Reason::CertificateWrongName),
     ] {
         let peer = Listening::with(&certificate).await;

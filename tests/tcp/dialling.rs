@@ -113,6 +113,7 @@ fn no_good(authority: &Authority) -> Vec<(Certificate, Reason)> {
     vec![
         (authority.issue(&expired), Reason::CertificateExpired),
         (Authority::new().certify(dns), Reason::CertificateUnknownIssuer),
+        (Certificate::self_signed(dns), Reason::CertificateUnknownIssuer),
         (authority.certify(&["b2.test"]), Reason::CertificateWrongName),
     ]
 }

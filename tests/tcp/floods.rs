@@ -7,7 +7,7 @@ use std::time::Duration;
 use fedmux::proto::admission::Side;
 use fedmux::proto::limits::Limits;
 use fedmux::reason::Reason;
-use fedmux::relay::settings::Transport;
+use fedmux::relay::settings::{Endpoint, Transport};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -80,6 +80,35 @@ async fn an_address_that_connects_too_often_is_refused_and_keeps_nobody_else_out
     assert_eq!((said[0].field("address"), said[0].field("limit")), ("127.0.0.2", "address_burst"));
     gets_in(&authority, Ipv4Addr::LOCALHOST, &relay).await;
     drop(open);
+    relay.assert_unharmed();
+}
+
+#[tokio::test]
+async fn a_peer_of_ours_that_is_named_by_its_host_is_not_counted_where_that_is() {
+    let (authority, log) = (Authority::new(), Log::capture());
+    let mut plan = Plan::new(&authority, &["a1.test"]).await;
+    plan = plan.peer(&["p.test"], SocketAddr::from((PEER, 5269))).limits(|limits| {
+        limits.address_burst = 2;
+        limits.address_every = Duration::from_secs(3_600);
+    });
+    plan.settings.peers[0].address = Endpoint::Name { host: "localhost".to_owned(), port: 5269 };
+    let relay = plan.start().await;
+    let known =
+        log.line("a peer's host name was looked up; these aren't counted in the limits of an address").await;
+    assert!(known.field("addresses").contains("127.0.0.1"), "{known:?}");
+    let direct = relay.at(Transport::DirectTls);
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        open.push(connect(Ipv4Addr::LOCALHOST, direct).await);
+    }
+    gets_in(&authority, Ipv4Addr::LOCALHOST, &relay).await;
+    assert_eq!(hits(&relay, "address_burst"), 0);
+    // Nobody else is meant.
+    for _ in 0..2 {
+        open.push(connect(PEER, direct).await);
+    }
+    assert!(is_closed(connect(PEER, direct).await).await);
+    assert_eq!(hits(&relay, "address_burst"), 1);
     relay.assert_unharmed();
 }
 

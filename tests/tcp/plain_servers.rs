@@ -1,11 +1,14 @@
 //! Servers that know neither mux nor us: one stream for each pair and direction, as everywhere.
 
+use std::collections::BTreeSet;
+
 use fedmux::relay::settings::Transport;
 use fedmux::xmpp::namespace as ns;
 
 use crate::support::certificates::Authority;
 use crate::support::provider::Plan;
 use crate::support::tcp_peer::{Listening, TRANSPORTS, greet};
+use crate::support::until;
 use crate::support::wire::{Heard, Wire, answer, message};
 
 /// As a plain server: EXTERNAL and bidi, no mux. What was asked for before `<auth/>`, and from whom to whom.
@@ -58,6 +61,47 @@ async fn a_server_without_mux_gets_a_connection_for_each_pair_and_no_bidi() {
         let connections = || provider.metric("fedmux_connections", &[("transport", transport.as_str())]);
         crate::support::until("one connection to remain", || connections() == 1).await;
         assert!(a2.received().is_none());
+        provider.assert_unharmed();
+    }
+}
+
+/// Nobody waits for a hundred handshakes in a row; and nobody is knocked at by a hundred at once.
+#[tokio::test]
+async fn the_pairs_of_a_server_without_mux_are_dialled_several_at_once_when_the_first_is_up() {
+    const MOST: usize = 3;
+    let hosts: Vec<String> = (0..9).map(|n| format!("a{n}.test")).collect();
+    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    for transport in TRANSPORTS {
+        let authority = Authority::new();
+        let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+        let plan = Plan::new(&authority, &names).await.limits(|limits| limits.peer_dials = MOST);
+        let mut provider = plan.peer_by(transport, &["b1.test"], peer.address).start().await;
+        let mut all: Vec<_> = names.iter().map(|name| provider.host(name)).collect();
+        for host in &mut all {
+            host.send("b1.test", "1").await;
+        }
+        let waiting = || provider.metric("fedmux_queued_stanzas", &[]);
+        until("all of them to wait", || waiting() == 9).await;
+        let mut open = vec![peer.tcp().await];
+        let (mut wires, mut heard) = (Vec::new(), BTreeSet::new());
+        while let Some(tcp) = open.pop() {
+            assert!(peer.another().is_none(), "{} are under way", open.len() + 1);
+            let mut wire = peer.shake(tcp, transport).await.unwrap();
+            let (_, from) = accept_plainly(&mut wire).await;
+            assert_eq!(wire.ear.stanza().await.attribute("from"), Some(&*from));
+            heard.insert(from);
+            wires.push(wire);
+            while open.len() < MOST.min(9 - wires.len()) {
+                open.push(peer.tcp().await);
+            }
+        }
+        assert_eq!(heard.len(), 9);
+        let limit = provider.metric("fedmux_limit_hits_total", &[("limit", "peer_dials")]);
+        assert_eq!(
+            limit, 5,
+            "when the first one was up five of eight had to wait, and then one less each time"
+        );
+        provider.is_balanced().await;
         provider.assert_unharmed();
     }
 }

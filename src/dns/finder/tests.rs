@@ -246,6 +246,58 @@ async fn records_of_another_name_than_was_asked_for_do_not_count() {
     assert_eq!(dialled(&find(&finder(&server), "b1.test").await), ["starttls 127.0.0.1:5269"]);
 }
 
+/// RFC 6761 section 6.3: whatever the server says of it.
+#[tokio::test]
+async fn localhost_is_this_machine_and_nobody_is_asked() {
+    let mut zone = Zone::new(&[
+        "_xmpps-server._tcp.x.test SRV 0 0 5270 localhost",
+        "_xmpp-server._tcp.x.test SRV 0 0 5269 xmpp.LocalHost",
+        "_xmpp-server._tcp.y.test SRV 0 0 5269 alias.test",
+        "alias.test CNAME localhost",
+    ]);
+    for (name, how) in [
+        ("localhost", Misbehaviour::Code(ResponseCode::ServFail)),
+        ("xmpp.localhost", Misbehaviour::Lie(vec![record("xmpp.localhost A 127.0.0.66")])),
+    ] {
+        for kind in [RecordType::A, RecordType::AAAA] {
+            zone = zone.misbehave(name, kind, how.clone());
+        }
+    }
+    let server = zone.serve().await;
+    let finder = finder(&server);
+    let found = find(&finder, "x.test").await;
+    assert_eq!(found.incomplete, None);
+    let ways = [
+        "direct-tls [::1]:5270",
+        "direct-tls 127.0.0.1:5270",
+        "starttls [::1]:5269",
+        "starttls 127.0.0.1:5269",
+    ];
+    assert_eq!(dialled(&found), ways);
+    assert_eq!(found.valid, Duration::from_secs(90), "the answers that were given decide for how long");
+    assert_eq!(dialled(&find(&finder, "y.test").await), &ways[2..]);
+    // As a domain it has no records of its own, and this machine is where it is.
+    assert_eq!(dialled(&find(&finder, "localhost").await), &ways[2..]);
+    assert!(server.asked().iter().all(|question| !question.ends_with("localhost.")), "{:?}", server.asked());
+}
+
+/// It is as private as any address of this machine, and says nothing against the other ways.
+#[tokio::test]
+async fn a_target_localhost_is_refused_by_itself_where_the_network_is_open() {
+    let server = Zone::new(&[
+        "_xmpps-server._tcp.x.com SRV 0 0 5270 localhost",
+        "_xmpp-server._tcp.x.com SRV 0 0 5269 out.x.com",
+        "out.x.com A 9.9.9.9",
+        "_xmpp-server._tcp.y.com SRV 0 0 5269 localhost",
+    ]);
+    let server = server.serve().await;
+    let finder = Finder::new(FinderSettings { allow_private: false, ..settings(&server) }).unwrap();
+    let found = find(&finder, "x.com").await;
+    assert_eq!(dialled(&found), ["starttls 9.9.9.9:5269"]);
+    assert_eq!((found.refused.len(), found.incomplete), (2, None));
+    assert_eq!(find(&finder, "y.com").await.answer, Answer::Failed(Reason::AddressNotPublic));
+}
+
 #[tokio::test]
 async fn a_target_of_one_dot_means_that_there_is_no_service() {
     let server = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 0 .", "b1.test A 127.0.0.1"]).serve().await;

@@ -1,7 +1,7 @@
 //! Domains whose records lead to the very same addresses: a provider's. The first stanzas for all of them, as after a
 //! restart, make one connection and not one for each. The first domain's attempt goes ahead; the others wait for its
-//! end, once. If it comes up, those that its peer proves use it, and the rest dial for themselves; if nobody answered,
-//! nobody will have answered them either, and each tries again after a back-off of its own.
+//! end, once. If it comes up, those that its peer proves use it, and the rest dial for themselves, `limits.peer_dials` at a
+//! time; if nobody answered, nobody will have answered them either, and each tries again after a back-off of its own.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,10 +9,21 @@ use std::time::Instant;
 
 use super::{PeerId, Router, SessionId};
 use crate::proto::discovery::Transport;
+use crate::proto::session::Session;
 use crate::reason::Reason;
+use crate::xmpp::route::Route;
 
 /// Everywhere where a found peer is dialled, in a fixed order.
 pub(super) type Places = Vec<(Transport, SocketAddr)>;
+
+/// What goes on at the same places.
+#[derive(Debug, Default)]
+pub(super) struct AtPlaces {
+    /// The sessions that are being dialled there.
+    pub(super) under_way: BTreeSet<SessionId>,
+    /// The peers that wait for one of these to end, because they are as many as may be.
+    crowd: BTreeSet<PeerId>,
+}
 
 /// What a session that is being dialled goes ahead of.
 #[derive(Debug, Default)]
@@ -34,10 +45,21 @@ impl Router {
         Some(places)
     }
 
-    /// Whether `peer` waits for another's attempt to reach the same places.
-    pub(super) fn waits_for_another(&mut self, peer: PeerId) -> bool {
-        let ahead = self.places(peer).and_then(|places| self.abreast.get(&places).copied());
-        let Some(ahead) = ahead else { return false };
+    /// Whether `peer`, for which `route` waits, waits for another's attempt to reach the same places, or for a place among
+    /// those that are made there at once.
+    pub(super) fn waits_for_another(&mut self, route: &Route, peer: PeerId, now: Instant) -> bool {
+        let Some(places) = self.places(peer) else { return false };
+        let Some(at) = self.abreast.get(&places) else { return false };
+        let Some(ahead) = at.under_way.first().copied() else { return false };
+        if at.under_way.len() >= self.limits.peer_dials {
+            self.full(route, peer);
+            self.abreast.entry(places).or_default().crowd.insert(peer);
+            return true;
+        }
+        // Where its own connections have come up it knows all that another's attempt could tell.
+        if self.takes_pairs_one_by_one(peer, now) {
+            return false;
+        }
         let (Some(entry), Some(state)) = (self.sessions.get_mut(&ahead), self.peers.get_mut(&peer)) else {
             return false;
         };
@@ -49,37 +71,31 @@ impl Router {
         waits
     }
 
-    /// `session` is dialled for `peer`, if nobody dials the same places yet ahead of others.
+    /// `session` is dialled for `peer`: others that are to be reached at the same places may wait for it.
     pub(super) fn goes_ahead(&mut self, session: SessionId, peer: PeerId) {
-        let Some(places) = self.places(peer).filter(|places| !self.abreast.contains_key(places)) else {
-            return;
-        };
+        let Some(places) = self.places(peer) else { return };
         if let Some(entry) = self.sessions.get_mut(&session) {
             entry.ahead.places = Some(places.clone());
-            self.abreast.insert(places, session);
+            self.abreast.entry(places).or_default().under_way.insert(session);
         }
-    }
-
-    /// An attempt has ended: nobody waits for it any more. Whoever did.
-    pub(super) fn ends(&mut self, ahead: &mut Ahead) -> BTreeSet<PeerId> {
-        if let Some(places) = ahead.places.take() {
-            self.abreast.remove(&places);
-        }
-        std::mem::take(&mut ahead.behind)
     }
 
     /// The session `id` is up, or gone: whoever waited for it goes on.
     pub(super) fn let_pass(&mut self, id: SessionId, now: Instant) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
-        let mut ahead = std::mem::take(&mut entry.ahead);
-        for peer in self.ends(&mut ahead) {
+        let ahead = std::mem::take(&mut entry.ahead);
+        let shares = entry.session.as_ref().is_some_and(Session::is_multiplexed);
+        self.ends(id, ahead.places.as_ref());
+        for peer in ahead.behind {
             self.place_waiting(peer, now);
         }
+        self.fill(ahead.places.as_ref(), shares, now);
     }
 
-    /// The attempt for which `behind` waited failed.
-    pub(super) fn fails_for_all(&mut self, behind: BTreeSet<PeerId>, reason: Reason, now: Instant) {
-        for peer in behind {
+    /// The attempt `id`, which went `ahead`, failed.
+    pub(super) fn fails_for_all(&mut self, id: SessionId, ahead: Ahead, reason: Reason, now: Instant) {
+        self.ends(id, ahead.places.as_ref());
+        for peer in ahead.behind {
             let Some(state) = self.peers.get_mut(&peer) else { continue };
             // What is permanent was said of the other domain.
             if !reason.is_permanent() {
@@ -92,6 +108,36 @@ impl Router {
                 }
             }
             self.place_waiting(peer, now);
+        }
+        self.fill(ahead.places.as_ref(), false, now);
+    }
+
+    /// The attempt `id` is no longer under way.
+    fn ends(&mut self, id: SessionId, places: Option<&Places>) {
+        if let Some(at) = places.and_then(|places| self.abreast.get_mut(places)) {
+            at.under_way.remove(&id);
+        }
+    }
+
+    /// An attempt at these places has ended, and leaves room for others. `shares`: what came of it may carry all that waits.
+    fn fill(&mut self, places: Option<&Places>, shares: bool, now: Instant) {
+        let Some(places) = places else { return };
+        let Some(at) = self.abreast.get_mut(places) else { return };
+        if shares {
+            for peer in std::mem::take(&mut at.crowd) {
+                self.place_waiting(peer, now);
+            }
+        }
+        // Of the others only as many are looked at as there is room for.
+        while let Some(at) = self.abreast.get_mut(places) {
+            if at.under_way.len() >= self.limits.peer_dials {
+                return;
+            }
+            let Some(next) = at.crowd.pop_first() else { break };
+            self.place_waiting(next, now);
+        }
+        if self.abreast.get(places).is_some_and(|at| at.under_way.is_empty()) {
+            self.abreast.remove(places);
         }
     }
 }

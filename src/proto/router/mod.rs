@@ -13,7 +13,7 @@
 //!
 //! - `routes.rs`: routes, waiting and expiry
 //! - `peers.rs`: peers, configured or found by their records; `preference.rs`: over what they were reached,
-//!   `abreast.rs`: those that are at the same addresses
+//!   `abreast.rs`: those that are at the same addresses, `several.rs`: those that take each pair on a connection of its own
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
@@ -36,6 +36,7 @@ mod retry;
 mod returning;
 mod routes;
 mod sessions;
+mod several;
 mod turns;
 
 pub use action::Action;
@@ -59,7 +60,7 @@ use super::session::{Lanes, Session};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
-use abreast::{Ahead, Places};
+use abreast::{Ahead, AtPlaces, Places};
 use again::Rested;
 use components::Component;
 use local::Server;
@@ -304,8 +305,8 @@ pub struct Router {
     /// The peers that were found, by their domain.
     found: FxHashMap<Domain, PeerId>,
     next_peer: usize,
-    /// The sessions that are dialled for found peers, by everywhere where they are tried.
-    abreast: FxHashMap<Places, SessionId>,
+    /// What is being dialled for found peers, by everywhere where they are tried.
+    abreast: FxHashMap<Places, AtPlaces>,
     /// Peers without a `[[peer]]` entry are looked for.
     discovers: bool,
     /// When what is known of a found peer has to be asked for again.

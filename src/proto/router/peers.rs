@@ -57,7 +57,8 @@ pub(super) struct PeerState {
     /// How many secrets are made for its sessions; `None` for a peer that was found: as for any stranger.
     pub(super) proofs: Option<Allowance>,
     search: Option<Search>,
-    pub(super) dialling: Option<SessionId>,
+    /// The attempts to reach it that are under way; see `several.rs`.
+    pub(super) dialling: BTreeSet<SessionId>,
     pub(super) waiting: BTreeSet<Route>,
     pub(super) retry: Retry,
     /// Pairs that were refused for a reason that waiting doesn't cure, and until when that is remembered. It says
@@ -95,7 +96,12 @@ impl PeerState {
 
     /// Whether nothing is being tried for it.
     pub(super) fn is_idle(&self) -> bool {
-        self.dialling.is_none() && self.search.as_ref().is_none_or(|search| !search.asking)
+        self.dialling.is_empty() && !self.is_asked_for()
+    }
+
+    /// Whether its records are being asked for.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.asking)
     }
 
     /// Whether it is known where it is: always, for a `[[peer]]`.

@@ -41,17 +41,14 @@ impl Router {
         if self.waits_for_proof(route, peer, now) {
             return self.wait_for(route, Hop::Peer(peer));
         }
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(state) = self.peers.get(&peer) else { return };
         if state.has_no_records() {
             return self.give_up(route, Reason::NoRecords);
         }
         if let Some(reason) = state.retry.long_down(now, &self.limits) {
             return self.give_up(route, reason);
         }
-        if !state.is_idle() || !state.retry.may_try(now) {
-            return self.wait_for(route, Hop::Peer(peer));
-        }
-        if self.waits_for_another(peer) {
+        if !self.may_dial(route, peer, now) || self.waits_for_another(route, peer, now) {
             return self.wait_for(route, Hop::Peer(peer));
         }
         // A connection for each pair ends somewhere.
@@ -78,7 +75,7 @@ impl Router {
     fn dial(&mut self, route: &Route, peer: PeerId, now: Instant) {
         let (session, lane) = self.new_session(route, peer, Purpose::Own);
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.dialling = Some(session);
+            state.dialling.insert(session);
             state.behind = None;
         }
         self.goes_ahead(session, peer);
@@ -137,7 +134,7 @@ impl Router {
         state.refused.insert(route.clone(), (now + self.limits.retry_max, reason));
     }
 
-    fn is_single_stream(&self, peer: PeerId, now: Instant) -> bool {
+    pub(super) fn is_single_stream(&self, peer: PeerId, now: Instant) -> bool {
         let until = self.peers.get(&peer).and_then(|peer| peer.single_stream_until);
         until.is_some_and(|until| until > now)
     }
@@ -193,6 +190,18 @@ impl Router {
     pub(super) fn place_waiting(&mut self, peer: PeerId, now: Instant) {
         let waiting = self.peers.get(&peer).map(|peer| peer.waiting.clone()).unwrap_or_default();
         for route in waiting {
+            self.place(&route, now);
+        }
+    }
+
+    /// The same when all that has changed is that one more attempt may begin.
+    pub(super) fn dial_waiting(&mut self, peer: PeerId, now: Instant) {
+        let waiting = self.peers.get(&peer).map(|peer| peer.waiting.clone()).unwrap_or_default();
+        for route in waiting {
+            // Looking at all of them each time would cost millions of decisions where a thousand wait.
+            if !self.has_room(peer, now) {
+                return self.still_full(peer);
+            }
             self.place(&route, now);
         }
     }

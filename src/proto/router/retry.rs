@@ -17,8 +17,11 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) fn failed(&mut self, reason: Reason, now: Instant, limits: &Limits, jitter: &mut Jitter) {
-        self.at = Some(now + jitter.after(self.failures, limits));
-        self.failures = self.failures.saturating_add(1);
+        // Of several attempts that were under way together the first one to fail counts for all.
+        if self.may_try(now) {
+            self.at = Some(now + jitter.after(self.failures, limits));
+            self.failures = self.failures.saturating_add(1);
+        }
         self.down = Some((self.down.map_or(now, |(since, _)| since), reason));
     }
 

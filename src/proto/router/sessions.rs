@@ -61,6 +61,7 @@ impl Router {
         let (Some(state), Some(entry)) = (self.peers.get_mut(&peer), self.sessions.get(&id)) else { return };
         let was_down = state.retry.is_down();
         state.retry.succeeded();
+        let dialled = state.dialling.remove(&id);
         // It carries that host's pairs and no others, and nothing else has changed.
         let alone = match &entry.purpose {
             Purpose::Proof { host, .. } if !was_down => Some(host.clone()),
@@ -68,9 +69,10 @@ impl Router {
         };
         let carries = |route: &Route| entry.session.as_ref().is_some_and(|s| s.may_carry(route).is_ok());
         state.refused.retain(|route, _| !carries(route));
-        let dialling = if state.dialling == Some(id) { state.dialling.take() } else { state.dialling };
-        let attempt = dialling.filter(|other| *other != id).and_then(|other| self.sessions.get(&other));
-        let under_way = attempt.map(|attempt| attempt.lanes.clone()).unwrap_or_default();
+        let attempts = state.dialling.iter().filter_map(|other| self.sessions.get(other));
+        let under_way: Vec<LaneId> = attempts.flat_map(|attempt| attempt.lanes.iter().copied()).collect();
+        // A session for one pair alone carries nothing of what waits.
+        let one_more = dialled && !was_down && self.is_for_one_pair(id, peer, now);
         for lane in under_way {
             // Nothing was sent on it yet, so nothing can be overtaken.
             let routes = self.lanes.get(&lane).map(|entry| entry.routes.clone()).unwrap_or_default();
@@ -90,6 +92,9 @@ impl Router {
         if let Some(host) = alone {
             return self.place_waiting_with(peer, &host, now);
         }
+        if one_more {
+            return self.dial_waiting(peer, now);
+        }
         self.place_waiting(peer, now);
         let later: Vec<Route> = self.later.iter().map(|(_, route)| route.clone()).collect();
         for route in later {
@@ -102,7 +107,7 @@ impl Router {
     /// A connection that we dialled did not become a session.
     pub fn dial_failed(&mut self, id: SessionId, reason: Reason, now: Instant) {
         let Some(mut entry) = self.sessions.remove(&id) else { return };
-        let behind = self.ends(&mut entry.ahead);
+        let ahead = std::mem::take(&mut entry.ahead);
         let routes: Vec<Route> =
             entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
         if let Purpose::Proof { first, host, .. } = entry.purpose {
@@ -111,9 +116,7 @@ impl Router {
         }
         for peer in entry.pinned {
             let Some(state) = self.peers.get_mut(&peer) else { continue };
-            if state.dialling == Some(id) {
-                state.dialling = None;
-            }
+            state.dialling.remove(&id);
             if reason.is_permanent() {
                 // It says something about these pairs, nothing about the others of this peer, which did answer.
                 state.retry.succeeded();
@@ -131,7 +134,7 @@ impl Router {
             self.detach_all(routes.iter().cloned(), Again::AtOnce, reason, now);
             self.place_waiting(peer, now);
         }
-        self.fails_for_all(behind, reason, now);
+        self.fails_for_all(id, ahead, reason, now);
     }
 
     /// The lanes of a session, those that are still being opened among them.
@@ -156,9 +159,7 @@ impl Router {
         let was_first = entry.session.is_some_and(|session| session.is_multiplexed());
         for peer in entry.pinned.into_iter().chain(entry.joining) {
             let Some(state) = self.peers.get_mut(&peer) else { continue };
-            if state.dialling == Some(id) {
-                state.dialling = None;
-            } else if !was_first {
+            if !state.dialling.remove(&id) && !was_first {
                 continue;
             }
             self.place_waiting(peer, now);

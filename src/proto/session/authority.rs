@@ -35,7 +35,11 @@ impl Authority for StreamAuthority<'_> {
             }
             Err(Reason::InvalidFrom) if dialback => {
                 session.may_dial_back(route)?;
-                Ok(Offers { dialback, bidi: true, ..Offers::default() })
+                let bidi = session.facts.hosts.policy(Direction::Inbound, &route.to, &route.from).is_ok();
+                Ok(Offers { dialback, bidi, ..Offers::default() })
+            }
+            Err(Reason::PolicyDenied) if session.must_hear_back(route) => {
+                Ok(Offers { dialback, ..Offers::default() })
             }
             Err(reason) => Err(reason),
         }

@@ -265,14 +265,27 @@ impl Session {
     /// Whether `route.from` may be proven by dialback.
     fn may_dial_back(&self, route: &Route) -> Result<(), Reason> {
         let Facts { hosts, ours, dialback, .. } = &self.facts;
-        hosts.policy(Direction::Inbound, &route.to, &route.from)?;
         if !dialback || hosts.serves(&route.from) {
             return Err(Reason::InvalidFrom);
         }
         if !hosts.serves(&route.to) {
             return Err(Reason::NotOurHost);
         }
-        if ours.covers(&route.to) { Ok(()) } else { Err(Reason::HostUnknown) }
+        if !ours.covers(&route.to) {
+            return Err(Reason::HostUnknown);
+        }
+        match hosts.policy(Direction::Inbound, &route.to, &route.from) {
+            Err(_) if self.must_hear_back(route) => Ok(()),
+            policy => policy,
+        }
+    }
+
+    /// Whether a stream may be opened to us that brings nothing, for what we send the other way: who knows dialback only asks
+    /// us about our keys on a stream of its own (XEP-0220 section 2.2), and some servers (Prosody 0.12) do so only when they
+    /// are believed on it. No stanza passes there; that is held against each of them.
+    fn must_hear_back(&self, route: &Route) -> bool {
+        let Facts { hosts, dialback, .. } = &self.facts;
+        *dialback && hosts.policy(Direction::Outbound, &route.to, &route.from).is_ok()
     }
 
     /// Whether we may open further streams: there can be any, and we opened the connection, or the peer speaks mux,

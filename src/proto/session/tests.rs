@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::proto::hosts::HostFacts;
-use crate::proto::policy::DomainPolicy;
+use crate::proto::policy::{DomainPolicy, Lists};
 use crate::proto::proof::TrustScope;
-use crate::proto::stream::receiving::{Authority as _, DialbackOffer};
+use crate::proto::stream::receiving::{Authority as _, DialbackOffer, Offers};
+use crate::xmpp::domain::DomainPattern;
 
 fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
@@ -77,6 +78,43 @@ fn dialback_is_offered_where_it_is_allowed_and_external_only_to_whom_the_certifi
     assert_eq!(offers(true, "x.test", "a.test"), Err(Reason::InvalidFrom), "a host of ours");
     assert_eq!(offers(true, "c.test", "unserved.test"), Err(Reason::NotOurHost));
     assert_eq!(offers(true, "c.test", "x.test"), Err(Reason::HostUnknown), "not in what we showed");
+}
+
+#[test]
+fn where_nothing_may_come_in_a_stream_is_taken_for_dialback_alone_if_anything_may_go_out() {
+    let lists = |deny: &[&str]| Lists {
+        deny: deny.iter().map(|rule| DomainPattern::parse(rule).unwrap()).collect(),
+        ..Lists::default()
+    };
+    let policy = DomainPolicy {
+        inbound: lists(&["b.test", "c.test", "x.test"]),
+        outbound: lists(&["d.test"]),
+        both: lists(&["e.test"]),
+    };
+    let known = session(false).facts;
+    let hosts = known.hosts.iter().map(|(name, facts)| (name.clone(), facts)).collect::<Vec<_>>();
+    let hosts = Arc::new(Hosts::new(hosts, policy));
+    let offers = |dialback, from: &str, to: &str| {
+        let facts = Facts { dialback, hosts: Arc::clone(&hosts), ..known.clone() };
+        let session = Session::new(facts);
+        let authority = StreamAuthority { session: &session, first: true };
+        (authority.offers(&route(from, to)), authority.dialback(&route(from, to), &route(from, to)))
+    };
+    let alone = Offers { dialback: true, ..Offers::default() };
+    // Whether its certificate proves it or nothing does.
+    assert_eq!(offers(true, "b.test", "a.test"), (Ok(alone), Ok(DialbackOffer::Believe)));
+    assert_eq!(offers(true, "c.test", "a.test"), (Ok(alone), Ok(DialbackOffer::Verify)));
+    assert_eq!(offers(false, "b.test", "a.test").0, Err(Reason::PolicyDenied));
+    assert_eq!(offers(false, "c.test", "a.test").0, Err(Reason::InvalidFrom));
+    let denied = Err(Reason::PolicyDenied);
+    assert_eq!(
+        offers(true, "e.test", "a.test"),
+        (Err(Reason::PolicyDenied), denied),
+        "nothing goes out either"
+    );
+    assert_eq!(offers(true, "x.test", "a.test").0, Err(Reason::InvalidFrom), "a host of ours");
+    assert_eq!(offers(true, "c.test", "unserved.test").0, Err(Reason::NotOurHost));
+    assert!(offers(true, "d.test", "a.test").0.unwrap().bidi, "what may come in is as it was");
 }
 
 #[test]

@@ -9,7 +9,7 @@ const HERE: &str = "198.51.100.1:5269";
 const ELSEWHERE: &str = "198.51.100.2:5269";
 
 /// What is found for a domain whose QUIC record leads to `address`, for five minutes.
-fn leads_to(name: &str, address: &str) -> Found {
+pub(super) fn leads_to(name: &str, address: &str) -> Found {
     let address: SocketAddr = address.parse().unwrap();
     let host = "xmpp.example.net".to_owned();
     let mut srv = SrvAnswers::all(&SrvAnswer::Nothing);
@@ -26,11 +26,16 @@ fn nothing() -> Found {
     Found { answer: Answer::Nothing, ..Found::failed(Reason::NoRecords) }
 }
 
+/// A shell whose router looks for peers.
+pub(super) fn discovering(limits: Limits) -> Shell {
+    let mut shell = Shell::new(limits);
+    shell.router.discover();
+    shell
+}
+
 impl Shell {
     fn discovering() -> Self {
-        let mut shell = Self::new(Limits::default());
-        shell.router.discover();
-        shell
+        discovering(Limits::default())
     }
 
     /// The look-up that it was told to make.

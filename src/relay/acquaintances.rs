@@ -1,0 +1,134 @@
+//! Where each `[[peer]]` is: the operator knows them, and the limits for one address aren't meant for them.
+//!
+//! One that is named by a host name is looked up when the relay starts, and then each `limits.peers_poll`. As long as the name
+//! can't be resolved, what was known of it stays good.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use tracing::{debug, warn};
+
+use super::hub::Hub;
+use super::io::resolve;
+use super::mailbox::lock;
+use super::settings::{Endpoint, Settings};
+use crate::reason::Reason;
+
+/// The addresses of peers that the operator knows.
+#[derive(Debug)]
+pub(super) struct Acquaintances {
+    written: BTreeSet<IpAddr>,
+    /// The host names, once each.
+    names: Vec<Endpoint>,
+    looked_up: Mutex<BTreeSet<IpAddr>>,
+}
+
+/// What is known of one name.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    addresses: BTreeSet<IpAddr>,
+    /// It couldn't be looked up the last time.
+    failed: bool,
+}
+
+impl Acquaintances {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut written = BTreeSet::new();
+        let mut names: Vec<Endpoint> = Vec::new();
+        for peer in &settings.peers {
+            match &peer.address {
+                Endpoint::Address(address) => drop(written.insert(address.ip().to_canonical())),
+                name @ Endpoint::Name { .. } if !names.contains(name) => names.push(name.clone()),
+                Endpoint::Name { .. } => {}
+            }
+        }
+        Self { written, names, looked_up: Mutex::default() }
+    }
+
+    /// Whether a `[[peer]]` is at `ip`, which is canonical.
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
+        self.written.contains(&ip) || lock(&self.looked_up).contains(&ip)
+    }
+
+    /// Look up every name once. `known`: what is known of each, in their order.
+    async fn look(
+        &self,
+        known: &mut [Known],
+        resolve: impl AsyncFn(&Endpoint) -> Result<Vec<SocketAddr>, Reason>,
+    ) {
+        for (index, name) in self.names.iter().enumerate() {
+            let found = resolve(name).await;
+            let Some(former) = known.get_mut(index) else { return };
+            former.take(name, found);
+            let all = known.iter().flat_map(|known| &known.addresses).copied().collect();
+            *lock(&self.looked_up) = all;
+        }
+    }
+}
+
+impl Known {
+    /// The answer for `name`.
+    fn take(&mut self, name: &Endpoint, found: Result<Vec<SocketAddr>, Reason>) {
+        let failed = match found {
+            Ok(found) => {
+                let found = found.iter().map(|address| address.ip().to_canonical()).collect();
+                if found != self.addresses {
+                    debug!(peer = %name, addresses = ?found, "a peer's host name was looked up; these aren't counted in the limits of an address");
+                    self.addresses = found;
+                }
+                false
+            }
+            Err(reason) => {
+                if !self.failed {
+                    warn!(peer = %name, %reason, advice = reason.advice(), "a peer's host name can't be looked up");
+                }
+                true
+            }
+        };
+        self.failed = failed;
+    }
+}
+
+/// Look the names up for as long as the relay lives.
+pub(super) async fn watch(hub: Arc<Hub>, acquaintances: Arc<Acquaintances>) {
+    let mut known = vec![Known::default(); acquaintances.names.len()];
+    while !known.is_empty() {
+        acquaintances.look(&mut known, resolve).await;
+        tokio::time::sleep(hub.limits.peers_poll).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(host: &str) -> Endpoint {
+        Endpoint::Name { host: host.to_owned(), port: 5269 }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_moves_is_followed_and_one_that_cannot_be_looked_up_stays_where_it_was() {
+        let peers = Acquaintances {
+            written: BTreeSet::from(["192.0.2.1".parse().unwrap()]),
+            names: vec![name("b.test"), name("c.test")],
+            looked_up: Mutex::default(),
+        };
+        let mut known = vec![Known::default(); 2];
+        let is = |text: &str| peers.contains(text.parse().unwrap());
+        for (b, c, expected) in [
+            (None, None, [true, false, false, false]),
+            (Some("192.0.2.2"), Some("[::ffff:192.0.2.3]"), [true, true, true, false]),
+            (None, Some("192.0.2.4"), [true, true, false, true]),
+            (Some("192.0.2.3"), None, [true, false, true, true]),
+        ] {
+            let answer = |name: &Endpoint| {
+                let of = if name.to_string().starts_with('b') { b } else { c };
+                of.map(|ip| vec![format!("{ip}:5269").parse().unwrap()]).ok_or(Reason::NameNotResolved)
+            };
+            peers.look(&mut known, async |name| answer(name)).await;
+            let are = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"].map(is);
+            assert_eq!(are, expected, "{b:?} {c:?}");
+        }
+    }
+}
