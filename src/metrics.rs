@@ -149,6 +149,10 @@ pub struct LookUps {
     failed: IntCounterVec,
     /// `fedmux_addresses_refused_total{reason}`: that were found and must not be dialled.
     addresses_refused: IntCounterVec,
+    /// `fedmux_host_meta_duration_seconds{result="found"|"nothing"|"failed"}`: of a question for a domain's host-meta document.
+    host_meta: HistogramVec,
+    /// `fedmux_host_meta_failed_total{reason}`
+    host_meta_failed: IntCounterVec,
 }
 
 impl LookUps {
@@ -156,7 +160,7 @@ impl LookUps {
         Some(Self {
             duration: make.histograms(
                 "look_up_duration_seconds",
-                "Time that finding a domain's peer by DNS took, by what came of it.",
+                "Time that finding a domain's peer took, by what came of it.",
                 &["result"],
                 &LOOK_UP_SECONDS,
             )?,
@@ -167,7 +171,18 @@ impl LookUps {
             )?,
             addresses_refused: make.counters(
                 "addresses_refused_total",
-                "Addresses that DNS told and that must not be dialled, by reason.",
+                "Addresses that were found and that must not be dialled, by reason.",
+                &["reason"],
+            )?,
+            host_meta: make.histograms(
+                "host_meta_duration_seconds",
+                "Time that asking a domain's web server for its host-meta document took, by what came of it.",
+                &["result"],
+                &LOOK_UP_SECONDS,
+            )?,
+            host_meta_failed: make.counters(
+                "host_meta_failed_total",
+                "Questions for host-meta documents without a usable answer, by reason.",
                 &["reason"],
             )?,
         })
@@ -182,6 +197,17 @@ impl LookUps {
     pub fn failed(&self, reason: Reason, took: Duration) {
         self.ended("failed", took);
         self.failed.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A domain was asked for its host-meta document; it has one, or none (`nothing`), which took this time.
+    pub fn host_meta_ended(&self, result: &str, took: Duration) {
+        self.host_meta.with_label_values(&[result]).observe(took.as_secs_f64());
+    }
+
+    /// The same without a usable answer.
+    pub fn host_meta_failed(&self, reason: Reason, took: Duration) {
+        self.host_meta_ended("failed", took);
+        self.host_meta_failed.with_label_values(&[reason.as_str()]).inc();
     }
 
     /// An address was found that must not be dialled.

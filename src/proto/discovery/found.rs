@@ -126,9 +126,10 @@ impl Found {
         self.ways().iter().any(|way| way.candidate.origin == Origin::Srv)
     }
 
-    /// The same with what the domain's host-meta document says: its links are the ways. They go before SRV records if they are
-    /// preferred (XEP-0487 section 2.2, rule 2), else only before the domain's own addresses; without links that we speak the
-    /// ways stay. Its pins hold for either. A document that has expired has no pins, and stands behind SRV records.
+    /// The same with what the domain's host-meta document says: its links are the ways. They count instead of SRV records if
+    /// they are preferred (XEP-0487 section 2.2, rule 2), else only instead of the domain's own addresses; without links that
+    /// we speak and may dial the ways stay. Its pins hold for either. A document that has expired has no pins, and stands behind
+    /// SRV records.
     #[must_use]
     pub fn with_document(mut self, counting: &Counting, when: HostMeta, rules: Rules<'_>) -> Self {
         let Counting { document, expired, fresh_for } = counting;

@@ -299,7 +299,7 @@ fn dialled(found: &Found) -> Vec<String> {
 }
 
 #[test]
-fn links_go_before_own_addresses_and_before_srv_records_if_they_are_preferred() {
+fn links_count_instead_of_own_addresses_and_instead_of_srv_records_if_they_are_preferred() {
     let own = || found(&[], &addresses(&[("b.example.com", &["9.0.0.1"])]));
     let srv = || found(&[(SrvName::StartTls, records(&["0 0 5269 t"]))], &addresses(&[("t", &["9.0.0.2"])]));
     let (current, expired) = (counting(&["9.0.0.3:443"], &[], false), counting(&["9.0.0.3:443"], &[], true));
