@@ -2,19 +2,23 @@
 
 use std::net::SocketAddr;
 
+use fedmux::proto::admission::Side;
+use fedmux::proto::proof::DomainProof;
 use fedmux::reason::Reason;
-use fedmux::relay::settings::{HostMeta, Transport};
+use fedmux::relay::settings::{HostMeta, RemoteDialback, Transport};
+use fedmux::xmpp::namespace as ns;
 
 use crate::dns_server::{TestServer, Zone};
-use crate::scene::{document, plan, said_reason, way, zone};
+use crate::scene::{document, listing, plan, said_reason, way, zone};
 use crate::support::certificates::{Authority, Certificate};
 use crate::support::log::Log;
 use crate::support::peer::Peer;
 use crate::support::provider::Provider;
 use crate::support::server::Host;
-use crate::support::tcp_peer::Listening;
+use crate::support::tcp_peer::{Dialler, Listening, greet};
 use crate::support::until;
 use crate::support::web::{Page, WebServer};
+use crate::support::wire::Heard;
 
 /// A relay that finds x.test by a document with these pins; of its server it is known by `by_srv`, or by the document itself.
 async fn relay(
@@ -115,25 +119,32 @@ async fn the_other_server_is_tried() {
     assert_eq!(wire.ear.stanza().await.attribute("id"), Some("first"));
 }
 
-/// y.test's document leads to where x.test is, whose certificate carries both; but the key is not one of y.test's.
+/// The documents of y.test and z.test lead to where x.test is, whose certificate carries all three; but the key is not one of
+/// those that z.test publishes.
 #[tokio::test]
 async fn a_session_of_another_key_does_not_carry_a_domain_that_publishes_its_own() {
+    const NAMES: [&str; 3] = ["x.test", "y.test", "z.test"];
     let authority = Authority::new();
-    let both = authority.certify(&["x.test", "y.test"]);
-    let peer = Peer::start(&both);
-    let web = WebServer::start(&both).await;
-    web.put("x.test", Page::Text(document(&[(Transport::Quic, peer.address, "x.test")], &[])));
-    web.put("y.test", Page::Text(document(&[(Transport::Quic, peer.address, "y.test")], &[[7; 32]])));
-    let dns = Zone::new(&["x.test A 127.0.0.1", "y.test A 127.0.0.1"]).serve().await;
+    let all = authority.certify(&NAMES);
+    let peer = Peer::start(&all);
+    let web = WebServer::start(&all).await;
+    for (name, pins) in NAMES.into_iter().zip([vec![], vec![all.pin()], vec![[7; 32]]]) {
+        web.put(name, Page::Text(document(&[(Transport::Quic, peer.address, name)], &pins)));
+    }
+    let dns = Zone::new(&["x.test A 127.0.0.1", "y.test A 127.0.0.1", "z.test A 127.0.0.1"]).serve().await;
     let plan = plan(&authority, &["a1.test"]).await.finding_by(dns.address);
     let mut relay = plan.asking_the_web(HostMeta::Fallback, web.address.port()).start().await;
     let mut a1 = relay.host("a1.test");
-    a1.send("x.test", "for x").await;
-    let connection = peer.accept().await;
-    let mut lane = connection.accept().await;
-    lane.accept().await;
-    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("for x"));
-    a1.send("y.test", "for y").await;
+    a1.send("x.test", "x.test").await;
+    let session = peer.accept().await;
+    let mut lane = session.accept().await;
+    lane.accept_with(&listing(&NAMES)).await;
+    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("x.test"));
+    a1.send("y.test", "y.test").await;
+    let mut joins = session.accept().await;
+    joins.accept().await;
+    assert_eq!(joins.ear.stanza().await.attribute("id"), Some("y.test"));
+    a1.send("z.test", "z.test").await;
     let (refused, bounced) = tokio::join!(peer.try_accept(), a1.receive());
     assert_eq!(said_reason(&bounced), Reason::CertificatePinMismatch.as_str());
     if let Ok(refused) = refused {
@@ -141,4 +152,39 @@ async fn a_session_of_another_key_does_not_carry_a_domain_that_publishes_its_own
     }
     relay.is_balanced().await;
     relay.assert_unharmed();
+}
+
+/// Whoever is asked about a dialback key has to have one of the published keys, too.
+#[tokio::test]
+async fn a_server_of_another_key_does_not_vouch_by_dialback() {
+    let authority = Authority::new();
+    let certificate = authority.certify(&["x.test"]);
+    let peer = Listening::with(&certificate).await;
+    for (pin, good) in [(certificate.pin(), true), ([7; 32], false)] {
+        let web = WebServer::start(&certificate).await;
+        web.put(
+            "x.test",
+            Page::Text(document(&[(Transport::DirectTls, peer.address, "front.test")], &[pin])),
+        );
+        let dns = Zone::new(&["x.test A 127.0.0.1"]).serve().await;
+        let mut plan = plan(&authority, &["a1.test"]).await.finding_by(dns.address);
+        plan.settings.policy.dialback = RemoteDialback::Tls;
+        let relay = plan.asking_the_web(HostMeta::Fallback, web.address.port()).start().await;
+        let dialler = Dialler::with(None);
+        let mut stranger = dialler.direct(relay.at(Transport::DirectTls), "a1.test").await.unwrap();
+        stranger.greet("x.test", "a1.test").await;
+        let key =
+            format!("<db:result xmlns:db='{}' from='x.test' to='a1.test'>key</db:result>", ns::DIALBACK);
+        stranger.say(key).await;
+        let asked = peer.direct().await;
+        if good {
+            greet(&mut asked.unwrap(), "").await;
+            assert_eq!(peer.names(), ["front.test"]);
+            continue;
+        }
+        let Heard::Element(result) = stranger.hear().await else { panic!("no answer") };
+        assert_eq!(result.attribute("type"), Some("error"), "{result:?}");
+        assert_eq!(relay.refusals(Side::Remote, Reason::CertificatePinMismatch), 1);
+        assert_eq!(relay.relay.metrics().proven(DomainProof::Dialback), 0);
+    }
 }
