@@ -32,7 +32,7 @@
 //! | --- | --- | --- |
 //! | 4 face | commands, configuration, admin endpoints, the demo | [`cli`], [`config`], [`admin`], [`demo`] |
 //! | 3 shell | tasks, listeners, the connector, the local side | [`relay`] |
-//! | 2 adapters | QUIC, TLS over TCP; certificates and whom we believe; DNS; metrics. Never each other | [`transport`], [`identity`], [`dns`], [`metrics`] |
+//! | 2 adapters | QUIC, TLS over TCP; certificates and whom we believe; DNS; HTTPS; metrics. Never each other | [`transport`], [`identity`], [`dns`], [`https`], [`metrics`] |
 //! | 1 machines | one XML stream, one session, all domain pairs; one protocol feature a file | [`proto`] |
 //! | 0 words | domains, elements, framing, stanzas, conditions, and why things fail | [`xmpp`], [`reason`] |
 //!
@@ -50,6 +50,8 @@
 //! | RFC 6120 section 8.3: stanza errors | [`proto::bounce`], [`xmpp::condition`] |
 //! | RFC 6120 section 11: XML that is not spoken | [`xmpp::framer`] |
 //! | RFC 6120 section 13.7, RFC 9525: names in certificates | [`identity::names`], [`identity::verifier`] |
+//! | RFC 6415, XEP-0156, XEP-0487: host-meta | [`proto::discovery::host_meta`], [`proto::discovery::standing`], [`dns::host_meta`] |
+//! | RFC 7469: pinned keys | [`proto::discovery::pins`], [`identity::verifier`] |
 //! | RFC 8305: racing addresses | [`proto::race`] |
 //! | XEP-0114: external components | [`proto::component`]; their namespace: [`xmpp::content`] |
 //! | XEP-0198: stream management | [`proto::stream_management`]; custody: `relay/inbound.rs`, `relay/broken.rs` |
@@ -76,6 +78,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod dns;
+pub mod https;
 pub mod identity;
 pub mod metrics;
 pub mod proto;

@@ -2,8 +2,10 @@
 //! and no remote domain is a label.
 
 mod custody;
+mod look_ups;
 
 pub use custody::Custody;
+pub use look_ups::LookUps;
 
 use std::time::Duration;
 
@@ -18,9 +20,6 @@ use crate::reason::Reason;
 
 /// A proof takes a handshake and three round trips; it ends after 20 s at most, or is tried again for longer.
 const PROOF_SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
-
-/// All look-ups of one domain end within `limits.look_up`, 5 s by default; what is remembered takes no time.
-const LOOK_UP_SECONDS: [f64; 9] = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The metrics, registered. Children of label sets that the data path uses are resolved once.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     /// `fedmux_dial_failures_total{side,reason}`
     dial_failures: IntCounterVec,
-    /// Peers looked for by DNS.
+    /// Peers looked for.
     pub look_ups: LookUps,
     /// `fedmux_limit_hits_total{limit}`
     limit_hits: IntCounterVec,
@@ -136,57 +135,6 @@ impl Proofs {
                 &PROOF_SECONDS,
             )?,
         })
-    }
-}
-
-/// How peers are looked for by DNS.
-#[derive(Debug)]
-pub struct LookUps {
-    /// `fedmux_look_up_duration_seconds{result="found"|"nothing"|"failed"}`: of all look-ups for one domain together, whose
-    /// number is this histogram's.
-    duration: HistogramVec,
-    /// `fedmux_look_ups_failed_total{reason}`
-    failed: IntCounterVec,
-    /// `fedmux_addresses_refused_total{reason}`: that were found and must not be dialled.
-    addresses_refused: IntCounterVec,
-}
-
-impl LookUps {
-    fn new(make: &Maker) -> Option<Self> {
-        Some(Self {
-            duration: make.histograms(
-                "look_up_duration_seconds",
-                "Time that finding a domain's peer by DNS took, by what came of it.",
-                &["result"],
-                &LOOK_UP_SECONDS,
-            )?,
-            failed: make.counters(
-                "look_ups_failed_total",
-                "Domains for which DNS told no way, by reason.",
-                &["reason"],
-            )?,
-            addresses_refused: make.counters(
-                "addresses_refused_total",
-                "Addresses that DNS told and that must not be dialled, by reason.",
-                &["reason"],
-            )?,
-        })
-    }
-
-    /// The peer of a domain was found, or the domain has no records (`nothing`), after this time.
-    pub fn ended(&self, result: &str, took: Duration) {
-        self.duration.with_label_values(&[result]).observe(took.as_secs_f64());
-    }
-
-    /// No way to a domain's peer was told, and this is why.
-    pub fn failed(&self, reason: Reason, took: Duration) {
-        self.ended("failed", took);
-        self.failed.with_label_values(&[reason.as_str()]).inc();
-    }
-
-    /// An address was found that must not be dialled.
-    pub fn address_refused(&self, reason: Reason) {
-        self.addresses_refused.with_label_values(&[reason.as_str()]).inc();
     }
 }
 

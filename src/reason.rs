@@ -49,6 +49,9 @@ reasons! {
     CertificateWrongPurpose = "certificate-wrong-purpose", true, "issue the certificate with the serverAuth extended key usage";
     /// The certificate can't be read, its signature is wrong, or a constraint is violated.
     CertificateInvalid = "certificate-invalid", true, "look at the certificate with openssl x509 -text; it is damaged or breaks a constraint of its issuer";
+    /// The certificate is good, and none of the keys on its path is one that the domain publishes in its host-meta document
+    /// (XEP-0487, RFC 7469).
+    CertificatePinMismatch = "certificate-pin-mismatch", true, "the domain publishes other keys (public-key-pins-sha-256 in its host-meta.json) than its server has: its operator must mend one of the two; if both are right, somebody in between answers with a certificate of its own";
     /// None of our certificates covers the domain that we should speak for.
     CertificateNone = "certificate-none", true, "put a certificate for the host into the certificates folder; `fedmux check` lists what is covered";
 
@@ -76,7 +79,7 @@ reasons! {
     /// A name could not be resolved.
     NameNotResolved = "name-not-resolved", false, "check the name in the configuration and the resolver";
 
-    // --- finding a peer by DNS ---
+    // --- finding a peer by DNS, and by HTTPS ---
     /// A look-up was answered with SERVFAIL, with a refusal, or with what makes no sense.
     DnsFailed = "dns-failed", false, "the domain's name servers or the resolver are broken; try dig with the name that the log says";
     /// A look-up was not answered in time.
@@ -89,6 +92,14 @@ reasons! {
     AddressNotPublic = "address-not-public", true, "the domain's DNS points inside; if it is right, name it in a [[peer]] or set dns.allow_private";
     /// The domain's DNS leads to this relay itself.
     AddressOwn = "address-own", true, "the domain's DNS points at this relay: add it as a [[host]], or correct its records";
+
+    /// The domain's web server answered the question for its host-meta document with a status or a redirect that can't be
+    /// used.
+    HostMetaFailed = "host-meta-failed", false, "look at https://DOMAIN/.well-known/host-meta.json: its web server is broken, or redirects to where nobody can follow";
+    /// What the domain's web server sent is no document of XEP-0487, or over `host_meta_bytes`.
+    HostMetaInvalid = "host-meta-invalid", false, "look at https://DOMAIN/.well-known/host-meta.json: it is damaged, or too big (limits.host_meta_bytes)";
+    /// The domain's web server didn't answer within `look_up`.
+    HostMetaTimeout = "host-meta-timeout", false, "nothing, if the domain is reached otherwise; else its web server is too slow for limits.look_up";
 
     // --- streams: the words of RFC 6120 section 4.9.3 ---
     /// XML that can't be processed here.

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("transport", 2),
     ("identity", 2),
     ("dns", 2),
+    ("https", 2),
     ("metrics", 2),
     ("relay", 3),
     ("admin", 4),

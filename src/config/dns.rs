@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::reader::{Entry, Reader};
 use super::values::{Located, each};
+use crate::relay::settings::HostMeta;
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
@@ -14,6 +15,7 @@ pub(super) struct DnsEntry {
     pub(super) servers: Vec<Located<SocketAddr>>,
     pub(super) allow_private: bool,
     pub(super) quic_443: bool,
+    pub(super) host_meta: HostMeta,
 }
 
 impl DnsEntry {
@@ -23,8 +25,11 @@ impl DnsEntry {
         let mut flag =
             |key| reader.take(key).and_then(|entry: Entry<'_>| entry.boolean()).unwrap_or_default();
         let (allow_private, quic_443) = (flag("allow_private"), flag("quic_443"));
+        let words =
+            [("never", HostMeta::Never), ("fallback", HostMeta::Fallback), ("prefer", HostMeta::Prefer)];
+        let host_meta = reader.take("host_meta").and_then(|entry: Entry<'_>| entry.choice(&words));
         reader.finish();
-        Self { servers, allow_private, quic_443 }
+        Self { servers, allow_private, quic_443, host_meta: host_meta.unwrap_or_default() }
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         handshake: wait(seconds(1), seconds(90)),
         connect: wait(ms(100), seconds(90)),
         look_up: wait(ms(100), seconds(60)),
+        // Web servers put other things into it, too; a link of ours has some hundred octets.
+        host_meta_bytes: count(4 * KIB, MIB),
         retry_min: wait(ms(10), hours(1)),
         retry_max: wait(ms(10), hours(24)),
         peer_dials: count(1, 10_000),

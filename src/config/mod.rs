@@ -146,6 +146,8 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
             servers: values(dns.servers),
             allow_private: dns.allow_private,
             quic_443: dns.quic_443,
+            host_meta: dns.host_meta,
+            ..Dns::default()
         }),
         limits,
         hosts: tenants.hosts.into_iter().map(HostEntry::into_host).collect(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::proto::limits::Congestion;
-use crate::relay::settings::{Dns, LocalAuth, Placement, Trust};
+use crate::relay::settings::{Dns, HostMeta, LocalAuth, Placement, Trust};
 
 const GOOD: &str = r#"[identity]
 certificates = "certs"
@@ -51,10 +51,6 @@ fn every_key_reaches_the_settings() {
         s2s = ["127.0.0.1:5266", "[::1]:5266"]
         dns = "127.0.0.1:5353"
         dns_clients = ["10.0.0.5"]
-        [dns]
-        servers = ["127.0.0.1", "[::1]:5301"]
-        allow_private = true
-        quic_443 = true
         [admin]
         listen = "127.0.0.1:9467"
         [limits]
@@ -86,8 +82,6 @@ fn every_key_reaches_the_settings() {
     "#;
     let settings = read(text).unwrap();
     assert_eq!(settings.identity.trust, Trust::File("etc/ca.pem".into()));
-    let servers = ["127.0.0.1:53", "[::1]:5301"].map(|text| text.parse().unwrap()).to_vec();
-    assert_eq!(settings.dns, Some(Dns { servers, allow_private: true, quic_443: true }));
     assert_eq!(settings.local_dns.listen, ["127.0.0.1:5353".parse().unwrap()]);
     assert_eq!(settings.local_dns.clients, ["10.0.0.5/32".parse().unwrap()]);
     assert_eq!(settings.identity.mux_key_file.as_deref(), Some(Path::new("etc/mux.key")));
@@ -109,6 +103,17 @@ fn every_key_reaches_the_settings() {
     assert!(peer.announce_all && peer.address.to_string() == "relay.b.test:5269");
     assert_eq!(settings.policy.domains.to_string(), "allow = [\"*.b.test\"], deny = [\"x.b.test\"]");
     assert_eq!(host.policy.to_string(), "deny = [\"y.b.test\"], allow_out = [\"*.z.b.test\"]");
+}
+
+#[test]
+fn every_key_of_dns_reaches_the_settings() {
+    let settings = read(&format!(
+        "{GOOD}[dns]\nservers = [\"127.0.0.1\", \"[::1]:5301\"]\nallow_private = true\nquic_443 = true\nhost_meta = \"prefer\"",
+    ));
+    let servers = ["127.0.0.1:53", "[::1]:5301"].map(|text| text.parse().unwrap()).to_vec();
+    let host_meta = HostMeta::Prefer;
+    let dns = Dns { servers, allow_private: true, quic_443: true, host_meta, ..Dns::default() };
+    assert_eq!(settings.unwrap().dns, Some(dns));
 }
 
 /// What is added to the good configuration, and what the operator then reads.
@@ -160,6 +165,10 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[peer]\naddress = \"192.0.2.1:1\"",
         "peer is a table: etc/f.toml:10: write each as a table of its own, [[peer]]",
+    ),
+    (
+        "[dns]\nhost_meta = true",
+        "dns.host_meta is a boolean: etc/f.toml:11: write \"never\" or \"fallback\" or \"prefer\"",
     ),
     (
         "[dns]\nservers = [\"127.0.0.1\", \"ns.test\"]",

@@ -1,4 +1,7 @@
 //! Finds a domain's peers: the look-ups, side by side and within a bound, and their answers kept for as long as they hold.
+//!
+//! Beside DNS the domain may be asked over HTTPS ([`super::host_meta`]). That never holds up a way that DNS has told, but for a
+//! moment and if the operator prefers it: what isn't answered then goes on, and counts as soon as it is there.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,12 +13,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::host_meta::{Asker, Asking, HostMetaSource, QUESTIONS_AT_ONCE};
 use super::question::{Questions, Said};
 use super::upstream::{DnsError, Upstream};
-use crate::proto::discovery::found::{Found, Rules, VALID_MAX, conclude};
+use crate::proto::discovery::found::{Answer, Found, Rules, VALID_MAX, conclude};
 use crate::proto::discovery::plan::{Plan, plan};
 use crate::proto::discovery::refusal::refuse_domain;
-use crate::proto::discovery::{AddressAnswer, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
+use crate::proto::discovery::{AddressAnswer, HostMeta, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -28,6 +32,9 @@ const SRV_GRACE: Duration = Duration::from_secs(1);
 /// The same for addresses. RFC 8305 section 3 waits 50 ms for the AAAA records; here they can't be added later, and a
 /// session lasts for hours.
 const ADDRESS_GRACE: Duration = Duration::from_millis(500);
+
+/// When DNS has told a way, how long a question for the host-meta document may still take before that way is used.
+const HOST_META_GRACE: Duration = Duration::from_millis(500);
 
 /// How peers are looked for.
 #[derive(Debug, Clone)]
@@ -43,16 +50,32 @@ pub struct FinderSettings {
     pub own: Vec<SocketAddr>,
     /// Bound of all look-ups for one domain together.
     pub bound: Duration,
+    /// Where domains' host-meta documents come from; `None`: they are never asked for.
+    pub host_meta: Option<HostMetaSource>,
 }
 
 /// What is known of one domain: behind a lock of its own, so that whoever asks while it is looked up waits for the one
 /// answer.
-type Slot = Arc<tokio::sync::Mutex<Option<(Arc<Found>, Instant)>>>;
+type Slot = Arc<tokio::sync::Mutex<Known>>;
+
+#[derive(Debug, Default)]
+struct Known {
+    found: Option<(Arc<Found>, Instant)>,
+    document: Asking,
+}
+
+impl Known {
+    /// What was found, as long as it holds.
+    fn valid(&self, now: Instant) -> Option<&Arc<Found>> {
+        self.found.as_ref().filter(|(_, until)| now < *until).map(|(found, _)| found)
+    }
+}
 
 /// Finds peers. To be used on one runtime: connections to DNS servers live there.
 pub struct Finder {
     questions: Questions,
-    settings: FinderSettings,
+    settings: Arc<FinderSettings>,
+    asker: Option<Asker>,
     known: Mutex<HashMap<Domain, Slot>>,
     places: Semaphore,
 }
@@ -70,9 +93,17 @@ impl Finder {
     /// [`DnsError`] if no server is named and the system's are not known.
     pub fn new(settings: FinderSettings) -> Result<Self, DnsError> {
         // Time for an answer over UDP, for one over TCP if that fails, and then for the addresses.
-        let upstream = Upstream::new(&settings.servers, settings.bound / 4)?;
+        let questions = Questions::new(Upstream::new(&settings.servers, settings.bound / 4)?);
+        let settings = Arc::new(settings);
+        let asker = |source: &HostMetaSource| Asker {
+            source: source.clone(),
+            questions: questions.clone(),
+            settings: Arc::clone(&settings),
+            places: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
+        };
         Ok(Self {
-            questions: Questions::new(upstream),
+            asker: settings.host_meta.as_ref().filter(|source| source.when != HostMeta::Never).map(asker),
+            questions,
             settings,
             known: Mutex::default(),
             places: Semaphore::new(DOMAINS_AT_ONCE),
@@ -92,17 +123,15 @@ impl Finder {
         let slot = self.slot(domain);
         let found = timeout_at(bound, async {
             let mut slot = slot.lock().await;
-            if let Some((found, until)) = slot.as_ref()
-                && Instant::now() < *until
-            {
+            if let Some(found) = slot.valid(Instant::now()) {
                 return Arc::clone(found);
             }
             let place = timeout_at(bound, self.places.acquire()).await;
             let found = match place {
-                Ok(Ok(_place)) => Arc::new(self.look_up(domain, seed, bound).await),
+                Ok(Ok(_place)) => Arc::new(self.look_up(domain, seed, bound, &mut slot.document).await),
                 Ok(Err(_)) | Err(_) => Arc::new(Found::failed(Reason::DnsTimeout)),
             };
-            *slot = Some((Arc::clone(&found), Instant::now() + found.valid));
+            slot.found = Some((Arc::clone(&found), Instant::now() + found.valid));
             found
         });
         // Whoever waited for another's look-up may run out of time a moment before it ends.
@@ -118,7 +147,7 @@ impl Finder {
             let now = Instant::now();
             let is_busy = |slot: &Slot| Arc::strong_count(slot) > 1;
             let is_valid = |slot: &Slot| {
-                slot.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(|(_, until)| now < *until))
+                slot.try_lock().map_or(true, |kept| kept.valid(now).is_some() || kept.document.is_needed(now))
             };
             known.retain(|_, slot| is_busy(slot) || is_valid(slot));
             // Asking again is cheaper than choosing whom to forget.
@@ -129,7 +158,65 @@ impl Finder {
         Arc::clone(known.entry(domain.clone()).or_default())
     }
 
-    async fn look_up(&self, domain: &Domain, seed: u64, bound: Instant) -> Found {
+    async fn look_up(&self, domain: &Domain, seed: u64, bound: Instant, document: &mut Asking) -> Found {
+        let Some(asker) = &self.asker else { return self.by_dns(domain, seed, bound).await };
+        if asker.source.when == HostMeta::Prefer {
+            return self.beside_dns(asker, domain, seed, bound, document).await;
+        }
+        let found = self.by_dns(domain, seed, bound).await;
+        if leaves_open(&found) {
+            document.begin(asker, domain, seed, bound);
+            document.settle(asker, seed, patience(&found, bound)).await;
+        }
+        self.with_document(asker, found, document)
+    }
+
+    /// Ask DNS and the domain's web server at once. Links of a document make DNS unnecessary.
+    async fn beside_dns(
+        &self,
+        asker: &Asker,
+        domain: &Domain,
+        seed: u64,
+        bound: Instant,
+        document: &mut Asking,
+    ) -> Found {
+        document.begin(asker, domain, seed, bound);
+        let by_dns = self.by_dns(domain, seed, bound);
+        tokio::pin!(by_dns);
+        let first = tokio::select! {
+            biased;
+            () = document.settle(asker, seed, bound) => None,
+            found = &mut by_dns => Some(found),
+        };
+        let found = match first {
+            None => {
+                let told = self.with_document(asker, Found::failed(Reason::NoRecords), document);
+                if !told.ways().is_empty() {
+                    return told;
+                }
+                by_dns.await
+            }
+            Some(found) => {
+                document.settle(asker, seed, patience(&found, bound)).await;
+                found
+            }
+        };
+        self.with_document(asker, found, document)
+    }
+
+    /// `found`, with what is known of the domain's document.
+    fn with_document(&self, asker: &Asker, found: Found, document: &Asking) -> Found {
+        let rules = Rules { allow_private: self.settings.allow_private, own: &self.settings.own };
+        let found = match (document.standing.counting(Instant::now().into_std()), document.standing.failed())
+        {
+            (Some(counting), _) => found.with_document(&counting, asker.source.when, rules),
+            (None, Some(reason)) => found.without_document(reason),
+            (None, None) => found,
+        };
+        if document.is_under_way() { found.awaiting_document() } else { found }
+    }
+
+    async fn by_dns(&self, domain: &Domain, seed: u64, bound: Instant) -> Found {
         let now = Instant::now();
         let mut ttl = VALID_MAX;
         // Addresses are asked for after this, and need time, too.
@@ -143,7 +230,7 @@ impl Finder {
                         hosts.push(candidate.host.clone());
                     }
                 }
-                self.addresses(hosts, bound, &mut ttl).await
+                addresses(&self.questions, hosts, bound, &mut ttl).await
             }
             Plan::Failed(_) => HashMap::new(),
         };
@@ -174,49 +261,64 @@ impl Finder {
         .await;
         answers
     }
+}
 
-    /// The addresses of `hosts`. A look-up that isn't there in time has failed.
-    async fn addresses(
-        &self,
-        hosts: Vec<String>,
-        bound: Instant,
-        ttl: &mut Duration,
-    ) -> HashMap<String, AddressAnswer> {
-        let mut answers: HashMap<String, AddressAnswer> = HashMap::new();
-        let mut missing: HashMap<String, u8> = HashMap::new();
-        let mut asked = JoinSet::new();
-        for host in hosts {
-            let Ok(name) = Name::from_ascii(format!("{host}.")) else {
-                answers.entry(host).or_default().failed = Some(Reason::DnsFailed);
-                continue;
-            };
-            for kind in [RecordType::AAAA, RecordType::A] {
-                let (questions, name, host) = (self.questions.clone(), name.clone(), host.clone());
-                *missing.entry(host.clone()).or_default() += 1;
-                asked.spawn(async move { (host, questions.ask(name, kind).await) });
-            }
-        }
-        gather(asked, bound, ADDRESS_GRACE, |(host, said)| {
-            if let Some(count) = missing.get_mut(&host) {
-                *count -= 1;
-            }
-            let answer = answers.entry(host).or_default();
-            match said {
-                Said::Records(records, valid) => {
-                    *ttl = (*ttl).min(valid);
-                    answer.addresses.extend(records.iter().filter_map(RData::ip_addr));
-                }
-                Said::Nothing(valid) => *ttl = (*ttl).min(valid),
-                Said::Failed(reason) => answer.failed = Some(reason),
-            }
-            !answer.addresses.is_empty()
-        })
-        .await;
-        for (host, _) in missing.into_iter().filter(|(_, count)| *count > 0) {
-            answers.entry(host).or_default().failed.get_or_insert(Reason::DnsTimeout);
-        }
-        answers
+/// Whether DNS leaves it to others to say where the domain is: no SRV record of it leads anywhere, and none says that there is
+/// nothing. A domain without any address has no web server to ask, either.
+fn leaves_open(found: &Found) -> bool {
+    match found.answer {
+        Answer::Ways(_) => !found.is_named(),
+        Answer::Nothing => false,
+        Answer::Failed(reason) => reason != Reason::ServiceNotOffered,
     }
+}
+
+/// Until when a question for the document is waited for.
+fn patience(found: &Found, bound: Instant) -> Instant {
+    if found.ways().is_empty() { bound } else { bound.min(Instant::now() + HOST_META_GRACE) }
+}
+
+/// The addresses of `hosts`. A look-up that isn't there in time has failed.
+pub(super) async fn addresses(
+    questions: &Questions,
+    hosts: Vec<String>,
+    bound: Instant,
+    ttl: &mut Duration,
+) -> HashMap<String, AddressAnswer> {
+    let mut answers: HashMap<String, AddressAnswer> = HashMap::new();
+    let mut missing: HashMap<String, u8> = HashMap::new();
+    let mut asked = JoinSet::new();
+    for host in hosts {
+        let Ok(name) = Name::from_ascii(format!("{host}.")) else {
+            answers.entry(host).or_default().failed = Some(Reason::DnsFailed);
+            continue;
+        };
+        for kind in [RecordType::AAAA, RecordType::A] {
+            let (questions, name, host) = (questions.clone(), name.clone(), host.clone());
+            *missing.entry(host.clone()).or_default() += 1;
+            asked.spawn(async move { (host, questions.ask(name, kind).await) });
+        }
+    }
+    gather(asked, bound, ADDRESS_GRACE, |(host, said)| {
+        if let Some(count) = missing.get_mut(&host) {
+            *count -= 1;
+        }
+        let answer = answers.entry(host).or_default();
+        match said {
+            Said::Records(records, valid) => {
+                *ttl = (*ttl).min(valid);
+                answer.addresses.extend(records.iter().filter_map(RData::ip_addr));
+            }
+            Said::Nothing(valid) => *ttl = (*ttl).min(valid),
+            Said::Failed(reason) => answer.failed = Some(reason),
+        }
+        !answer.addresses.is_empty()
+    })
+    .await;
+    for (host, _) in missing.into_iter().filter(|(_, count)| *count > 0) {
+        answers.entry(host).or_default().failed.get_or_insert(Reason::DnsTimeout);
+    }
+    answers
 }
 
 /// Take answers as they come, until all are there or `bound`. When `take` has said that one will do, the others have only

@@ -1,10 +1,11 @@
-//! Floor 2: DNS. How peers are found ([`finder`]), and the small responder by which our own servers find the relay
-//! ([`responder`]).
+//! Floor 2: DNS. How peers are found ([`finder`]), what their domains are asked over HTTPS besides ([`host_meta`]), and the small
+//! responder by which our own servers find the relay ([`responder`]).
 //!
 //! What the answers lead to is decided in [`crate::proto::discovery`]; here they are only asked for, within a bound, and
 //! with nothing taken for an answer that isn't one.
 
 pub mod finder;
+pub mod host_meta;
 mod question;
 pub mod responder;
 mod upstream;
@@ -14,5 +15,6 @@ mod upstream;
 mod test_server;
 
 pub use finder::{Finder, FinderSettings};
+pub use host_meta::{HostMetaSource, Outcome, Page, Reply, Web};
 pub use responder::{Responder, ResponderSettings};
 pub use upstream::DnsError;

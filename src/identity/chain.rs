@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use ring::digest;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
@@ -11,6 +12,7 @@ use webpki::{
 };
 
 use super::certificate::{CertificateFacts, Role};
+use crate::proto::discovery::pins::KeyDigest;
 use crate::reason::Reason;
 
 /// id-kp-serverAuth, 1.3.6.1.5.5.7.3.1
@@ -19,6 +21,9 @@ const SERVER_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[0x2b, 6, 1, 5, 5,
 const CLIENT_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 2]);
 /// anyExtendedKeyUsage, 2.5.29.37.0
 const ANY_USAGE: KeyPurposeId<'static> = KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0]);
+
+/// The tag of SEQUENCE in DER.
+const SEQUENCE: u8 = 0x30;
 
 /// Most intermediate certificates that a peer may send. Real chains have one to three. The search for a path tries them in
 /// every order, so that each one more multiplies what a stranger can make us compute.
@@ -73,6 +78,8 @@ pub(super) struct VerifiedPath {
     pub(super) not_after: Option<SystemTime>,
     /// An issuer on the path binds the names below it.
     pub(super) constrained: bool,
+    /// The keys of all its certificates, from the end's own to the authority's (RFC 7469 section 2.6).
+    pub(super) keys: Vec<KeyDigest>,
 }
 
 impl ChainRules {
@@ -90,16 +97,45 @@ impl ChainRules {
             .end_entity
             .verify_for_usage(algorithms, anchors, intermediates, self.now, self.role, None, None)
             .map_err(|error| reason(&error))?;
-        let mut verified =
-            VerifiedPath { not_after: None, constrained: path.anchor().name_constraints.is_some() };
+        let anchor = path.anchor();
+        let mut verified = VerifiedPath {
+            not_after: None,
+            constrained: anchor.name_constraints.is_some(),
+            keys: vec![key_digest(&chain.facts.public_key), anchor_digest(anchor)],
+        };
         for intermediate in path.intermediate_certificates() {
             let facts =
                 CertificateFacts::read(&intermediate.der()).map_err(|_| Reason::CertificateInvalid)?;
             verified.constrained |= facts.constrains_names;
+            verified.keys.push(key_digest(&facts.public_key));
             verified.not_after = Some(verified.not_after.map_or(facts.not_after, |t| t.min(facts.not_after)));
         }
         Ok(verified)
     }
+}
+
+/// What a pin names: SHA-256 of a SubjectPublicKeyInfo in DER.
+fn key_digest(public_key: &[u8]) -> KeyDigest {
+    let mut digest = KeyDigest::default();
+    digest.copy_from_slice(digest::digest(&digest::SHA256, public_key).as_ref());
+    digest
+}
+
+/// The same of an authority, of whose SubjectPublicKeyInfo webpki keeps the contents alone.
+fn anchor_digest(anchor: &TrustAnchor<'_>) -> KeyDigest {
+    let contents = anchor.subject_public_key_info.as_ref();
+    let mut der = vec![SEQUENCE];
+    match u8::try_from(contents.len()) {
+        Ok(short @ ..0x80) => der.push(short),
+        _ => {
+            let length = contents.len().to_be_bytes();
+            let length: Vec<u8> = length.into_iter().skip_while(|octet| *octet == 0).collect();
+            der.push(0x80 | u8::try_from(length.len()).unwrap_or_default());
+            der.extend(length);
+        }
+    }
+    der.extend_from_slice(contents);
+    key_digest(&der)
 }
 
 /// webpki asks for every certificate of the path; one without the extension has no purposes, and is good for any.

@@ -18,14 +18,18 @@ use rustls::{
 
 use super::certificate::{Certificate, Role};
 use super::store::CertificateStore;
-use super::trust::TrustStore;
+use super::trust::{Anchors, TrustStore};
 use super::verdict::Verdict;
 use super::verifier::{ExpectedPeer, PeerVerifier};
+use crate::proto::discovery::pins::Pins;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
 /// The ALPN protocol of server-to-server XMPP (XEP-0368 section 3, XEP-0467 section 3).
 pub const ALPN_XMPP_SERVER: &[u8] = b"xmpp-server";
+
+/// The ALPN protocol of HTTP/1.1.
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// What TLS runs over: it decides about versions and ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,11 +112,18 @@ impl Tls {
         (Arc::new(config), verdict)
     }
 
-    /// For one connection that we open to `expected`, showing `certificate`.
+    /// For one connection that we open to `expected`, showing `certificate`. `pins`: the keys that the domain says its servers
+    /// have.
     #[must_use]
-    pub fn client(&self, certificate: &Arc<Certificate>, expected: &Domain) -> (ClientConfig, Verdict) {
+    pub fn client(
+        &self,
+        certificate: &Arc<Certificate>,
+        expected: &Domain,
+        pins: &Pins,
+    ) -> (ClientConfig, Verdict) {
         let verdict = Verdict::default();
-        let verifier = self.verifier(ExpectedPeer::Server(expected.clone()), &verdict);
+        let expected = ExpectedPeer::Server { domain: expected.clone(), pins: pins.clone() };
+        let verifier = self.verifier(expected, &verdict);
         let resolver = OneCertificate { certificate: Arc::clone(certificate), verdict: verdict.clone() };
         let mut config = self
             .client
@@ -130,6 +141,23 @@ impl Tls {
     fn verifier(&self, peer: ExpectedPeer, verdict: &Verdict) -> PeerVerifier {
         PeerVerifier::new(Arc::clone(&self.trust), self.algorithms, peer, verdict.clone())
     }
+}
+
+/// For questions to web servers: their certificates are verified as on the web (RFC 9110 section 4.3.4: dNSName, serverAuth),
+/// by `anchors`. We show none of our own: such a question is in nobody's name.
+///
+/// # Errors
+/// None in practice, as [`Tls::new`].
+pub fn web_client(anchors: &Anchors) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_root_certificates(anchors.roots())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
 }
 
 /// As a server: the certificate that covers the name in SNI, or the host that was asked for before TLS.

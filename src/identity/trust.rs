@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
 use super::chain::{ChainRules, PresentedChain};
 use super::pem;
+use crate::proto::discovery::pins::KeyDigest;
 use crate::proto::proof::TrustScope;
 use crate::reason::Reason;
 use crate::xmpp::domain::DomainPattern;
@@ -128,6 +130,11 @@ impl Anchors {
         Ok(Self(anchors.into()))
     }
 
+    /// For a TLS that knows no names but dNSName, as the web's.
+    pub(super) fn roots(&self) -> RootCertStore {
+        RootCertStore { roots: self.0.to_vec() }
+    }
+
     /// How many authorities.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -167,6 +174,8 @@ pub(super) struct VerifiedChain {
     pub(super) not_after: SystemTime,
     /// An issuer on the path binds the names below it.
     pub(super) constrained: bool,
+    /// The keys of its certificates.
+    pub(super) keys: Vec<KeyDigest>,
 }
 
 impl TrustStore {
@@ -185,6 +194,7 @@ impl TrustStore {
         let mut scope = TrustScope::default();
         let mut not_after = chain.facts.not_after;
         let mut constrained = false;
+        let mut keys = Vec::new();
         let mut verified = false;
         let mut refusal = Reason::CertificateUnknownIssuer;
         let sets = self.pinned.iter().map(|(domains, anchors)| (Some(domains), anchors));
@@ -194,6 +204,7 @@ impl TrustStore {
                     verified = true;
                     not_after = not_after.min(path.not_after.unwrap_or(not_after));
                     constrained |= path.constrained;
+                    keys.extend(path.keys);
                     match domains {
                         Some(domains) => scope.only.extend(domains.iter().cloned()),
                         None => scope.general = true,
@@ -208,7 +219,7 @@ impl TrustStore {
                 }
             }
         }
-        if verified { Ok(VerifiedChain { scope, not_after, constrained }) } else { Err(refusal) }
+        if verified { Ok(VerifiedChain { scope, not_after, constrained, keys }) } else { Err(refusal) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::{AlertDescription, PeerIncompatible};
 
 use super::certificate::{Certificate, KeyPurposes};
+use crate::proto::discovery::pins::KeyDigest;
 use crate::proto::proof::CertifiedNames;
 use crate::reason::Reason;
 
@@ -16,6 +17,8 @@ use crate::reason::Reason;
 pub struct PeerIdentity {
     /// The domains that it proves, until when, and which of them count.
     pub names: CertifiedNames,
+    /// The keys of the verified path, from its own to the authority's, for the pins that a domain may publish.
+    pub keys: Arc<[KeyDigest]>,
     /// Its extended key usage.
     pub purposes: KeyPurposes,
     /// The subject, for logs. It proves nothing.
@@ -165,7 +168,14 @@ mod tests {
             scope: TrustScope::everything(),
         };
         let purposes = KeyPurposes::default();
-        PeerIdentity { names, purposes, subject: String::new(), issuer: String::new(), serial: String::new() }
+        PeerIdentity {
+            names,
+            keys: Arc::new([]),
+            purposes,
+            subject: String::new(),
+            issuer: String::new(),
+            serial: String::new(),
+        }
     }
 
     #[test]

@@ -10,12 +10,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
 
 use super::certificate::{CertificateFacts, Role};
 use super::chain::{ChainRules, PresentedChain};
 use super::trust::TrustStore;
 use super::verdict::{PeerIdentity, Verdict};
+use crate::proto::discovery::pins::Pins;
 use crate::proto::proof::{CertifiedNames, TrustScope};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -35,15 +38,15 @@ pub(super) enum ExpectedPeer {
     /// Somebody dialled us, and may carry any names. `anonymous`: it may show no certificate at all; one that it shows
     /// must be good all the same.
     Client { anonymous: bool },
-    /// We dialled this domain, and the server must carry it.
-    Server(Domain),
+    /// We dialled this domain: the server must carry it, and have one of the keys that it publishes, if it publishes any.
+    Server { domain: Domain, pins: Pins },
 }
 
 impl ExpectedPeer {
     fn role(&self) -> Role {
         match self {
             Self::Client { .. } => Role::Initiating,
-            Self::Server(_) => Role::Receiving,
+            Self::Server { .. } => Role::Receiving,
         }
     }
 }
@@ -98,19 +101,15 @@ impl PeerVerifier {
             not_after: chain.not_after,
             scope: chain.scope,
         };
-        if let ExpectedPeer::Server(expected) = &self.peer
-            && !names.covers(expected)
-        {
-            let unscoped = CertifiedNames { scope: TrustScope::everything(), ..names };
-            // The name is there, but whoever signed it may not vouch for it.
-            return Err(if unscoped.covers(expected) {
-                Reason::CertificateUnknownIssuer
-            } else {
-                Reason::CertificateWrongName
-            });
+        if let ExpectedPeer::Server { domain, pins } = &self.peer {
+            check_name(&names, domain)?;
+            // Only now: a pin adds to all that is asked for without it, and replaces nothing.
+            if !pins.allow(&chain.keys) {
+                return Err(Reason::CertificatePinMismatch);
+            }
         }
         let CertificateFacts { purposes, subject, issuer, serial, .. } = facts;
-        Ok(PeerIdentity { names, purposes, subject, issuer, serial })
+        Ok(PeerIdentity { names, keys: chain.keys.into(), purposes, subject, issuer, serial })
     }
 
     fn judge_signature(
@@ -143,6 +142,20 @@ impl PeerVerifier {
     }
 }
 
+/// The certificate of the server that we dialled carries `expected`.
+fn check_name(names: &CertifiedNames, expected: &Domain) -> Result<(), Reason> {
+    if names.covers(expected) {
+        return Ok(());
+    }
+    let unscoped = CertifiedNames { scope: TrustScope::everything(), ..names.clone() };
+    // Where the name is there, whoever signed it may not vouch for it.
+    Err(if unscoped.covers(expected) {
+        Reason::CertificateUnknownIssuer
+    } else {
+        Reason::CertificateWrongName
+    })
+}
+
 /// What the alert will say (rustls makes it from this error).
 fn told_to_peer(reason: Reason) -> CertificateError {
     match reason {
@@ -151,6 +164,8 @@ fn told_to_peer(reason: Reason) -> CertificateError {
         Reason::CertificateUnknownIssuer => CertificateError::UnknownIssuer,
         Reason::CertificateWrongName => CertificateError::NotValidForName,
         Reason::CertificateWrongPurpose => CertificateError::InvalidPurpose,
+        // certificate_unknown: it can be read, and is not acceptable for a reason of ours.
+        Reason::CertificatePinMismatch => CertificateError::Other(OtherError(Arc::new(reason))),
         _ => CertificateError::BadEncoding,
     }
 }

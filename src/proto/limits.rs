@@ -68,8 +68,10 @@ pub struct Limits {
     pub handshake: Duration,
     /// One attempt to connect.
     pub connect: Duration,
-    /// All DNS look-ups for one domain together.
+    /// All look-ups for one domain together, by DNS and HTTPS.
     pub look_up: Duration,
+    /// Largest host-meta document (XEP-0487).
+    pub host_meta_bytes: usize,
     /// First wait after a failed attempt; doubled, with jitter, up to `retry_max`.
     pub retry_min: Duration,
     /// Longest wait between attempts.
@@ -199,6 +201,7 @@ impl Default for Limits {
             handshake: seconds(20),
             connect: seconds(10),
             look_up: seconds(5),
+            host_meta_bytes: 65_536,
             retry_min: seconds(1),
             retry_max: seconds(300),
             peer_dials: 16,

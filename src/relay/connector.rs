@@ -21,12 +21,14 @@ use super::{over_quic, over_tls, session, single};
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
 use crate::proto::admission::Side;
+use crate::proto::discovery::pins::Pins;
 use crate::proto::proof::CertifiedNames;
 use crate::proto::router::{LaneId, PeerId, PeerPlace, SessionId};
 use crate::proto::session::{Facts, Lanes, Session};
 use crate::reason::Reason;
 use crate::transport::quic;
 use crate::transport::tls::TlsStream;
+use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
 
 /// Label of the exporter value by which two relays agree which of two sessions takes new lanes.
@@ -53,8 +55,25 @@ pub(crate) struct Attempt<'a> {
     pub(crate) config: Option<&'a Peer>,
     /// The SRV target that led here, if one did.
     pub(crate) srv: Option<&'a str>,
+    pub(crate) asked: Asked<'a>,
     /// It is the second connection of a proof.
     pub(crate) second: bool,
+}
+
+/// What the domain asks of a TLS handshake with it, besides a certificate that carries it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// The name to send in SNI; `None`: the domain's own.
+    pub(crate) sni: Option<&'a str>,
+    /// The keys that its servers have.
+    pub(crate) pins: &'a Pins,
+}
+
+impl Asked<'_> {
+    /// What is sent in SNI to the server of `domain`.
+    pub(crate) fn name(&self, domain: &Domain) -> String {
+        self.sni.map_or_else(|| domain.to_ascii(), str::to_owned)
+    }
 }
 
 /// A connection on which no stream was opened yet; its peer's certificate is verified.
@@ -182,7 +201,9 @@ pub(crate) async fn session(
     let Established { connection, address, exporters: [exporter, mux_exporter], verdict } = established;
     let single = connection.transport() != Transport::Quic;
     let dialback = single && hub.dials_back();
-    let theirs = verdict.peer().map(|peer| peer.names.clone());
+    let identity = verdict.peer();
+    let keys = identity.as_ref().map_or_else(|| Arc::from([]), |peer| Arc::clone(&peer.keys));
+    let theirs = identity.map(|peer| peer.names.clone());
     let ours = verdict.shown().map(|certificate| certificate.names.clone());
     let (theirs, ours) = match (theirs, ours) {
         (Some(theirs), Some(ours)) => (theirs, ours),
@@ -234,7 +255,12 @@ pub(crate) async fn session(
         grants: GrantChanges::default(),
         exporter,
         mux_exporter,
-        place: PeerPlace { transport: target.transport, address: quic::canonical(address), target: srv },
+        place: PeerPlace {
+            transport: target.transport,
+            address: quic::canonical(address),
+            target: srv,
+            keys,
+        },
         peer: quic::canonical(address).to_string(),
         connection,
         verdict,

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tracing::warn;
 
-use super::connector::Target;
+use super::connector::{Asked, Target};
 use super::frames::{Frames, Said};
 use super::hub::Hub;
 use super::io::{of_io, resolve};
@@ -23,7 +23,9 @@ use super::settings::Transport;
 use crate::identity::certificate::Role;
 use crate::proto::admission::Side;
 use crate::proto::dialback::{self, Dialback};
-use crate::proto::discovery::found::Answer;
+use crate::proto::discovery::TlsHints;
+use crate::proto::discovery::found::{Answer, Attempt};
+use crate::proto::discovery::pins::Pins;
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -55,8 +57,10 @@ pub(crate) async fn ask(hub: &Hub, route: &Route, stream_id: &str, key: &str) ->
 async fn asked(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<bool, Reason> {
     let ours = hub.live().certificates.choose(&route.to, Role::Initiating, SystemTime::now())?;
     let mut last = Reason::NoRoute;
-    for target in authorities(hub, &route.from).await? {
-        match over_tls::shake_hands(hub, target, &route.reversed(), &ours).await {
+    let authorities = authorities(hub, &route.from).await?;
+    for (target, tls) in &authorities.servers {
+        let asked = Asked { sni: tls.sni.as_deref(), pins: &authorities.pins };
+        match over_tls::shake_hands(hub, *target, &route.reversed(), &ours, asked).await {
             Ok((mut stream, _)) => return exchange(hub, &mut stream, route, stream_id, key).await,
             Err(reason) => last = reason,
         }
@@ -64,9 +68,15 @@ async fn asked(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<b
     Err(last)
 }
 
+/// Where a domain's key is asked about.
+struct Authorities {
+    servers: Vec<(Target, TlsHints)>,
+    pins: Pins,
+}
+
 /// Where the server of a remote domain is asked: over TCP, at the address of its `[[peer]]`, or where the domain's own
 /// records lead.
-async fn authorities(hub: &Hub, domain: &Domain) -> Result<Vec<Target>, Reason> {
+async fn authorities(hub: &Hub, domain: &Domain) -> Result<Authorities, Reason> {
     let live = hub.live();
     let Some(peer) = hub.peer_for(domain).and_then(|peer| live.settings.peers.get(peer.0)) else {
         return recorded(hub, domain).await;
@@ -76,19 +86,22 @@ async fn authorities(hub: &Hub, domain: &Domain) -> Result<Vec<Target>, Reason> 
         return Err(Reason::NoRoute);
     }
     let addresses = resolve(&peer.address).await?;
-    Ok(addresses.into_iter().map(|address| Target { transport, address }).collect())
+    let target = |address| (Target { transport, address }, TlsHints::default());
+    Ok(Authorities { servers: addresses.into_iter().map(target).collect(), pins: Pins::none() })
 }
 
-async fn recorded(hub: &Hub, domain: &Domain) -> Result<Vec<Target>, Reason> {
+async fn recorded(hub: &Hub, domain: &Domain) -> Result<Authorities, Reason> {
     let finder = hub.finder.as_ref().ok_or(Reason::NoRoute)?;
     let seed = super::random::seed();
-    let ways = match &finder.find(domain, seed).await.answer {
+    let found = finder.find(domain, seed).await;
+    let ways = match &found.answer {
         Answer::Ways(ways) => ways.attempts(seed),
         Answer::Nothing => return Err(Reason::NoRecords),
         Answer::Failed(reason) => return Err(*reason),
     };
     let over_tcp = ways.into_iter().filter(|way| !way.transport.is_udp());
-    Ok(over_tcp.map(|way| Target { transport: way.transport, address: way.address }).collect())
+    let target = |way: Attempt| (Target { transport: way.transport, address: way.address }, way.tls);
+    Ok(Authorities { servers: over_tcp.map(target).collect(), pins: found.pins.clone() })
 }
 
 /// Ask on `connection`, on which nothing was said yet.

@@ -9,9 +9,11 @@ use tracing::{debug, error, warn};
 use super::hub::Hub;
 use super::settings::{Dns, Settings};
 use super::start::StartError;
-use crate::dns::{DnsError, Finder, FinderSettings, Responder, ResponderSettings};
+use crate::dns::{DnsError, Finder, FinderSettings, HostMetaSource, Responder, ResponderSettings, Web};
 use crate::proto::admission::Side;
+use crate::proto::discovery::Origin;
 use crate::proto::discovery::found::{Answer, Found};
+use crate::proto::discovery::standing::Backoff;
 use crate::proto::limits::Limits;
 use crate::proto::router::PeerId;
 use crate::reason::Reason;
@@ -22,13 +24,20 @@ use crate::xmpp::domain::Domain;
 ///
 /// # Errors
 /// [`StartError`] if the servers that are named can't be used.
-pub(crate) fn start(dns: &Dns, own: Vec<SocketAddr>, limits: &Limits) -> Result<Option<Finder>, StartError> {
+pub(crate) fn start(
+    dns: &Dns,
+    own: Vec<SocketAddr>,
+    limits: &Limits,
+    web: Arc<dyn Web>,
+) -> Result<Option<Finder>, StartError> {
+    let backoff = Backoff { min: limits.retry_min, max: limits.retry_max };
     let finder = Finder::new(FinderSettings {
         servers: dns.servers.clone(),
         allow_private: dns.allow_private,
         quic_443: dns.quic_443,
         own,
         bound: limits.look_up,
+        host_meta: Some(HostMetaSource { when: dns.host_meta, web, port: dns.https_port, backoff }),
     });
     match finder {
         Ok(finder) => Ok(Some(finder)),
@@ -96,7 +105,8 @@ pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
         Answer::Ways(_) => {
             look_ups.ended("found", took);
             let (ways, incomplete) = (found.ways().len(), found.incomplete.map(Reason::as_str));
-            debug!(%domain, ways, incomplete, "peer found");
+            let host_meta = found.ways().iter().any(|way| way.candidate.origin == Origin::HostMeta);
+            debug!(%domain, ways, host_meta, pins = !found.pins.is_none(), incomplete, "peer found");
         }
         Answer::Nothing => {
             look_ups.ended("nothing", took);

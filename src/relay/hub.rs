@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::acknowledging::Acknowledger;
 use super::broken::BrokenStreams;
+use super::host_meta::Browser;
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Left, Outlet, TotalQueued};
@@ -66,6 +67,8 @@ pub(crate) struct Hub {
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     /// Finds peers that no `[[peer]]` names.
     pub(crate) finder: Option<Finder>,
+    /// By which it asks web servers.
+    browser: Arc<Browser>,
     pub(crate) tasks: Tasks,
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
@@ -96,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) transport: Arc<quinn::TransportConfig>,
     pub(crate) endpoints: Vec<quinn::Endpoint>,
     pub(crate) finder: Option<Finder>,
+    pub(crate) browser: Arc<Browser>,
     pub(crate) tasks: Tasks,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) router: Router,
@@ -121,6 +125,7 @@ impl Hub {
             transport: parts.transport,
             endpoints: parts.endpoints,
             finder: parts.finder,
+            browser: parts.browser,
             tasks: parts.tasks,
             orders: parts.orders,
             outlets: Mutex::default(),
@@ -149,6 +154,7 @@ impl Hub {
     /// Go by `live` from now on.
     pub(super) fn replace(self: &Arc<Self>, live: Live) {
         let live = Arc::new(live);
+        self.browser.believe(Arc::clone(&live.web));
         // What waits is answered while the lanes for the answers still stand.
         self.steer(|control, _| control.router.hosts_leave(&live.hosts));
         self.steer(|control, now| {

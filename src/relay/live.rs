@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use tracing::warn;
 
 use super::settings::{Component, Host, RemoteDialback, Settings, Transport, Trust};
 use super::start::StartError;
 use crate::identity::component_secret;
-use crate::identity::config::{Carrier, Tls};
+use crate::identity::config::{Carrier, Tls, web_client};
 use crate::identity::key_ring::KeyRing;
 use crate::identity::store::CertificateStore;
 use crate::identity::trust::{Anchors, TrustStore};
@@ -36,6 +37,8 @@ pub(crate) struct Live {
     pub(crate) certificates: Arc<CertificateStore>,
     /// TLS over QUIC, over TCP from the first octet, and over TCP behind STARTTLS.
     tls: [Tls; 3],
+    /// TLS with web servers.
+    pub(crate) web: Arc<ClientConfig>,
     /// Makes dialback keys.
     pub(crate) keys: Arc<KeyMaker>,
     /// Made them before the last reload: some are still asked about.
@@ -71,8 +74,9 @@ impl Live {
         for problem in certificates.problems() {
             warn!(%problem, "certificate not as it should be");
         }
-        let trust = TrustStore::new(anchors(&settings.identity.trust)?, pinned_anchors(&settings)?);
-        let trust = Arc::new(trust);
+        let general = anchors(&settings.identity.trust)?;
+        let web = Arc::new(web_client(&general).map_err(StartError::new)?);
+        let trust = Arc::new(TrustStore::new(general, pinned_anchors(&settings)?));
         let tls = |carrier| Tls::new(Arc::clone(&trust), carrier).map_err(StartError::new);
         let mut tls = [tls(Carrier::Quic)?, tls(Carrier::DirectTls)?, tls(Carrier::StartTls)?];
         if settings.policy.dialback == RemoteDialback::Tls {
@@ -99,6 +103,7 @@ impl Live {
             hosts: Arc::new(hosts),
             certificates: Arc::new(certificates),
             tls,
+            web,
             keys: Arc::new(KeyMaker::new(&ring.dialback)),
             former_keys: former.map(|former| Arc::clone(&former.keys)),
             secrets: Arc::new(secrets),

@@ -25,6 +25,7 @@ mod finder;
 mod frames;
 mod guard;
 mod halves;
+mod host_meta;
 mod hub;
 mod inbound;
 mod io;

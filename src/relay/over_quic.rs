@@ -25,14 +25,15 @@ pub(crate) async fn connect(
     attempt: Attempt<'_>,
 ) -> Result<Connected, Reason> {
     let to = &attempt.route.to;
-    let (tls, verdict) = hub.live().tls(Transport::Quic).client(attempt.certificate, to);
+    let (tls, verdict) = hub.live().tls(Transport::Quic).client(attempt.certificate, to, attempt.asked.pins);
     let client = quic::client_config(tls, &hub.transport)?;
     let mut endpoints = hub.endpoints.iter();
     let found = endpoints
         .find_map(|endpoint| Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, target.address)?)));
     let (endpoint, reachable) = found.ok_or(Reason::ConnectionTimeout)?;
-    let connecting =
-        endpoint.connect_with(client, reachable, &to.to_ascii()).map_err(|_| Reason::HandshakeFailed)?;
+    let connecting = endpoint
+        .connect_with(client, reachable, &attempt.asked.name(to))
+        .map_err(|_| Reason::HandshakeFailed)?;
     match tokio::time::timeout(hub.limits.connect, connecting).await {
         Ok(Ok(connection)) => connected(hub, connection, verdict, Origin::Dialled(attempt)).await,
         Ok(Err(error)) => Err(refusal(&verdict, &error)),

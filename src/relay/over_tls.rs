@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::connector::{Attempt, Connected, Established, Origin, Target, exporters, session};
+use super::connector::{Asked, Attempt, Connected, Established, Origin, Target, exporters, session};
 use super::door::{Door, Place};
 use super::halves::reason;
 use super::hub::Hub;
@@ -36,7 +36,8 @@ pub(crate) async fn connect(
     target: Target,
     attempt: Attempt<'_>,
 ) -> Result<Connected, Reason> {
-    let (stream, verdict) = shake_hands(hub, target, attempt.route, attempt.certificate).await?;
+    let Attempt { route, certificate, asked, .. } = attempt;
+    let (stream, verdict) = shake_hands(hub, target, route, certificate, asked).await?;
     connected(hub, stream, target, verdict, Origin::Dialled(attempt)).await
 }
 
@@ -49,6 +50,7 @@ pub(crate) async fn shake_hands(
     target: Target,
     route: &Route,
     certificate: &Arc<Certificate>,
+    asked: Asked<'_>,
 ) -> Result<(TlsStream, Verdict), Reason> {
     let tcp = tokio::time::timeout(hub.limits.connect, TcpStream::connect(target.address))
         .await
@@ -60,8 +62,8 @@ pub(crate) async fn shake_hands(
             Transport::StartTls => starttls::ask(hub, tcp, route).await?,
             Transport::DirectTls | Transport::Quic => tcp,
         };
-        let (config, verdict) = hub.live().tls(target.transport).client(certificate, &route.to);
-        let shaken = tls::connect(tcp, config, &route.to.to_ascii()).await;
+        let (config, verdict) = hub.live().tls(target.transport).client(certificate, &route.to, asked.pins);
+        let shaken = tls::connect(tcp, config, &asked.name(&route.to)).await;
         Ok((shaken.map_err(|error| reason(&verdict, &error))?, verdict))
     };
     tokio::time::timeout(hub.limits.handshake, shaking).await.map_err(|_| Reason::NegotiationTimeout)?

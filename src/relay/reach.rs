@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 
-use super::connector::{Attempt, Connected, Target, connect};
+use super::connector::{Asked, Attempt, Connected, Target, connect};
 use super::hub::Hub;
 use super::io::resolve;
 use super::live::Live;
@@ -16,7 +16,9 @@ use super::random;
 use super::session::Opening;
 use super::settings::Transport;
 use crate::identity::certificate::{Certificate, Role};
+use crate::proto::discovery::TlsHints;
 use crate::proto::discovery::found::{self, Answer, Found};
+use crate::proto::discovery::pins::Pins;
 use crate::proto::race::{Action, Race};
 use crate::proto::router::{PeerId, SessionId};
 use crate::reason::Reason;
@@ -55,6 +57,7 @@ struct Course {
     route: Route,
     certificate: Arc<Certificate>,
     peer: PeerId,
+    pins: Pins,
     second: bool,
 }
 
@@ -81,8 +84,9 @@ pub(crate) async fn reach(
     if let Some(transport) = goal.prefer {
         found::prefer(&mut ways, transport);
     }
+    let pins = goal.found.as_ref().map(|found| found.pins.clone()).unwrap_or_default();
     let hub = Arc::clone(hub);
-    let course = Course { hub, live, session, route, certificate, peer, second: opening.second };
+    let course = Course { hub, live, session, route, certificate, peer, pins, second: opening.second };
     run(Arc::new(course), ways).await
 }
 
@@ -91,8 +95,13 @@ async fn configured(live: &Live, peer: PeerId) -> Result<Vec<found::Attempt>, Re
     let peer = live.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
     let addresses: Vec<SocketAddr> = resolve(&peer.address).await?;
     let host = peer.address.to_string();
-    let way =
-        |address| found::Attempt { transport: peer.transport, address, host: host.clone(), target: None };
+    let way = |address| found::Attempt {
+        transport: peer.transport,
+        address,
+        host: host.clone(),
+        target: None,
+        tls: TlsHints::default(),
+    };
     Ok(addresses.into_iter().map(way).collect())
 }
 
@@ -144,7 +153,7 @@ async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected
 }
 
 async fn dial(course: &Course, way: &found::Attempt) -> Result<Connected, Reason> {
-    let Course { hub, live, session, route, certificate, peer, second } = course;
+    let Course { hub, live, session, route, certificate, peer, pins, second } = course;
     let attempt = Attempt {
         session: *session,
         route,
@@ -152,6 +161,7 @@ async fn dial(course: &Course, way: &found::Attempt) -> Result<Connected, Reason
         peer: *peer,
         config: live.settings.peers.get(peer.0),
         srv: way.target.as_deref(),
+        asked: Asked { sni: way.tls.sni.as_deref(), pins },
         second: *second,
     };
     let target = Target { transport: way.transport, address: way.address };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use crate::proto::discovery::Transport;
+pub use crate::proto::discovery::{HostMeta, Transport};
 use crate::proto::limits::Limits;
 use crate::proto::mux::verifier::Allowance;
 use crate::proto::policy::DomainPolicy;
@@ -171,7 +171,7 @@ pub enum Placement {
 }
 
 /// `[dns]`: how peers are found that no `[[peer]]` names.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dns {
     /// Servers that are asked. Empty: the system's.
     pub servers: Vec<SocketAddr>,
@@ -179,6 +179,22 @@ pub struct Dns {
     pub allow_private: bool,
     /// Whether QUIC is tried at UDP port 443 of a domain whose records don't speak of QUIC.
     pub quic_443: bool,
+    /// When a domain's host-meta document is asked for (XEP-0487).
+    pub host_meta: HostMeta,
+    /// Where it is asked for: [`https::PORT`](crate::https::PORT). No key: the document of a public domain is nowhere else.
+    pub https_port: u16,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            allow_private: false,
+            quic_443: false,
+            host_meta: HostMeta::default(),
+            https_port: crate::https::PORT,
+        }
+    }
 }
 
 /// `[local] dns`: by which our own servers find the relay.

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::door::Door;
+use super::host_meta::Browser;
 use super::hub::{Hub, Order, Parts};
 use super::live::Live;
 use super::local::listener::Who;
@@ -351,7 +352,10 @@ fn parts(
         Arc::clone(&live.secrets),
         random::seed(),
     );
-    let finder = settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits));
+    let bytes_max = settings.limits.host_meta_bytes;
+    let browser = Arc::new(Browser::new(Arc::clone(&live.web), Arc::clone(metrics), bytes_max));
+    let web = || Arc::clone(&browser) as _;
+    let finder = settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits, web()));
     let finder = finder.transpose()?.flatten();
     if finder.is_some() {
         router.discover();
@@ -362,6 +366,7 @@ fn parts(
         transport: quic::transport_config(&settings.limits),
         endpoints: endpoints(listeners)?,
         finder,
+        browser,
         tasks,
         orders,
         live,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
 use fedmux::proto::limits::Limits;
 use fedmux::relay::settings::Transport;
 use fedmux::xmpp::element::Element;
@@ -58,6 +59,20 @@ pub(crate) async fn start(zone: Zone, [a, b]: [Bound; 2]) -> (TestServer, Provid
     let dns = zone.serve().await;
     let (a, b) = (a.finding_by(dns.address), b.finding_by(dns.address));
     (dns, a.start().await, b.start().await)
+}
+
+/// A host-meta document (XEP-0487) with these links, by transport, address and the name for SNI, and with these pins.
+pub(crate) fn document(links: &[(Transport, SocketAddr, &str)], pins: &[[u8; 32]]) -> String {
+    let link = |(transport, address, sni): &(Transport, SocketAddr, &str)| {
+        let kind = if transport.is_udp() { "quic" } else { "tls" };
+        serde_json::json!({
+            "rel": format!("urn:xmpp:alt-connections:s2s-{kind}"), "port": address.port(),
+            "ips": [address.ip().to_string()], "priority": 0, "weight": 0, "sni": sni, "ech": "eG1wcA==",
+        })
+    };
+    let links: Vec<_> = links.iter().map(link).collect();
+    let pins: Vec<_> = pins.iter().map(|pin| base64::engine::general_purpose::STANDARD.encode(pin)).collect();
+    serde_json::json!({ "xmpp": { "ttl": 300, "public-key-pins-sha-256": pins }, "links": links }).to_string()
 }
 
 /// A UDP port that swallows what comes.

@@ -10,6 +10,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tempfile::TempDir;
+use x509_parser::asn1_rs::FromDer as _;
+use x509_parser::certificate::X509Certificate;
 
 /// A certificate authority, with its own certificate in a file for `[identity] trust`.
 pub(crate) struct Authority {
@@ -23,6 +25,11 @@ impl Authority {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), ca.ca_pem()).unwrap();
         Self { ca, folder }
+    }
+
+    /// The pin of its key (RFC 7469).
+    pub(crate) fn pin(&self) -> [u8; 32] {
+        pin(self.ca.ca_pem())
     }
 
     /// Where its certificate is.
@@ -64,10 +71,22 @@ impl Certificate {
         Arc::new(CertifiedKey::new(vec![certificate], key))
     }
 
+    /// The pin of its key (RFC 7469).
+    pub(crate) fn pin(&self) -> [u8; 32] {
+        pin(&self.0.certificate)
+    }
+
     /// Put it into `folder` as `NAME.pem`, as a relay reads it.
     pub(crate) fn write_into(&self, folder: &Path, name: &str) {
         let file = folder.join(format!("{name}.pem"));
         fs::write(&file, format!("{}{}", self.0.certificate, self.0.key)).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
+}
+
+fn pin(pem: &str) -> [u8; 32] {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate.public_key().raw);
+    digest.as_ref().try_into().unwrap()
 }

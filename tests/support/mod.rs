@@ -8,6 +8,7 @@
 //! - [`path`]: between two relays, slower than loopback, or cut
 //! - [`companion`]: a pair that behaves, and notices if anything disturbs it
 //! - [`component`]: a component that connects to it
+//! - [`web`]: a web server, for what domains publish there
 //! - [`certificates`]: an authority to issue what is needed; [`log`]: what the relay logged
 //!
 //! Nothing here waits for a fixed time: every wait is for something to happen, and fails after [`PATIENCE`].
@@ -29,6 +30,7 @@ pub(crate) mod peer;
 pub(crate) mod provider;
 pub(crate) mod server;
 pub(crate) mod tcp_peer;
+pub(crate) mod web;
 pub(crate) mod wire;
 
 use std::future::Future;

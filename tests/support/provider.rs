@@ -9,8 +9,8 @@ use fedmux::proto::mux::verifier::Allowance;
 use fedmux::proto::policy::DomainPolicy;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::{
-    Component, Dns, Endpoint, Host as HostSettings, Identity, LocalAuth, LocalDns, Peer, Placement, Policy,
-    Settings, Transport, Trust,
+    Component, Dns, Endpoint, Host as HostSettings, HostMeta, Identity, LocalAuth, LocalDns, Peer, Placement,
+    Policy, Settings, Transport, Trust,
 };
 use fedmux::relay::{DrainReport, Listeners, Relay, ReloadReport};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
@@ -188,7 +188,15 @@ impl Plan {
 
     /// Find peers by the DNS server at `server`, and dial where its answers lead, inside or not.
     pub(crate) fn finding_by(mut self, server: SocketAddr) -> Self {
-        self.settings.dns = Some(Dns { servers: vec![server], allow_private: true, quic_443: false });
+        let (servers, host_meta) = (vec![server], HostMeta::Never);
+        self.settings.dns = Some(Dns { servers, allow_private: true, host_meta, ..Dns::default() });
+        self
+    }
+
+    /// Ask for host-meta documents, of web servers that listen at `port`.
+    pub(crate) fn asking_the_web(mut self, when: HostMeta, port: u16) -> Self {
+        let dns = self.settings.dns.get_or_insert_default();
+        (dns.host_meta, dns.https_port) = (when, port);
         self
     }
 
@@ -229,6 +237,12 @@ impl Bound {
     /// As [`Plan::finding_by`].
     pub(crate) fn finding_by(mut self, server: SocketAddr) -> Self {
         self.plan = self.plan.finding_by(server);
+        self
+    }
+
+    /// As [`Plan::asking_the_web`].
+    pub(crate) fn asking_the_web(mut self, when: HostMeta, port: u16) -> Self {
+        self.plan = self.plan.asking_the_web(when, port);
         self
     }
 

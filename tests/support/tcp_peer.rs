@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fedmux::identity::config::ALPN_XMPP_SERVER;
 use fedmux::relay::settings::Transport;
@@ -107,6 +107,8 @@ pub(crate) struct Listening {
     listener: TcpListener,
     pub(crate) address: SocketAddr,
     config: Arc<rustls::ServerConfig>,
+    /// What was asked for by SNI.
+    names: Mutex<Vec<String>>,
 }
 
 impl Listening {
@@ -144,7 +146,7 @@ impl Listening {
         let listener = TcpListener::bind(address).await?;
         let served = Served { by_name: BTreeMap::new(), default: certificate.certified_key() };
         let config = Arc::new(tls_server(served, manners, versions, alpn));
-        Ok(Self { address: listener.local_addr()?, listener, config })
+        Ok(Self { address: listener.local_addr()?, listener, config, names: Mutex::default() })
     }
 
     /// The next TCP connection from a relay.
@@ -164,7 +166,13 @@ impl Listening {
     /// Shake hands on one.
     pub(crate) async fn secure(&self, tcp: TcpStream) -> io::Result<Wire> {
         let stream = soon("the handshake", TlsAcceptor::from(Arc::clone(&self.config)).accept(tcp)).await?;
+        self.names.lock().unwrap().push(stream.get_ref().1.server_name().unwrap_or_default().to_owned());
         Ok(Wire::tls(stream.into()))
+    }
+
+    /// What was asked for by SNI, in each handshake so far.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.names.lock().unwrap().clone()
     }
 
     /// Shake hands on one, and fail: the connection, of which nothing behind the handshake was read.

@@ -23,6 +23,7 @@ fn settings(server: &TestServer) -> FinderSettings {
         quic_443: false,
         own: Vec::new(),
         bound: BOUND,
+        host_meta: None,
     }
 }
 
@@ -371,6 +372,7 @@ async fn garbage_is_no_answer_and_harms_nobody() {
         quic_443: false,
         own: Vec::new(),
         bound: Duration::from_millis(800),
+        host_meta: None,
     };
     let lying = tokio::spawn(async move {
         let mut question = [0; 2048];
@@ -408,7 +410,7 @@ async fn answers_of_many_domains_do_not_pile_up() {
     let finder = finder(&server);
     let domain = |n: usize| Domain::parse(&format!("d{n}.test")).unwrap();
     let busy = finder.slot(&domain(0));
-    *finder.slot(&domain(1)).lock().await =
+    finder.slot(&domain(1)).lock().await.found =
         Some((Found::failed(Reason::DnsFailed).into(), tokio::time::Instant::now() + BOUND));
     for n in 2..KNOWN_MAX + 2 {
         finder.slot(&domain(n));
@@ -419,7 +421,7 @@ async fn answers_of_many_domains_do_not_pile_up() {
     assert!(!is_known(2));
     for n in KNOWN_MAX..3 * KNOWN_MAX {
         let until = tokio::time::Instant::now() + BOUND * 60;
-        *finder.slot(&domain(n)).lock().await = Some((Found::failed(Reason::DnsFailed).into(), until));
+        finder.slot(&domain(n)).lock().await.found = Some((Found::failed(Reason::DnsFailed).into(), until));
         assert!(finder.known.lock().unwrap().len() <= KNOWN_MAX);
     }
     assert!(is_known(0) && is_known(3 * KNOWN_MAX - 1));

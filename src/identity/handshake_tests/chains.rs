@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, ServerConnection, version};
+use x509_parser::asn1_rs::FromDer as _;
+use x509_parser::certificate::X509Certificate;
 
 use super::harness::{Scenario, certificate_of, domain, shake_hands, store_of, trust_in};
 use super::{DAY, assert_accepted, assert_client_refused, assert_server_refused};
@@ -14,6 +17,7 @@ use crate::identity::config::Carrier;
 use crate::identity::development::{DevelopmentCa, IssuedPem, Purpose, Request};
 use crate::identity::verdict::Verdict;
 use crate::identity::verifier::{ExpectedPeer, PeerVerifier};
+use crate::proto::discovery::pins::{KeyDigest, Pins};
 use crate::reason::Reason;
 
 /// A certificate of `issuer` with the certificates of the issuers in `above` behind it.
@@ -120,7 +124,7 @@ fn tls_1_2_meets_the_same_verifier() {
     let verifier = PeerVerifier::new(
         Arc::clone(&good.client_trust),
         provider.signature_verification_algorithms,
-        ExpectedPeer::Server(domain("b.test")),
+        ExpectedPeer::Server { domain: domain("b.test"), pins: Pins::none() },
         verdict.clone(),
     );
     let old_client = ClientConfig::builder_with_provider(provider)
@@ -192,5 +196,70 @@ fn every_configuration_binds_exporters_and_sends_no_early_data() {
         let (server, _, client, _) = Scenario::good().configs(carrier);
         assert!(server.require_ems && client.require_ems);
         assert!(server.max_early_data_size == 0 && !server.send_half_rtt_data && !client.enable_early_data);
+    }
+}
+
+/// The pin of the first certificate in this PEM text, made by another library than the one that is tested.
+fn pin(pem: &str) -> KeyDigest {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate.public_key().raw);
+    digest.as_ref().try_into().unwrap()
+}
+
+#[tokio::test]
+async fn a_published_pin_is_the_key_of_any_certificate_on_the_path_and_of_none_beside_it() {
+    let (root, stranger) = (DevelopmentCa::create().unwrap(), DevelopmentCa::create().unwrap());
+    let issuer = root.subordinate(SystemTime::now() + DAY, None);
+    let request = Request { dns: &["b.test"], ..Request::default() };
+    let issued = issue_below(&issuer, &[&issuer, &stranger], &request);
+    let own = pin(&issued.certificate);
+    let scenario = |pins: &[KeyDigest]| Scenario {
+        server: store_of(std::slice::from_ref(&issued)),
+        client_trust: trust_in(&root),
+        pins: Pins::published(pins),
+        ..Scenario::good()
+    };
+    for good in [own, pin(issuer.ca_pem()), pin(root.ca_pem())] {
+        assert_accepted(&scenario(&[[7; 32], good]).run().await);
+    }
+    for outcome in scenario(&[own]).run().await {
+        let keys = &outcome.client.peer.unwrap().keys;
+        assert_eq!(keys.iter().filter(|key| **key == own).count(), 1);
+    }
+    // The stranger's certificate is sent, and leads nowhere.
+    for bad in [&[[7; 32]][..], &[pin(stranger.ca_pem())], &[]] {
+        let outcomes = scenario(bad).run().await;
+        assert_server_refused(&outcomes, Reason::CertificatePinMismatch, Reason::CertificateInvalid);
+    }
+}
+
+#[tokio::test]
+async fn a_pin_replaces_nothing_that_is_asked_for_without_it() {
+    let other = |request: &Request<'_>| {
+        let ca = DevelopmentCa::create().unwrap();
+        let issued = ca.issue(request).unwrap();
+        let pins = Pins::published(&[pin(&issued.certificate)]);
+        (ca, Scenario { server: store_of(&[issued]), server_is_careless: true, pins, ..Scenario::good() })
+    };
+    let good = Request { dns: &["b.test"], ..Request::default() };
+    let (_, scenario) = other(&good);
+    let unknown = Reason::CertificateUnknownIssuer;
+    assert_server_refused(&scenario.run().await, unknown, unknown);
+    for (request, reason, told) in [
+        (
+            Request { dns: &["c.test"], ..good.clone() },
+            Reason::CertificateWrongName,
+            Reason::CertificateInvalid,
+        ),
+        (
+            Request { not_after: SystemTime::now() - DAY / 48, ..good.clone() },
+            Reason::CertificateExpired,
+            Reason::CertificateExpired,
+        ),
+    ] {
+        let (ca, scenario) = other(&request);
+        let scenario = Scenario { client_trust: trust_in(&ca), ..scenario };
+        assert_server_refused(&scenario.run().await, reason, told);
     }
 }

@@ -19,6 +19,7 @@ use crate::identity::development::{DevelopmentCa, IssuedPem, Request};
 use crate::identity::store::CertificateStore;
 use crate::identity::trust::{Anchors, TrustStore};
 use crate::identity::verdict::{PeerIdentity, Verdict};
+use crate::proto::discovery::pins::Pins;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -61,6 +62,8 @@ pub(super) struct Scenario {
     /// The server shows its first certificate whatever is asked for and however bad it is.
     pub(super) server_is_careless: bool,
     pub(super) expected: Domain,
+    /// The keys that the domain has published.
+    pub(super) pins: Pins,
     /// The name that the client asks for.
     pub(super) sni: String,
 }
@@ -94,6 +97,7 @@ impl Scenario {
             client_is_silent: false,
             server_is_careless: false,
             expected: domain("b.test"),
+            pins: Pins::none(),
             sni: "b.test".to_owned(),
         }
     }
@@ -125,8 +129,11 @@ impl Scenario {
             let key = Arc::clone(&self.server.certificates()[0].certified_key);
             server.cert_resolver = Arc::new(Careless(key));
         }
-        let (mut client, client_verdict) =
-            Tls::new(Arc::clone(&self.client_trust), carrier).unwrap().client(&self.client, &self.expected);
+        let (mut client, client_verdict) = Tls::new(Arc::clone(&self.client_trust), carrier).unwrap().client(
+            &self.client,
+            &self.expected,
+            &self.pins,
+        );
         if self.client_is_silent {
             client.client_auth_cert_resolver = Arc::new(Silent);
         }

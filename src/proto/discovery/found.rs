@@ -5,10 +5,12 @@ use core::net::SocketAddr;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::pins::{KeyDigest, Pins};
 use super::plan::Plan;
 use super::refusal::refuse_address;
+use super::standing::Counting;
 use super::weigh::{Draw, order};
-use super::{AddressAnswer, Candidate, Origin, SrvAnswer, SrvAnswers, Transport};
+use super::{AddressAnswer, Candidate, HostMeta, Origin, SrvAnswer, SrvAnswers, TlsHints, Transport};
 use crate::reason::Reason;
 
 /// Shortest time for which an answer is taken as it is. A TTL of a second would have every stanza look up again.
@@ -31,6 +33,8 @@ const WAY_ADDRESSES_MIN: usize = 2;
 pub struct Found {
     /// The ways, or why there is none.
     pub answer: Answer,
+    /// The keys that whoever answers there may have, as the domain itself says over HTTPS.
+    pub pins: Pins,
     /// Addresses that were found and must not be dialled. The operator is told.
     pub refused: Vec<RefusedAddress>,
     /// A look-up that failed while others gave a way: there may be more ways than these.
@@ -83,8 +87,10 @@ pub struct Attempt {
     pub address: SocketAddr,
     /// Whose address it is, for the log.
     pub host: String,
-    /// The SRV target that led here; `None` for the domain's own addresses.
+    /// The SRV target that led here; `None` for the domain's own addresses, and those of its host-meta document.
     pub target: Option<String>,
+    /// What TLS is told there.
+    pub tls: TlsHints,
 }
 
 /// Where a session is, for [`Found::leads_to`].
@@ -96,13 +102,75 @@ pub struct Whereabouts<'a> {
     pub address: SocketAddr,
     /// The SRV target through which we dialled it, if we did.
     pub target: Option<&'a str>,
+    /// The keys of the verified path of the peer's certificate.
+    pub keys: &'a [KeyDigest],
 }
 
 impl Found {
     /// A failure before anything was looked up.
     #[must_use]
     pub fn failed(reason: Reason) -> Self {
-        Self { answer: Answer::Failed(reason), refused: Vec::new(), incomplete: None, valid: FAILED_VALID }
+        Self {
+            answer: Answer::Failed(reason),
+            pins: Pins::none(),
+            refused: Vec::new(),
+            incomplete: None,
+            valid: FAILED_VALID,
+        }
+    }
+
+    /// Whether an SRV record leads to the domain: its DNS names an XMPP server, rather than that one is looked for at the
+    /// domain's own addresses.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.ways().iter().any(|way| way.candidate.origin == Origin::Srv)
+    }
+
+    /// The same with what the domain's host-meta document says: its links are the ways. They count instead of SRV records if
+    /// they are preferred (XEP-0487 section 2.2, rule 2), else only instead of the domain's own addresses; without links that
+    /// we speak and may dial the ways stay. Its pins hold for either. A document that has expired has no pins, and stands behind
+    /// SRV records.
+    #[must_use]
+    pub fn with_document(mut self, counting: &Counting, when: HostMeta, rules: Rules<'_>) -> Self {
+        let Counting { document, expired, fresh_for } = counting;
+        if !expired {
+            self.pins = document.pins.clone();
+        }
+        self.valid = self.valid.min(clamp(*fresh_for));
+        if self.is_named() && (*expired || when != HostMeta::Prefer) {
+            return self;
+        }
+        let mut ways = Vec::new();
+        let mut refused: Vec<RefusedAddress> = Vec::new();
+        for link in &document.links {
+            let addresses = allowed(&link.candidate, &link.addresses, rules, &mut refused);
+            if !addresses.is_empty() {
+                ways.push(Way { candidate: link.candidate.clone(), addresses });
+            }
+        }
+        if !ways.is_empty() {
+            (self.answer, self.incomplete) = (Answer::Ways(Ways(ways)), None);
+            self.valid = clamp(*fresh_for);
+        } else if let (Answer::Nothing, Some(refused)) = (&self.answer, refused.first()) {
+            self.answer = Answer::Failed(refused.reason);
+        }
+        self.refused.extend(refused);
+        self
+    }
+
+    /// The same, to be asked for again in a moment: the domain's host-meta document is on its way.
+    #[must_use]
+    pub fn awaiting_document(self) -> Self {
+        Self { valid: self.valid.min(FAILED_VALID), ..self }
+    }
+
+    /// The same, where the domain's host-meta document might have told other ways and can't be had.
+    #[must_use]
+    pub fn without_document(self, reason: Reason) -> Self {
+        if self.is_named() || self.ways().is_empty() {
+            return self;
+        }
+        Self { valid: self.valid.min(VALID_MIN), incomplete: self.incomplete.or(Some(reason)), ..self }
     }
 
     /// The ways; empty if there is none.
@@ -120,14 +188,21 @@ impl Found {
     ///
     /// A target counts whatever its port: what listens there was named by the domain's own operator. Equal addresses of
     /// TCP and UDP don't: what the port of one is, says nothing about the other.
+    ///
+    /// The links of a host-meta document are records of the domain in this sense, and better ones: they came over HTTPS from
+    /// who holds a certificate for the domain at the domain's own address, while DNS alone can be forged on the way. They vouch
+    /// for addresses; the name that they have for SNI is no target, for one name may be used by many.
+    ///
+    /// Where the domain has published pins, they don't lead to a session of another key.
     #[must_use]
     pub fn leads_to(&self, session: &Whereabouts<'_>) -> bool {
-        self.ways().iter().any(|way| {
-            let target = way.candidate.origin == Origin::Srv
-                && session.target.is_some_and(|target| target.eq_ignore_ascii_case(&way.candidate.host));
-            let kind = way.candidate.transport.is_udp() == session.transport.is_udp();
-            target || (kind && way.addresses.contains(&session.address))
-        })
+        self.pins.allow(session.keys)
+            && self.ways().iter().any(|way| {
+                let target = way.candidate.origin == Origin::Srv
+                    && session.target.is_some_and(|target| target.eq_ignore_ascii_case(&way.candidate.host));
+                let kind = way.candidate.transport.is_udp() == session.transport.is_udp();
+                target || (kind && way.addresses.contains(&session.address))
+            })
     }
 }
 
@@ -156,6 +231,7 @@ impl Ways {
                         address: *address,
                         host: candidate.host.clone(),
                         target: (candidate.origin == Origin::Srv).then(|| candidate.host.clone()),
+                        tls: candidate.tls.clone(),
                     });
                 }
             }
@@ -206,19 +282,9 @@ pub fn conclude(
         let literal = literal.map(|ip| AddressAnswer { addresses: vec![ip], failed: None });
         let answer = literal.as_ref().or_else(|| addresses.get(&candidate.host)).unwrap_or(&nothing);
         failed = failed.or(answer.failed);
-        let mut allowed = Vec::new();
-        for ip in in_turn(&answer.addresses) {
-            let address = SocketAddr::new(ip, candidate.port);
-            match refuse_address(address, rules.allow_private, rules.own) {
-                Ok(()) => allowed.push(address),
-                Err(reason) if refused.iter().all(|other| other.address != address) => {
-                    refused.push(RefusedAddress { host: candidate.host.clone(), address, reason });
-                }
-                Err(_) => {}
-            }
-        }
-        if !allowed.is_empty() {
-            ways.push(Way { candidate, addresses: allowed });
+        let addresses = allowed(&candidate, &answer.addresses, rules, &mut refused);
+        if !addresses.is_empty() {
+            ways.push(Way { candidate, addresses });
         }
     }
     let no_srv = srv.iter().all(|(_, answer)| *answer == SrvAnswer::Nothing);
@@ -234,7 +300,28 @@ pub fn conclude(
         (_, Some(_)) => VALID_MIN,
         (_, None) => clamp(ttl),
     };
-    Found { answer, refused, incomplete, valid }
+    Found { answer, pins: Pins::none(), refused, incomplete, valid }
+}
+
+/// Of the addresses of a candidate those that may be dialled; the others are added to `refused`, each once.
+fn allowed(
+    candidate: &Candidate,
+    addresses: &[IpAddr],
+    rules: Rules<'_>,
+    refused: &mut Vec<RefusedAddress>,
+) -> Vec<SocketAddr> {
+    let mut allowed = Vec::new();
+    for ip in in_turn(addresses) {
+        let address = SocketAddr::new(ip, candidate.port);
+        match refuse_address(address, rules.allow_private, rules.own) {
+            Ok(()) => allowed.push(address),
+            Err(reason) if refused.iter().all(|other| other.address != address) => {
+                refused.push(RefusedAddress { host: candidate.host.clone(), address, reason });
+            }
+            Err(_) => {}
+        }
+    }
+    allowed
 }
 
 fn clamp(ttl: Duration) -> Duration {

@@ -9,16 +9,25 @@
 //!    ([`refusal::refuse_address`]), and gives the [`Found`](found::Found) that the rest of the relay works with.
 //! 4. [`found::Ways::attempts`] is what [`super::race`] dials.
 //!
+//! Beside DNS a domain may say all this over HTTPS ([`host_meta`]); when it is asked for that, and how long what it said
+//! holds, is told by [`standing`], and what it changes about the answer of DNS by [`Found::with_document`](found::Found).
+//! There it may also name the keys that its servers have ([`pins`]).
+//!
 //! What a domain's DNS says is said by a stranger. So every count is bounded here, and an answer that failed is never
 //! taken for one that says "nothing": whoever can make a look-up fail could otherwise choose where we connect.
 
 pub mod found;
+pub mod host_meta;
+pub mod pins;
 pub mod plan;
 pub mod refusal;
+pub mod standing;
 mod weigh;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use crate::reason::Reason;
 
@@ -180,16 +189,29 @@ pub struct AddressAnswer {
 pub struct Candidate {
     /// How.
     pub transport: Transport,
-    /// An SRV target or the domain itself, as ASCII without a trailing dot; or an IP literal.
+    /// An SRV target, the domain itself, or the name that a host-meta link has for SNI, as ASCII without a trailing dot; or
+    /// an IP literal.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Whether an SRV record names it, or it is tried for want of records.
+    /// Who names it, or whether it is tried for want of that.
     pub origin: Origin,
     /// Its place: lower ones are tried first.
     pub rank: u32,
     /// Its share of the tries among those with its rank and transport.
     pub weight: u16,
+    /// What TLS is told there.
+    pub tls: TlsHints,
+}
+
+/// What a domain asks us to say in the TLS handshake with it (XEP-0487 section 2.1). Nothing, for what DNS told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsHints {
+    /// The name to send in SNI, if not the domain's own. The certificate is verified against the domain all the same.
+    pub sni: Option<Arc<str>>,
+    /// The ECHConfigList (TLS Encrypted Client Hello). It is kept and not used: rustls has no HPKE with ring, so that the
+    /// name is sent in clear, as to everybody else.
+    pub ech: Option<Arc<[u8]>>,
 }
 
 /// Where a candidate comes from.
@@ -199,4 +221,23 @@ pub enum Origin {
     Srv,
     /// The domain's own A and AAAA records, with the port that is usual there.
     Fallback,
+    /// A link of the domain's host-meta document (XEP-0487).
+    HostMeta,
+}
+
+/// When a domain's host-meta document is asked for: `[dns] host_meta`.
+///
+/// XEP-0156 wants it only where everything else has failed; XEP-0487 wants it first, and of everybody. The default asks those of
+/// whom DNS says nothing: a question costs a TLS handshake for each remote domain, and tells a web server, often somebody
+/// else's, that we are about to talk to the domain; and XEP-0487 section 4.1 itself has domains keep their SRV records. What
+/// that default can't know are the pins of a domain that has SRV records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostMeta {
+    /// `"never"`.
+    Never,
+    /// `"fallback"`: where no SRV record of the domain leads anywhere (XEP-0156 section 2.2, rule 3).
+    #[default]
+    Fallback,
+    /// `"prefer"`: always, beside the SRV records, and what it says counts before them (XEP-0487 section 2.2, rule 2).
+    Prefer,
 }

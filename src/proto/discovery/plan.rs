@@ -1,7 +1,7 @@
 //! From the answers of the four SRV names to candidates, in order (RFC 6120 section 3.2, RFC 2782, XEP-0368, XEP-0467).
 
 use super::weigh::{Draw, order};
-use super::{Candidate, Origin, QUIC_443, S2S_PORT, SrvAnswer, SrvAnswers, SrvName, Transport};
+use super::{Candidate, Origin, QUIC_443, S2S_PORT, SrvAnswer, SrvAnswers, SrvName, TlsHints, Transport};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -49,6 +49,7 @@ pub fn plan(domain: &Domain, srv: &SrvAnswers, quic_443: bool, seed: u64) -> Pla
                 origin: Origin::Srv,
                 rank: u32::from(record.priority),
                 weight: record.weight,
+                tls: TlsHints::default(),
             };
             add(&mut candidates, candidate);
         }
@@ -60,6 +61,7 @@ pub fn plan(domain: &Domain, srv: &SrvAnswers, quic_443: bool, seed: u64) -> Pla
         origin: Origin::Fallback,
         rank: RANK_FALLBACK,
         weight: 0,
+        tls: TlsHints::default(),
     };
     let absent = |names: [SrvName; 2]| names.iter().all(|name| *srv.get(*name) == SrvAnswer::Nothing);
     if quic_443 && absent([SrvName::Quic, SrvName::QuicUdp]) {
@@ -68,7 +70,7 @@ pub fn plan(domain: &Domain, srv: &SrvAnswers, quic_443: bool, seed: u64) -> Pla
     if absent([SrvName::DirectTls, SrvName::StartTls]) {
         add(&mut candidates, fallback(Transport::StartTls, S2S_PORT));
     }
-    match bounded(order(candidates, &mut Draw::new(seed))) {
+    match choose(candidates, seed) {
         candidates if !candidates.is_empty() => Plan::Candidates(candidates),
         // What failed may have held a way; else every name that exists says that there is none.
         _ => Plan::Failed(srv.failed().unwrap_or(Reason::ServiceNotOffered)),
@@ -87,9 +89,10 @@ fn add(candidates: &mut Vec<Candidate>, new: Candidate) {
     }
 }
 
-fn bounded(candidates: Vec<Candidate>) -> Vec<Candidate> {
+/// In order, those that are dialled at all.
+pub(super) fn choose(candidates: Vec<Candidate>, seed: u64) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::with_capacity(CANDIDATES_MAX);
-    for candidate in candidates {
+    for candidate in order(candidates, &mut Draw::new(seed)) {
         let of_transport = kept.iter().filter(|other| other.transport == candidate.transport).count();
         if of_transport < TRANSPORT_CANDIDATES_MAX && kept.len() < CANDIDATES_MAX {
             kept.push(candidate);

@@ -1,6 +1,7 @@
 use core::net::IpAddr;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,8 +9,11 @@ use proptest::prelude::*;
 use super::found::{
     ATTEMPTS_MAX, Answer, FAILED_VALID, Found, Rules, VALID_MAX, VALID_MIN, Ways, Whereabouts, conclude,
 };
+use super::host_meta::{self, Document};
+use super::pins::{KeyDigest, Pins};
 use super::plan::{CANDIDATES_MAX, Plan, plan};
-use super::{AddressAnswer, Candidate, SrvAnswer, SrvAnswers, SrvName, SrvRecord, Transport};
+use super::standing::Counting;
+use super::{AddressAnswer, Candidate, HostMeta, SrvAnswer, SrvAnswers, SrvName, SrvRecord, Transport};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -254,7 +258,7 @@ fn records_lead_to_a_session_by_address_and_kind_of_transport_or_by_target() {
     let found = found(&given, &addresses(&[("q", &["9.0.0.1"]), ("t", &["9.0.0.2"])]));
     let leads = |transport, address: &str, target| {
         let address: SocketAddr = address.parse().unwrap();
-        found.leads_to(&Whereabouts { transport, address, target })
+        found.leads_to(&Whereabouts { transport, address, target, keys: &[] })
     };
     assert!(leads(Transport::Quic, "9.0.0.1:443", None));
     assert!(leads(Transport::DirectTls, "9.0.0.2:5269", None), "both run over TCP");
@@ -269,8 +273,116 @@ fn records_lead_to_a_session_by_address_and_kind_of_transport_or_by_target() {
         transport: Transport::Quic,
         address: "9.0.0.3:443".parse().unwrap(),
         target: Some("b.example.com"),
+        keys: &[],
     };
     assert!(!own.leads_to(&stranger), "the domain itself is no SRV target of its own");
+}
+
+/// A document with a link to each of these addresses, and with these pins.
+fn counting(links: &[&str], pins: &[KeyDigest], expired: bool) -> Counting {
+    let link = |address: &&str| {
+        let address: SocketAddr = address.parse().unwrap();
+        serde_json::json!({
+            "rel": "urn:xmpp:alt-connections:s2s-tls", "port": address.port(), "ips": [address.ip().to_string()],
+            "priority": 0, "weight": 0, "sni": "front.example.net",
+        })
+    };
+    let links: Vec<_> = links.iter().map(link).collect();
+    let body = serde_json::json!({ "xmpp": { "ttl": 600 }, "links": links }).to_string();
+    let document = host_meta::read(body.as_bytes(), 0).unwrap().unwrap();
+    let pins = if pins.is_empty() { document.pins.clone() } else { Pins::published(pins) };
+    Counting { document: Arc::new(Document { pins, ..document }), expired, fresh_for: 2 * TTL }
+}
+
+fn dialled(found: &Found) -> Vec<String> {
+    ways(found).attempts(0).iter().map(|a| format!("{} {}", a.transport, a.address)).collect()
+}
+
+#[test]
+fn links_count_instead_of_own_addresses_and_instead_of_srv_records_if_they_are_preferred() {
+    let own = || found(&[], &addresses(&[("b.example.com", &["9.0.0.1"])]));
+    let srv = || found(&[(SrvName::StartTls, records(&["0 0 5269 t"]))], &addresses(&[("t", &["9.0.0.2"])]));
+    let (current, expired) = (counting(&["9.0.0.3:443"], &[], false), counting(&["9.0.0.3:443"], &[], true));
+    let (link, own_way, srv_way) =
+        ("direct-tls 9.0.0.3:443", "starttls 9.0.0.1:5269", "starttls 9.0.0.2:5269");
+    for (found, document, when, expected) in [
+        (own(), &current, HostMeta::Fallback, link),
+        (own(), &expired, HostMeta::Fallback, link),
+        (srv(), &current, HostMeta::Fallback, srv_way),
+        (srv(), &current, HostMeta::Prefer, link),
+        (srv(), &expired, HostMeta::Prefer, srv_way),
+        (own(), &expired, HostMeta::Prefer, link),
+        (own(), &counting(&[], &[], false), HostMeta::Prefer, own_way),
+        (srv(), &counting(&["10.0.0.1:443"], &[], false), HostMeta::Prefer, srv_way),
+        (Found::failed(Reason::DnsFailed), &current, HostMeta::Fallback, link),
+    ] {
+        let found = found.with_document(document, when, PUBLIC);
+        assert_eq!(dialled(&found), [expected], "{when:?} {document:?}");
+        let valid = if expected == link { 2 * TTL } else { TTL };
+        assert_eq!(found.valid, valid, "{when:?} {document:?}");
+    }
+    let attempts = ways(&own().with_document(&current, HostMeta::Fallback, PUBLIC)).attempts(0);
+    assert_eq!((&*attempts[0].host, &attempts[0].target), ("front.example.net", &None));
+    assert_eq!(attempts[0].tls.sni.as_deref(), Some("front.example.net"));
+}
+
+#[test]
+fn a_document_cannot_lead_inside() {
+    let inside = counting(&["10.0.0.1:443", "127.0.0.1:22", "9.0.0.9:444"], &[], false);
+    let own = ["9.0.0.9:444".parse().unwrap()];
+    let rules = Rules { own: &own, ..PUBLIC };
+    let nothing = Found { answer: Answer::Nothing, ..Found::failed(Reason::NoRecords) };
+    let told = nothing.with_document(&inside, HostMeta::Prefer, rules);
+    assert_eq!(told.answer, Answer::Failed(Reason::AddressNotPublic));
+    let refused: Vec<_> = told.refused.iter().map(|r| (r.address.to_string(), r.reason)).collect();
+    let (private, ourselves) = (Reason::AddressNotPublic, Reason::AddressOwn);
+    let expected = [("10.0.0.1:443", private), ("127.0.0.1:22", private), ("9.0.0.9:444", ourselves)];
+    assert_eq!(refused, expected.map(|(address, reason)| (address.to_owned(), reason)));
+    assert_eq!(
+        Found::failed(Reason::DnsFailed).with_document(&inside, HostMeta::Prefer, rules).answer,
+        Answer::Failed(Reason::DnsFailed)
+    );
+}
+
+#[test]
+fn pins_hold_for_all_ways_until_the_document_expires_and_lead_to_no_session_of_another_key() {
+    let (key, other) = ([1; 32], [2; 32]);
+    let srv = || found(&[(SrvName::StartTls, records(&["0 0 5269 t"]))], &addresses(&[("t", &["9.0.0.2"])]));
+    let leads = |found: &Found, keys: &[KeyDigest]| {
+        let address = "9.0.0.2:5269".parse().unwrap();
+        found.leads_to(&Whereabouts { transport: Transport::StartTls, address, target: None, keys })
+    };
+    for when in [HostMeta::Fallback, HostMeta::Prefer] {
+        let pinned = srv().with_document(&counting(&[], &[key], false), when, PUBLIC);
+        assert!(leads(&pinned, &[other, key]), "any key of the path");
+        assert!(
+            !leads(&pinned, &[other]) && !leads(&pinned, &[]),
+            "by address or target, the key is another"
+        );
+        let expired = srv().with_document(&counting(&[], &[key], true), when, PUBLIC);
+        assert!(leads(&expired, &[other]));
+    }
+    assert!(leads(&srv(), &[]));
+    let link = counting(&["9.0.0.2:5269"], &[], false);
+    let told = srv().with_document(&link, HostMeta::Prefer, PUBLIC);
+    assert!(leads(&told, &[]), "an address that it names");
+    let by_sni = Whereabouts {
+        transport: Transport::DirectTls,
+        address: "9.0.0.7:5269".parse().unwrap(),
+        target: Some("front.example.net"),
+        keys: &[],
+    };
+    assert!(!told.leads_to(&by_sni), "the name for SNI is no target");
+}
+
+#[test]
+fn what_is_on_its_way_or_missing_is_asked_for_again_soon() {
+    let own = || found(&[], &addresses(&[("b.example.com", &["9.0.0.1"])]));
+    let srv = || found(&[(SrvName::StartTls, records(&["0 0 5269 t"]))], &addresses(&[("t", &["9.0.0.2"])]));
+    assert_eq!(own().awaiting_document().valid, FAILED_VALID);
+    let missing = own().without_document(Reason::HostMetaFailed);
+    assert_eq!((missing.valid, missing.incomplete), (VALID_MIN, Some(Reason::HostMetaFailed)));
+    assert_eq!(srv().without_document(Reason::HostMetaFailed), srv());
 }
 
 fn any_answer() -> impl Strategy<Value = SrvAnswer> {

@@ -12,7 +12,7 @@ impl Draw {
     }
 
     /// A number from 0 to `last`, both included.
-    fn up_to(&mut self, last: u64) -> u64 {
+    pub(super) fn up_to(&mut self, last: u64) -> u64 {
         // SplitMix64; the remainder's bias is far below what weights can say.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -52,6 +52,7 @@ use rustc_hash::FxHashMap;
 
 use super::discovery::Transport;
 use super::discovery::found::Whereabouts;
+use super::discovery::pins::KeyDigest;
 use super::hosts::Hosts;
 use super::limits::Limits;
 use super::mux::secret::{Dialled, SecretKeys};
@@ -92,11 +93,14 @@ pub struct PeerPlace {
     pub address: SocketAddr,
     /// The SRV target through which we dialled it, if we did.
     pub target: Option<String>,
+    /// The keys of the verified path of its certificate; none if it showed none.
+    pub keys: Arc<[KeyDigest]>,
 }
 
 impl PeerPlace {
     fn whereabouts(&self) -> Whereabouts<'_> {
-        Whereabouts { transport: self.transport, address: self.address, target: self.target.as_deref() }
+        let Self { transport, address, target, keys } = self;
+        Whereabouts { transport: *transport, address: *address, target: target.as_deref(), keys }
     }
 }
 

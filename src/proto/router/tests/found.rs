@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::proto::discovery::found::{Answer, Found, Rules, conclude};
+use crate::proto::discovery::pins::Pins;
 use crate::proto::discovery::plan::plan;
 use crate::proto::discovery::{AddressAnswer, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
 
@@ -402,6 +403,33 @@ fn while_the_resolver_is_away_what_was_known_stays_good_for_a_day() {
     shell.send(&other);
     assert_eq!(shell.lane().0, session, "a second pair joins while the resolver is away");
     assert!(shell.bounced.is_empty());
+}
+
+/// The domain's own document may come after its records, and name other keys than those of the session that these led to.
+#[test]
+fn a_session_of_another_key_than_is_published_finishes_its_lanes_and_takes_no_other() {
+    let mut shell = Shell::discovering();
+    let wanted = route("a1.test", "x.test");
+    shell.send(&wanted);
+    let (peer, _) = shell.find();
+    shell.found(peer, leads_to("x.test", HERE));
+    let (session, lane, _) = shell.dial();
+    let with_keys = |key| PeerPlace { keys: Arc::new([[key; 32]]), ..place(HERE) };
+    shell.comes_up_at(with_keys(1), session, &["x.test"], 1, &[]);
+    shell.established(lane);
+    shell.pass(seconds(301));
+    let (peer, _) = shell.find();
+    let pinned = |key| Found { pins: Pins::published(&[[key; 32]]), ..leads_to("x.test", HERE) };
+    shell.found(peer, pinned(1));
+    assert!(shell.told.is_empty(), "its key is published: {:?}", shell.told);
+    shell.pass(seconds(301));
+    let (peer, _) = shell.find();
+    shell.found(peer, pinned(2));
+    assert_eq!(shell.next_told(), Action::CloseLane { lane, reason: Reason::PeerMoved });
+    shell.lane_down(lane);
+    shell.send(&route("a2.test", "x.test"));
+    let Action::Dial { found: Some(found), .. } = shell.next_told() else { panic!() };
+    assert_eq!(found.pins, Pins::published(&[[2; 32]]), "who is dialled must have it");
 }
 
 #[test]

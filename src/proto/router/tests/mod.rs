@@ -49,7 +49,12 @@ pub(super) const OTHER: PeerId = PeerId(1);
 
 /// A peer that is reached over QUIC at `address`.
 pub(super) fn place(address: &str) -> PeerPlace {
-    PeerPlace { transport: Transport::Quic, address: address.parse().unwrap(), target: None }
+    PeerPlace {
+        transport: Transport::Quic,
+        address: address.parse().unwrap(),
+        target: None,
+        keys: Arc::new([]),
+    }
 }
 
 /// What a session brings along when it is up.
