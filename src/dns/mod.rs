@@ -14,5 +14,5 @@ mod upstream;
 mod test_server;
 
 pub use finder::{Finder, FinderSettings};
-pub use responder::{Responder, ResponderSettings};
+pub use responder::{Responder, ResponderSettings, Sockets};
 pub use upstream::DnsError;
