@@ -254,7 +254,7 @@ fn parts(
         router,
         metrics: Arc::clone(metrics),
         transport: quic::transport_config(&settings.limits),
-        endpoints: endpoints(listeners)?,
+        endpoints: endpoints(listeners, live.quic_key())?,
         finder,
         tasks,
         orders,
@@ -263,9 +263,9 @@ fn parts(
 }
 
 /// The endpoints of the bound sockets, from which we dial too; without any, one that only dials.
-fn endpoints(listeners: &Listeners) -> Result<Vec<quinn::Endpoint>, StartError> {
+fn endpoints(listeners: &Listeners, key: &[u8; 32]) -> Result<Vec<quinn::Endpoint>, StartError> {
     let make = |socket| {
-        quic::endpoint(socket).map_err(|error| StartError::new(format_args!("remote.quic: {error}")))
+        quic::endpoint(socket, key).map_err(|error| StartError::new(format_args!("remote.quic: {error}")))
     };
     if listeners.quic.is_empty() {
         let any = ["0.0.0.0:0", "[::]:0"];

@@ -99,7 +99,7 @@ impl Manager {
     pub(crate) fn configure(&self, s2s: SocketAddr) {
         let Sockets { quic, direct_tls, starttls, components, dns_tcp, admin, .. } = &self.sockets;
         let text = format!(
-            "[identity]\ncertificates = \"certs\"\ntrust = \"{}\"\n\
+            "[identity]\ncertificates = \"certs\"\nmux_key_file = \"mux.key\"\ntrust = \"{}\"\n\
              [remote]\nquic = \"{}\"\ndirect_tls = \"{}\"\nstarttls = \"{}\"\n\
              [local]\ns2s = \"{s2s}\"\ncomponents = \"{}\"\ndns = \"{}\"\n\
              [admin]\nlisten = \"{}\"\n\

@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use fedmux::xmpp::element::Element;
 use hickory_server::proto::op::{Message, Query};
 use hickory_server::proto::rr::{Name, RecordType};
+use quinn::ConnectionError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -14,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::manager::{Manager, SECRET, ask, at, get};
 use crate::support::peer::Peer;
 use crate::support::tcp_peer::Dialler;
-use crate::support::wire::{Heard, Wire, header};
+use crate::support::wire::{Heard, Wire, header, message};
 use crate::support::{component, soon};
 
 /// How often the relay is killed under those who keep coming.
@@ -153,6 +155,22 @@ async fn whoever_comes_while_a_relay_finishes_waits_for_the_next() {
     assert_eq!(relay.ended().await.code(), Some(1), "the second signal ends it at once: {}", manager.log());
     let _next = manager.start().await;
     served(waiting).await;
+}
+
+#[tokio::test]
+async fn a_peer_learns_at_once_that_the_relay_it_dialled_was_killed() {
+    let manager = Manager::new();
+    let relay = manager.start().await;
+    let certificate = manager.authority.certify(&["b.test"]);
+    let peer = Peer::start(&certificate);
+    let connection = peer.dial(manager.sockets.quic.local_addr().unwrap(), "a.test").await.unwrap();
+    let mut lane = connection.lane("b.test", "a.test").await;
+    relay.kill();
+    let _next = manager.start().await;
+    // Without an answer to this it would find out by a time-out, which is a minute.
+    lane.say(message("b.test", "a.test", "late")).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), connection.0.closed()).await;
+    assert_eq!(ended, Ok(ConnectionError::Reset));
 }
 
 #[tokio::test]
