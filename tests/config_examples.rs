@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, like the tests themselves")]
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use fedmux::config;
@@ -118,6 +119,33 @@ fn each_key_of_the_reference_can_be_uncommented_and_shows_the_default() {
             );
         }
     }
+}
+
+/// `ListenStream=` is TCP, `ListenDatagram=` UDP.
+#[test]
+fn the_socket_unit_listens_where_its_configuration_does() {
+    let unit = fs::read_to_string(root().join("systemd/fedmux.socket")).unwrap();
+    let listens = |directive: &str| {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix('='));
+        let mut addresses: Vec<SocketAddr> = lines.map(|address| address.parse().unwrap()).collect();
+        addresses.sort();
+        addresses
+    };
+    let settings = config::load(&root().join("systemd/fedmux.toml")).unwrap();
+    let mut tcp = [
+        settings.remote_starttls,
+        settings.remote_direct_tls,
+        settings.local_s2s,
+        settings.local_components,
+        settings.local_dns.listen.clone(),
+        settings.admin_listen,
+    ]
+    .concat();
+    let mut udp = [settings.remote_quic, settings.local_dns.listen].concat();
+    tcp.sort();
+    udp.sort();
+    assert!(!tcp.is_empty() && !udp.is_empty());
+    assert_eq!((listens("ListenStream"), listens("ListenDatagram")), (tcp, udp));
 }
 
 /// The names of the fields of [`Limits`], from its Debug form: `Limits { stanza_bytes: 524288, ... }`.

@@ -7,7 +7,7 @@ modules_enabled = {
 	-- Between us and the relay
 	"fedmux";   -- leads every stream to the relay, and recognises the relay's
 	"s2s_bidi"; -- one TCP stream for both directions of a domain pair
-	"smacks";   -- acknowledgements (XEP-0198), where the relay offers them
+	"smacks";   -- acknowledgements (XEP-0198): what a relay that dies had not passed on comes back, and isn't lost
 	"saslauth";
 
 	-- For our own users, as you like
@@ -18,6 +18,11 @@ modules_enabled = {
 fedmux_address = "127.0.0.1"
 fedmux_port = 5266
 fedmux_sources = { "127.0.0.1" }
+fedmux_unacked_max = 10000 -- stanzas of a stream that the relay hasn't acknowledged; above its limits.unacked_max
+
+-- true: what the relay had not acknowledged when it died is sent again, and a few of it arrive twice. false: it comes back to its
+-- sender. README.md beside this file says more.
+smacks_s2s_resend = false
 
 -- Only the relay has business at our own s2s port: the world reaches the relay, not us.
 s2s_ports = { 5269 }

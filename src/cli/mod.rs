@@ -11,6 +11,7 @@ mod lifecycle;
 mod logging;
 mod output;
 mod run;
+mod service_manager;
 mod signals;
 mod usage;
 

@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::failure::Failure;
 use super::lifecycle::{self, Ended, Service};
 use super::signals::Signals;
-use super::{ConfigArgument, logging};
+use super::{ConfigArgument, logging, service_manager};
 use crate::relay::settings::Settings;
-use crate::relay::{Listeners, Relay};
+use crate::relay::{Inherited, Listeners, Relay};
 use crate::{admin, config};
 
 /// Run the relay.
@@ -23,6 +24,9 @@ use crate::{admin, config};
 /// identity change at once; listeners, limits and peers need a restart, and the log says so if they have changed. With a
 /// mistake in it nothing changes. The folder of certificates is watched: a renewed one counts for new connections within
 /// limits.certificates_poll. Other keys and authorities count after a SIGHUP.
+///
+/// Sockets that a service manager hands over (socket activation) are used where the configuration names their address; they
+/// outlive the relay, so that a restart refuses nobody. It is told when the relay takes stanzas (Type=notify).
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -35,27 +39,32 @@ pub(super) struct Arguments {
 pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     logging::start(&arguments.logging)?;
     let settings = config::load(&arguments.config.config)?;
+    // While this is the only thread.
+    let inherited = Inherited::take().map_err(Failure::failed_as)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
     })?;
-    let ended = runtime.block_on(serve(settings, &arguments.config.config));
+    let ended = runtime.block_on(serve(settings, inherited, &arguments.config.config));
     // Whatever still runs had its time, or was told to end at once.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(settings: Settings, path: &Path) -> Result<ExitCode, Failure> {
+async fn serve(settings: Settings, inherited: Inherited, path: &Path) -> Result<ExitCode, Failure> {
     let mut signals = Signals::watch()?;
-    let mut listeners = Listeners::bind(&settings).map_err(Failure::failed_as)?;
+    let mut listeners = Listeners::open(&settings, inherited).map_err(Failure::failed_as)?;
     let admin_listeners = listeners.take_admin();
+    let drain = settings.limits.drain;
     let relay = Relay::start(settings, listeners).await.map_err(Failure::failed_as)?;
     let mut admin_tasks = JoinSet::new();
     for listener in admin_listeners {
         let listener = asynchronous(listener)?;
         admin_tasks.spawn(admin::serve(listener, Arc::new(relay.view())));
     }
+    let running = Running { relay, path, drain };
+    service_manager::ready(running.hosts());
     // The admin tasks only end by being dropped here, so that a draining relay can still be watched.
-    match lifecycle::run(Running { relay, path }, async || signals.next().await).await {
+    match lifecycle::run(running, async || signals.next().await).await {
         Ended::Drained(report) => {
             tracing::info!("stopped: {report}");
             Ok(ExitCode::SUCCESS)
@@ -83,10 +92,19 @@ fn asynchronous(listener: std::net::TcpListener) -> Result<tokio::net::TcpListen
 struct Running<'a> {
     relay: Relay,
     path: &'a Path,
+    /// What a drain may take.
+    drain: Duration,
+}
+
+impl Running<'_> {
+    fn hosts(&self) -> i64 {
+        self.relay.metrics().hosts.get()
+    }
 }
 
 impl Service for Running<'_> {
     async fn reload(&self) {
+        service_manager::reloading();
         // It reads a few files; other threads go on with the stanzas.
         let errors: Vec<String> = match config::load(self.path) {
             Ok(settings) => self.relay.reload(settings).err().iter().map(ToString::to_string).collect(),
@@ -101,6 +119,7 @@ impl Service for Running<'_> {
         if !errors.is_empty() {
             tracing::error!("not reloaded: the relay goes on with the configuration that it had");
         }
+        service_manager::reloaded(self.hosts(), errors.first().map(String::as_str));
     }
 
     async fn failed(&self) -> String {
@@ -108,6 +127,7 @@ impl Service for Running<'_> {
     }
 
     async fn drain(self) -> String {
+        service_manager::stopping(self.drain);
         self.relay.drain().await.to_string()
     }
 }

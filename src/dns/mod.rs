@@ -16,5 +16,5 @@ mod test_server;
 
 pub use finder::{Finder, FinderSettings};
 pub use host_meta::{HostMetaSource, Outcome, Page, Reply, Web};
-pub use responder::{Responder, ResponderSettings};
+pub use responder::{Responder, ResponderSettings, Sockets};
 pub use upstream::DnsError;

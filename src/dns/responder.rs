@@ -57,14 +57,21 @@ const TRANSPORTS: [&str; 3] = ["_tcp", "_udp", "_quic"];
 /// What the responder is told.
 #[derive(Debug, Clone)]
 pub struct ResponderSettings {
-    /// Where it listens, over UDP and TCP.
-    pub listen: Vec<SocketAddr>,
     /// The relay's `[local] s2s` address.
     pub relay: SocketAddr,
     /// To whom the rest is forwarded; empty: the system's DNS servers.
     pub servers: Vec<SocketAddr>,
     /// Who may ask, besides loopback.
     pub clients: Vec<IpNet>,
+}
+
+/// Where it listens: bound, both at one address.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Over UDP.
+    pub udp: std::net::UdpSocket,
+    /// Over TCP.
+    pub tcp: std::net::TcpListener,
 }
 
 /// The responder. It ends when it is dropped.
@@ -81,32 +88,29 @@ impl std::fmt::Debug for Responder {
 }
 
 impl Responder {
-    /// Bind and begin to answer. Port 0 stands for a free one, the same for UDP and TCP.
+    /// Begin to answer what comes to `sockets`. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`DnsError`] if a listener can't be bound, no upstream server is known, or one of them is the responder itself.
-    pub async fn start(settings: &ResponderSettings) -> Result<Self, DnsError> {
+    /// [`DnsError`] if a socket can't be used, no upstream server is known, or one of them is the responder itself.
+    pub fn start(settings: &ResponderSettings, sockets: Vec<Sockets>) -> Result<Self, DnsError> {
         let loopback = [
             Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).into(),
             Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
         ];
-        Self::start_for(settings, settings.clients.iter().copied().chain(loopback)).await
+        Self::start_for(settings, sockets, settings.clients.iter().copied().chain(loopback))
     }
 
-    async fn start_for(
+    fn start_for(
         settings: &ResponderSettings,
+        sockets: Vec<Sockets>,
         clients: impl Iterator<Item = IpNet>,
     ) -> Result<Self, DnsError> {
         // Without a single client the library would answer everybody.
         let clients: Vec<IpNet> = clients.map(|network| network.trunc()).collect();
         let upstream = Upstream::new(&settings.servers, UPSTREAM_PATIENCE)?;
-        let mut bound = Vec::with_capacity(settings.listen.len());
-        for address in &settings.listen {
-            bound.push(bind(*address).await?);
-        }
-        let mut addresses = Vec::with_capacity(bound.len());
-        for (_, tcp, asked) in &bound {
-            let address = tcp.local_addr().map_err(|error| DnsError::Bind { address: *asked, error })?;
+        let mut addresses = Vec::with_capacity(sockets.len());
+        for Sockets { tcp, .. } in &sockets {
+            let address = tcp.local_addr()?;
             if let Some(server) = upstream.servers().iter().find(|server| is_same(**server, address)) {
                 return Err(DnsError::Loop(*server));
             }
@@ -120,9 +124,11 @@ impl Responder {
             overflowed: Arc::clone(&overflowed),
         };
         let mut server = Server::with_access(answering, [], clients);
-        for (udp, tcp, _) in bound {
-            server.register_socket(udp);
-            server.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
+        for Sockets { udp, tcp } in sockets {
+            udp.set_nonblocking(true)?;
+            tcp.set_nonblocking(true)?;
+            server.register_socket(UdpSocket::from_std(udp)?);
+            server.register_listener(TcpListener::from_std(tcp)?, TCP_IDLE, TCP_ANSWERS);
         }
         Ok(Self { server, addresses, overflowed })
     }
@@ -146,14 +152,6 @@ impl Responder {
     pub async fn failed(&mut self) -> Result<(), NetError> {
         self.server.block_until_done().await
     }
-}
-
-/// UDP and TCP at one address.
-async fn bind(address: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr), DnsError> {
-    let failed = |error| DnsError::Bind { address, error };
-    let tcp = TcpListener::bind(address).await.map_err(failed)?;
-    let udp = UdpSocket::bind(tcp.local_addr().map_err(failed)?).await.map_err(failed)?;
-    Ok((udp, tcp, address))
 }
 
 /// Whether what is sent to `server` arrives at `listener`.

@@ -25,14 +25,9 @@ pub enum DnsError {
     /// The servers can't be used.
     #[error("the DNS servers can't be used ({0})")]
     Unusable(NetError),
-    /// A listener could not be bound.
-    #[error("{address} can't be bound ({error})")]
-    Bind {
-        /// Where it should listen.
-        address: SocketAddr,
-        /// What the system said.
-        error: std::io::Error,
-    },
+    /// A socket that was bound for the responder can't be used.
+    #[error("its sockets can't be used ({0}); look at the limits of the system")]
+    Socket(#[from] std::io::Error),
     /// The responder would forward to itself.
     #[error(
         "{0} is the responder's own address and one of the servers to which it forwards; name others in dns.servers"

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::private_file::{Access, open_to_others};
 use crate::proto::component::Secret;
 
 /// Longest line that is read, in octets.
@@ -50,7 +51,7 @@ pub enum ComponentSecretError {
 pub fn load(path: &Path) -> Result<Loaded, ComponentSecretError> {
     let unreadable = |error| ComponentSecretError::Unreadable { file: path.to_owned(), error };
     let file = File::open(path).map_err(unreadable)?;
-    let readable_by_others = mode_for_others(&file).map_err(unreadable)?;
+    let readable_by_others = open_to_others(&file, path, Access::Read).map_err(unreadable)?;
     let mut line = String::new();
     BufReader::new(file.take(LINE_BYTES_MAX + 1)).read_line(&mut line).map_err(unreadable)?;
     if line.len() as u64 > LINE_BYTES_MAX {
@@ -58,18 +59,6 @@ pub fn load(path: &Path) -> Result<Loaded, ComponentSecretError> {
     }
     let secret = Secret::new(line.trim()).ok_or(ComponentSecretError::Empty { file: path.to_owned() })?;
     Ok(Loaded { secret, readable_by_others })
-}
-
-#[cfg(unix)]
-fn mode_for_others(file: &File) -> io::Result<Option<u32>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = file.metadata()?.permissions().mode() & 0o7777;
-    Ok((mode & 0o044 != 0).then_some(mode))
-}
-
-#[cfg(not(unix))]
-fn mode_for_others(_: &File) -> io::Result<Option<u32>> {
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::private_file::{Access, open_to_others};
+
 /// Octets of a master key, and of each key derived from it.
 pub const KEY_BYTES: usize = 32;
 
@@ -91,7 +93,9 @@ impl MasterKey {
     }
 
     fn read(file: File, path: &Path) -> Result<Self, MasterKeyError> {
-        if let Some(mode) = mode_for_others(&file).map_err(|error| unreadable(path, error))? {
+        if let Some(mode) =
+            open_to_others(&file, path, Access::Any).map_err(|error| unreadable(path, error))?
+        {
             return Err(MasterKeyError::NotPrivate { file: path.to_owned(), mode });
         }
         let mut octets = Vec::with_capacity(KEY_BYTES + 1);
@@ -153,19 +157,6 @@ pub(super) fn write_private(path: &Path, octets: &[u8]) -> io::Result<()> {
     let mut file = options.open(path)?;
     file.write_all(octets)?;
     file.sync_all()
-}
-
-/// The permission bits, if others than the owner have any.
-#[cfg(unix)]
-fn mode_for_others(file: &File) -> io::Result<Option<u32>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = file.metadata()?.permissions().mode() & 0o7777;
-    Ok((mode & 0o077 != 0).then_some(mode))
-}
-
-#[cfg(not(unix))]
-fn mode_for_others(_: &File) -> io::Result<Option<u32>> {
-    Ok(None)
 }
 
 #[cfg(test)]

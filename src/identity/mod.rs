@@ -21,6 +21,7 @@ pub mod master_key;
 pub mod names;
 mod pairing;
 mod pem;
+mod private_file;
 pub mod problem;
 pub mod store;
 pub mod trust;

@@ -9,7 +9,9 @@ use tracing::{debug, error, warn};
 use super::hub::Hub;
 use super::settings::{Dns, Settings};
 use super::start::StartError;
-use crate::dns::{DnsError, Finder, FinderSettings, HostMetaSource, Responder, ResponderSettings, Web};
+use crate::dns::{
+    DnsError, Finder, FinderSettings, HostMetaSource, Responder, ResponderSettings, Sockets, Web,
+};
 use crate::proto::admission::Side;
 use crate::proto::discovery::Origin;
 use crate::proto::discovery::found::{Answer, Found};
@@ -49,22 +51,20 @@ pub(crate) fn start(
     }
 }
 
-/// Answer the look-ups of our own servers (`[local] dns`), which are to find the relay at `s2s`. `None`: not asked for.
+/// Answer the look-ups of our own servers (`[local] dns`) that come to `sockets`; they are to find the relay at `s2s`.
+/// `None`: not asked for.
 ///
 /// # Errors
-/// [`StartError`] if an address can't be bound, or no server is known to forward to.
-pub(crate) async fn respond(
+/// [`StartError`] if a socket can't be used, or no server is known to forward to.
+pub(crate) fn respond(
     settings: &Settings,
+    sockets: Vec<Sockets>,
     s2s: &[SocketAddr],
 ) -> Result<Option<Responder>, StartError> {
-    let (listen, Some(relay)) = (&settings.local_dns.listen, s2s.first()) else { return Ok(None) };
-    if listen.is_empty() {
-        return Ok(None);
-    }
+    let (false, Some(relay)) = (sockets.is_empty(), s2s.first()) else { return Ok(None) };
     let servers = settings.dns.as_ref().map(|dns| dns.servers.clone()).unwrap_or_default();
     let clients = settings.local_dns.clients.clone();
-    let responder = ResponderSettings { listen: listen.clone(), relay: *relay, servers, clients };
-    let responder = Responder::start(&responder).await;
+    let responder = Responder::start(&ResponderSettings { relay: *relay, servers, clients }, sockets);
     responder.map(Some).map_err(|error| StartError::new(format_args!("local.dns: {error}")))
 }
 

@@ -4,12 +4,12 @@
 //! is taken when something is placed, opened or lost, and the router's actions are carried out under it, so that they
 //! take effect in the order in which the router decided them. Nothing is awaited meanwhile.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::acknowledging::Acknowledger;
@@ -80,7 +80,7 @@ pub(crate) struct Hub {
     open_keys: Mutex<FxHashSet<(Route, String)>>,
     /// The router's deadline may have changed.
     pub(crate) retime: Notify,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     /// Told whenever a lane goes.
     pub(crate) lane_gone: Notify,
 }
@@ -136,7 +136,7 @@ impl Hub {
             }),
             open_keys: Mutex::default(),
             retime: Notify::new(),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             lane_gone: Notify::new(),
         }
     }
@@ -418,11 +418,18 @@ impl Hub {
     }
 
     pub(crate) fn start_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Resolves when the relay begins to drain.
+    pub(crate) async fn drains(&self) {
+        let mut draining = self.draining.subscribe();
+        // The sender is ours: it is there for as long as somebody waits.
+        let _begun = draining.wait_for(|begun| *begun).await;
     }
 
     /// A dialback key was sent on a stream with this id, which is open.

@@ -26,6 +26,9 @@ const DIALBACK_KEY_LABEL: &str = "fedmux dialback 1";
 /// Label under which the keys of mux secrets are derived.
 const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 
+/// Label under which the key of QUIC's stateless resets is derived.
+const QUIC_KEY_LABEL: &str = "fedmux quic reset 1";
+
 /// A key derived from a master key.
 type Key = [u8; 32];
 
@@ -53,6 +56,7 @@ pub(crate) struct Live {
 struct Keys {
     dialback: Key,
     mux: Vec<Key>,
+    quic: Key,
     /// There is no file: the next reload keeps them.
     of_this_process: bool,
 }
@@ -138,6 +142,11 @@ impl Live {
         makers.any(|maker| maker.verify(route, stream_id, key))
     }
 
+    /// The key by which peers learn that a connection is one of a relay that ran before this one.
+    pub(crate) fn quic_key(&self) -> &[u8; 32] {
+        &self.ring.quic
+    }
+
     /// Whether secrets are made with another key than in `former`.
     pub(crate) fn has_rotated(&self, former: &Self) -> bool {
         self.ring.mux.first() != former.ring.mux.first()
@@ -148,17 +157,17 @@ impl Keys {
     fn read(settings: &Settings, former: Option<&Live>) -> Result<Self, StartError> {
         let file = settings.identity.mux_key_file.as_ref();
         let ring = match (file, former.map(|former| &former.ring)) {
-            (None, Some(Self { dialback, mux, of_this_process: true })) => {
-                return Ok(Self { dialback: *dialback, mux: mux.clone(), of_this_process: true });
-            }
+            (None, Some(former @ Self { of_this_process: true, .. })) => return Ok(former.clone()),
             (None, _) => KeyRing::random(),
             (Some(file), _) => KeyRing::load(file),
         };
         let ring = ring.map_err(StartError::new)?;
         let dialback = ring.derive(DIALBACK_KEY_LABEL).next();
         let mux = ring.derive(MUX_KEY_LABEL).collect();
-        let dialback = dialback.ok_or_else(|| StartError::new("no key for dialback"))?;
-        Ok(Self { dialback, mux, of_this_process: file.is_none() })
+        let quic = ring.derive(QUIC_KEY_LABEL).next();
+        let no_key = || StartError::new("no key in the ring of keys");
+        let (dialback, quic) = (dialback.ok_or_else(no_key)?, quic.ok_or_else(no_key)?);
+        Ok(Self { dialback, mux, quic, of_this_process: file.is_none() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Floor 3: the shell. Tasks, listeners, the connector and the local side run the machines.
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains; [`reload`]: how it goes by other settings
+//! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `live.rs`: what follows from the settings, and what a reload replaces
 //! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
@@ -28,8 +29,10 @@ mod halves;
 mod host_meta;
 mod hub;
 mod inbound;
+pub mod inherited;
 mod io;
 mod lane;
+pub mod listeners;
 mod live;
 mod local;
 mod mailbox;
@@ -52,5 +55,7 @@ mod starttls;
 mod tasks;
 mod unacknowledged;
 
+pub use inherited::Inherited;
+pub use listeners::Listeners;
 pub use reload::{ReloadError, ReloadReport};
-pub use start::{DrainReport, Listeners, Relay, RelayFailure, StartError};
+pub use start::{DrainReport, Relay, RelayFailure, StartError};

@@ -7,6 +7,7 @@ use tracing::{debug, warn};
 use super::connector::{Attempt, Connected, Established, Origin, Target, clock_for, exporters, session};
 use super::door::{Door, Place};
 use super::hub::Hub;
+use super::listeners::Listening;
 use super::settings::Transport;
 use super::shared::Connection;
 use crate::identity::verdict::Verdict;
@@ -65,10 +66,14 @@ fn refusal(verdict: &Verdict, error: &quinn::ConnectionError) -> Reason {
 }
 
 /// Accept connections until the endpoint closes.
-pub(crate) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint, door: Arc<Door>) {
-    while let Some(incoming) = endpoint.accept().await {
+pub(crate) async fn accept(hub: Arc<Hub>, endpoint: Listening<quinn::Endpoint>, door: Arc<Door>) {
+    while let Some(incoming) = endpoint.socket.accept().await {
         if hub.is_draining() {
-            incoming.refuse();
+            match endpoint.inherited {
+                // It tries again, and the next relay answers.
+                true => incoming.ignore(),
+                false => incoming.refuse(),
+            }
             continue;
         }
         let address = incoming.remote_address();

@@ -12,6 +12,7 @@ use super::door::{Door, Place};
 use super::halves::reason;
 use super::hub::Hub;
 use super::io::{LAST_WORDS, of_io};
+use super::listeners::Listening;
 use super::settings::Transport;
 use super::shared::Connection;
 use super::starttls;
@@ -82,10 +83,15 @@ async fn connected(
     Ok(Connected::Tls(session(hub, established, origin).await?, Box::new(stream)))
 }
 
-/// Accept connections for ever.
-pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, transport: Transport, door: Arc<Door>) {
-    loop {
-        let (tcp, address) = match listener.accept().await {
+/// Accept connections for as long as they are this relay's.
+pub(crate) async fn accept(
+    hub: Arc<Hub>,
+    listener: Listening<TcpListener>,
+    transport: Transport,
+    door: Arc<Door>,
+) {
+    while let Some(next) = listener.accept(&hub).await {
+        let (tcp, address) = match next {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "no connection of a peer could be accepted; check the limit of open files");

@@ -1,6 +1,6 @@
 //! How a relay starts, and how it stops: every socket is bound and every file read before the first task runs.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::door::Door;
 use super::host_meta::Browser;
 use super::hub::{Hub, Order, Parts};
+use super::listeners::{Listeners, Listening};
 use super::live::Live;
 use super::local::listener::Who;
 use super::session::Opening;
@@ -59,111 +60,6 @@ impl std::fmt::Display for DrainReport {
     }
 }
 
-/// The sockets of a relay, bound.
-#[derive(Debug)]
-pub struct Listeners {
-    quic: Vec<UdpSocket>,
-    direct_tls: Vec<TcpListener>,
-    starttls: Vec<TcpListener>,
-    s2s: Vec<TcpListener>,
-    components: Vec<TcpListener>,
-    admin: Vec<TcpListener>,
-}
-
-impl Listeners {
-    /// Bind every address of `settings`.
-    ///
-    /// # Errors
-    /// [`StartError`] names the address that could not be bound, and why.
-    pub fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let udp = |address: &SocketAddr| {
-            UdpSocket::bind(address).map_err(|error| in_use("remote.quic", *address, &error))
-        };
-        let tcp = |key: &'static str| {
-            move |address: &SocketAddr| {
-                TcpListener::bind(address).map_err(|error| in_use(key, *address, &error))
-            }
-        };
-        Ok(Self {
-            quic: settings.remote_quic.iter().map(udp).collect::<Result<_, _>>()?,
-            direct_tls: settings
-                .remote_direct_tls
-                .iter()
-                .map(tcp("remote.direct_tls"))
-                .collect::<Result<_, _>>()?,
-            starttls: settings
-                .remote_starttls
-                .iter()
-                .map(tcp("remote.starttls"))
-                .collect::<Result<_, _>>()?,
-            s2s: settings.local_s2s.iter().map(tcp("local.s2s")).collect::<Result<_, _>>()?,
-            components: settings
-                .local_components
-                .iter()
-                .map(tcp("local.components"))
-                .collect::<Result<_, _>>()?,
-            admin: settings.admin_listen.iter().map(tcp("admin.listen")).collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// Where peers reach us.
-    #[must_use]
-    pub fn remote_quic(&self) -> Vec<SocketAddr> {
-        self.quic.iter().filter_map(|socket| socket.local_addr().ok()).collect()
-    }
-
-    /// Where peers reach us by TLS over TCP.
-    #[must_use]
-    pub fn remote_direct_tls(&self) -> Vec<SocketAddr> {
-        addresses(&self.direct_tls)
-    }
-
-    /// Where peers reach us by TCP with STARTTLS.
-    #[must_use]
-    pub fn remote_starttls(&self) -> Vec<SocketAddr> {
-        addresses(&self.starttls)
-    }
-
-    /// Where our own servers reach us.
-    #[must_use]
-    pub fn local_s2s(&self) -> Vec<SocketAddr> {
-        addresses(&self.s2s)
-    }
-
-    /// Where components reach us.
-    #[must_use]
-    pub fn local_components(&self) -> Vec<SocketAddr> {
-        self.components.iter().filter_map(|socket| socket.local_addr().ok()).collect()
-    }
-
-    /// Where /metrics, /live and /ready are.
-    #[must_use]
-    pub fn admin(&self) -> Vec<SocketAddr> {
-        addresses(&self.admin)
-    }
-
-    /// Where this relay is, whoever it is there for.
-    fn all(&self) -> Vec<SocketAddr> {
-        let tcp = [&self.direct_tls, &self.starttls, &self.s2s, &self.components, &self.admin];
-        tcp.into_iter().flat_map(|sockets| addresses(sockets)).chain(self.remote_quic()).collect()
-    }
-
-    /// The admin sockets, for whoever serves them.
-    pub fn take_admin(&mut self) -> Vec<TcpListener> {
-        std::mem::take(&mut self.admin)
-    }
-}
-
-fn addresses(sockets: &[TcpListener]) -> Vec<SocketAddr> {
-    sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
-}
-
-fn in_use(key: &str, address: SocketAddr, error: &std::io::Error) -> StartError {
-    StartError::new(format_args!(
-        "{key}: {address} can't be bound ({error}); stop what listens there, or choose another address"
-    ))
-}
-
 /// A running relay.
 #[derive(Debug)]
 pub struct Relay {
@@ -187,24 +83,23 @@ impl Relay {
     ///
     /// # Errors
     /// [`StartError`] if certificates, authorities or the key can't be read, or a socket can't be used.
-    pub async fn start(settings: Settings, listeners: Listeners) -> Result<Self, StartError> {
+    pub async fn start(settings: Settings, mut listeners: Listeners) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new().ok_or_else(|| StartError::new("metrics can't be registered"))?);
         let (tasks, supervisor) = Supervisor::new(Arc::clone(&metrics));
-        let mut addresses = Addresses {
+        let addresses = Addresses {
             quic: listeners.remote_quic(),
             direct_tls: listeners.remote_direct_tls(),
             starttls: listeners.remote_starttls(),
             s2s: listeners.local_s2s(),
-            dns: Vec::new(),
+            dns: listeners.local_dns(),
         };
         let components = listeners.local_components();
         let (orders, ordered) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(parts(settings, &metrics, tasks, orders, &listeners)?));
         hub.count_hosts();
-        let local_dns = finder::respond(&hub.live().settings, &addresses.s2s).await?;
+        let local_dns = finder::respond(&hub.live().settings, listeners.take_dns(), &addresses.s2s)?;
         listen(&hub, listeners)?;
         if let Some(responder) = local_dns {
-            addresses.dns = responder.addresses().to_vec();
             hub.tasks.spawn(finder::watch(responder));
         }
         hub.tasks.spawn(renewal::watch(Arc::clone(&hub)));
@@ -344,7 +239,6 @@ fn parts(
         .iter()
         .map(|peer| PeerRule { domains: peer.domains.clone(), proofs: peer.proofs })
         .collect();
-    let own = [listeners.all(), settings.local_dns.listen.clone()].concat();
     let mut router = Router::new(
         Arc::clone(&live.hosts),
         rules,
@@ -355,7 +249,8 @@ fn parts(
     let bytes_max = settings.limits.host_meta_bytes;
     let browser = Arc::new(Browser::new(Arc::clone(&live.web), Arc::clone(metrics), bytes_max));
     let web = || Arc::clone(&browser) as _;
-    let finder = settings.dns.as_ref().map(|dns| finder::start(dns, own, &settings.limits, web()));
+    let finder =
+        settings.dns.as_ref().map(|dns| finder::start(dns, listeners.all(), &settings.limits, web()));
     let finder = finder.transpose()?.flatten();
     if finder.is_some() {
         router.discover();
@@ -364,7 +259,7 @@ fn parts(
         router,
         metrics: Arc::clone(metrics),
         transport: quic::transport_config(&settings.limits),
-        endpoints: endpoints(listeners)?,
+        endpoints: endpoints(listeners, live.quic_key())?,
         finder,
         browser,
         tasks,
@@ -374,9 +269,9 @@ fn parts(
 }
 
 /// The endpoints of the bound sockets, from which we dial too; without any, one that only dials.
-fn endpoints(listeners: &Listeners) -> Result<Vec<quinn::Endpoint>, StartError> {
+fn endpoints(listeners: &Listeners, key: &[u8; 32]) -> Result<Vec<quinn::Endpoint>, StartError> {
     let make = |socket| {
-        quic::endpoint(socket).map_err(|error| StartError::new(format_args!("remote.quic: {error}")))
+        quic::endpoint(socket, key).map_err(|error| StartError::new(format_args!("remote.quic: {error}")))
     };
     if listeners.quic.is_empty() {
         let any = ["0.0.0.0:0", "[::]:0"];
@@ -384,41 +279,36 @@ fn endpoints(listeners: &Listeners) -> Result<Vec<quinn::Endpoint>, StartError> 
             any.iter().filter_map(|address| UdpSocket::bind(address).ok()).collect();
         return sockets.into_iter().map(make).collect();
     }
-    let copies = listeners.quic.iter().map(|socket| socket.try_clone().map_err(StartError::new));
+    let copies = listeners.quic.iter().map(|quic| quic.socket.try_clone().map_err(StartError::new));
     copies.map(|socket| make(socket?)).collect()
 }
 
 fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
     let door = Door::new(hub);
-    if !listeners.quic.is_empty() {
-        for endpoint in &hub.endpoints {
-            // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
-            let live = hub.live();
-            let (tls, _) = live.tls(Transport::Quic).server(&live.certificates, None);
-            let config = quic::server_config(tls, &hub.transport).map_err(StartError::new)?;
-            quic::listen(endpoint, config);
-            hub.tasks.spawn(over_quic::accept(Arc::clone(hub), endpoint.clone(), Arc::clone(&door)));
-        }
+    // Without a listener there are endpoints too, which only dial.
+    for (endpoint, Listening { inherited, .. }) in hub.endpoints.iter().zip(&listeners.quic) {
+        // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
+        let live = hub.live();
+        let (tls, _) = live.tls(Transport::Quic).server(&live.certificates, None);
+        let config = quic::server_config(tls, &hub.transport).map_err(StartError::new)?;
+        quic::listen(endpoint, config);
+        let endpoint = Listening { socket: endpoint.clone(), inherited: *inherited };
+        hub.tasks.spawn(over_quic::accept(Arc::clone(hub), endpoint, Arc::clone(&door)));
     }
     let direct = listeners.direct_tls.into_iter().map(|socket| (socket, Transport::DirectTls));
     let starttls = listeners.starttls.into_iter().map(|socket| (socket, Transport::StartTls));
-    for (socket, transport) in direct.chain(starttls) {
-        let listener = asynchronous(socket)?;
+    for (listening, transport) in direct.chain(starttls) {
+        let listener = listening.watched()?;
         hub.tasks.spawn(over_tls::accept(Arc::clone(hub), listener, transport, Arc::clone(&door)));
     }
     let places = Arc::new(Semaphore::new(hub.limits.local_connections));
     let servers = listeners.s2s.into_iter().map(|socket| (socket, Who::Servers));
     let components = listeners.components.into_iter().map(|socket| (socket, Who::Components));
-    for (socket, who) in servers.chain(components) {
-        let listener = asynchronous(socket)?;
+    for (listening, who) in servers.chain(components) {
+        let listener = listening.watched()?;
         hub.tasks.spawn(local::listener::accept(Arc::clone(hub), listener, who, Arc::clone(&places)));
     }
     Ok(())
-}
-
-fn asynchronous(socket: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
-    socket.set_nonblocking(true).map_err(StartError::new)?;
-    tokio::net::TcpListener::from_std(socket).map_err(StartError::new)
 }
 
 /// Wake the router when its time has come.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use quinn::congestion::{BbrConfig, ControllerFactory};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint, EndpointConfig, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 
 use super::congestion::FlooredCubicConfig;
 use crate::proto::limits::{Congestion, Limits};
@@ -69,10 +71,20 @@ pub fn transport_config(limits: &Limits) -> Arc<TransportConfig> {
 /// An endpoint on a bound socket, for connections in both directions. A peer that finds us by our address so sees the
 /// same address when we come to it.
 ///
+/// `key` makes the tokens of stateless resets (RFC 9000 section 10.3). If it is that of the process that was here before and
+/// died, a peer that dialled that one learns by its next datagram that it is gone; else only by a time-out.
+///
 /// # Errors
 /// What the operating system says.
-pub fn endpoint(socket: UdpSocket) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
+pub fn endpoint(socket: UdpSocket, key: &[u8; 32]) -> io::Result<Endpoint> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    // Only to an identifier that may be ours a reset is sent: those of the process before are told by the same key.
+    let mut ids = [0; 8];
+    ids.copy_from_slice(&hmac::sign(&key, b"connection identifiers").as_ref()[..8]);
+    let ids = u64::from_be_bytes(ids);
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// The configuration under which one incoming connection is accepted.

@@ -212,6 +212,7 @@ class DnsStage:
 [identity]
 certificates = "{self.certificates}/live/{provider.domain}"
 trust = "{self.certificates}/ca.pem"
+mux_key_file = "mux.key"
 
 [remote]
 quic = "127.0.0.1:{ports.relay_quic}"
@@ -245,9 +246,10 @@ domain = "{provider.component}"
 secret_file = "component.secret"
 """ if provider is self.x else ""))
         provider.relay = Process(f"relay {provider.letter}", [self.fedmux, "run", "--config", config], provider.relay_log, provider.folder)
-        await self._wake_relay(provider)
+        await self.wake_relay(provider)
 
-    async def _wake_relay(self, provider: Provider) -> None:
+    async def wake_relay(self, provider: Provider) -> None:
+        """Start a relay that isn't running, with the configuration that it has."""
         await provider.relay.start()
 
         async def up() -> bool:
@@ -261,7 +263,7 @@ secret_file = "component.secret"
         code = await provider.relay.stop()
         assert code == 0, f"{provider.relay.name} ended with exit code {code} on SIGTERM"
         yield
-        await self._wake_relay(provider)
+        await self.wake_relay(provider)
 
     async def _start_plain_prosody(self) -> None:
         folder, ports = self.p.folder, self.p.ports

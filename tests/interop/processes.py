@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from pathlib import Path
 # the server's binding it.
 PORTS = range(20000, 32000)
 POLL_SECONDS = 0.02
-STOP_SECONDS = 10
+# Longer than a relay's limits.drain.
+STOP_SECONDS = 20
+ACTIVATE = Path(__file__).with_name("activate.py")
 
 
 class StageError(Exception):
@@ -42,12 +45,30 @@ def free_ports(count: int) -> list[int]:
     return chosen
 
 
+def hold(tcp: Sequence[int] = (), udp: Sequence[int] = ()) -> list[socket.socket]:
+    """Sockets at these ports of 127.0.0.1, as a service manager holds them for a service."""
+    held = [socket.create_server(("127.0.0.1", port), backlog=1000) for port in tcp]
+    for port in udp:
+        held.append(socket.socket(type=socket.SOCK_DGRAM))
+        held[-1].bind(("127.0.0.1", port))
+    return held
+
+
 class Process:
     """A child in a process group of its own, which writes to a log."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], log: Path, cwd: Path, variables: dict[str, str] | None = None) -> None:
-        """`variables` join our own environment."""
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        log: Path,
+        cwd: Path,
+        variables: dict[str, str] | None = None,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        """`variables` join our own environment; `sockets` are handed over as by a service manager, at each start."""
         self.name = name
+        self.sockets = sockets
         self.command = [str(word) for word in command]
         self.log = log
         self.cwd = cwd
@@ -55,8 +76,11 @@ class Process:
         self._child: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
+        descriptors = [each.fileno() for each in self.sockets]
+        handing = [sys.executable, str(ACTIVATE), ",".join(map(str, descriptors))] if descriptors else []
         with self.log.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
+                *handing,
                 *self.command,
                 cwd=self.cwd,
                 env=self.environment,
@@ -64,6 +88,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=descriptors,
             )
 
     def ensure_running(self) -> None:

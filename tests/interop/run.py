@@ -27,6 +27,7 @@ except ImportError:
     sys.exit("slixmpp is not installed: python3 -m pip install -r tests/interop/requirements.txt")
 
 import scenario_ways  # noqa: F401  first: scenario_by_dns judges what it has left behind
+import scenario_acknowledged  # noqa: F401
 import scenario_by_dns  # noqa: F401
 import scenario_certificates  # noqa: F401
 import scenario_chat  # noqa: F401
@@ -35,6 +36,7 @@ import scenario_iq  # noqa: F401
 import scenario_module  # noqa: F401
 import scenario_plain  # noqa: F401
 import scenario_presence  # noqa: F401
+import scenario_restarts  # noqa: F401
 import scenario_rooms  # noqa: F401
 import scenario_streams  # noqa: F401  last: it judges what the others have left behind
 import network

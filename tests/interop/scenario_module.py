@@ -132,7 +132,7 @@ async def module_bounces_what_it_holds_when_the_stream_ends(cast: Cast) -> None:
 
 @scenario
 async def module_lets_no_stanza_overtake_another(cast: Cast) -> None:
-    """What is sent between <success/> and <features/> follows what was waiting, and stream management covers it."""
+    """What is sent between <success/> and <features/> follows what was waiting, and stream management covers both."""
     if not cast.stage.variant.has_module:
         raise Skip("no module here")
     streams: asyncio.Queue[RawStream] = asyncio.Queue()
@@ -151,4 +151,4 @@ async def module_lets_no_stanza_overtake_another(cast: Cast) -> None:
         stream.close()
         await mercutio.log_out()
         await provider.prosody.stop()
-    assert is_in_order(answer, "dream 0", "<enable", "dream 1"), f"not so: {answer!r}"
+    assert is_in_order(answer, "<enable", "dream 0", "dream 1"), f"not so: {answer!r}"

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -120,9 +121,10 @@ class Provider:
         """What the relay measures at this moment."""
         return await scrape(self.ports.relay_admin)
 
-    async def start_prosody(self, variant: Variant, next_hop: int) -> None:
-        """`next_hop` is the port of the relay: of its DNS responder if the variant leads there by DNS."""
-        config = self._write_prosody_config(variant, next_hop)
+    async def start_prosody(self, variant: Variant, next_hop: int, more: str = "") -> None:
+        """`next_hop` is the port of the relay: of its DNS responder if the variant leads there by DNS. `more` goes to the end of the
+        configuration."""
+        config = self._write_prosody_config(variant, next_hop, more)
         self.prosody = Process(f"prosody {self.letter}", ["prosody", "-F", "--config", config], self.folder / "prosody.out", self.folder)
         await self.prosody.start()
 
@@ -131,7 +133,7 @@ class Provider:
 
         await until(f"{self.prosody.name} listens", up, seconds=START_SECONDS, watch=[self.prosody])
 
-    def _write_prosody_config(self, variant: Variant, next_hop: int) -> Path:
+    def _write_prosody_config(self, variant: Variant, next_hop: int, more: str) -> Path:
         example = (EXAMPLES / variant.example).read_text()
         exchanged = {"example.org": self.domain, "s2s_ports = { 5269 }": f"s2s_ports = {{ {self.ports.s2s} }}"}
         if variant.has_module:
@@ -157,10 +159,12 @@ c2s_ports = {{ {self.ports.c2s} }}
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
+{more}
 """)
         return config
 
-    async def start_relay(self, fedmux: Path, variant: Variant, peer: Provider) -> None:
+    async def start_relay(self, fedmux: Path, variant: Variant, peer: Provider, sockets: Sequence[socket.socket] = ()) -> None:
+        """`sockets` are handed over to it."""
         config = self.folder / "fedmux.toml"
         secret = self.folder / "component.secret"
         secret.write_text(f"{COMPONENT_SECRET}\n")
@@ -169,6 +173,7 @@ authentication = "internal_plain"
 [identity]
 certificates = "certs"
 trust = "certs/ca.pem"
+mux_key_file = "mux.key"
 
 [remote]
 quic = "127.0.0.1:{self.ports.relay_quic}"
@@ -196,7 +201,7 @@ transport = "quic"
 trust = "{peer.folder}/certs/ca.pem"
 announce = "{"all" if variant.separate_rooms else "default"}"
 """)
-        self.relay = Process(f"relay {self.letter}", [fedmux, "run", "--config", config], self.relay_log, self.folder)
+        self.relay = Process(f"relay {self.letter}", [fedmux, "run", "--config", config], self.relay_log, self.folder, sockets=sockets)
         await self.relay.start()
 
         async def up() -> bool:
@@ -253,11 +258,16 @@ class Stage:
             next_hop = other.ports.s2s if self.is_direct else provider.ports.relay_local
             await provider.start_prosody(self.variant, next_hop)
 
-    async def add_provider(self, letter: str, next_hop: int) -> Provider:
-        """One more Prosody, which believes that the relay listens at this port. Who adds it stops it."""
+    async def add_provider(self, letter: str, next_hop: int, more: str = "") -> Provider:
+        """One more Prosody, which believes that the relay listens at this port, with `more` in its configuration. Who adds it stops it."""
+        guest = self.make_guest(letter)
+        await guest.start_prosody(self.variant, next_hop, more)
+        return guest
+
+    def make_guest(self, letter: str) -> Provider:
+        """One more provider, of which nothing runs yet."""
         guest = Provider(letter, self.folder / letter, Ports(*free_ports(6)))
         self._guests.append(guest)
-        await guest.start_prosody(self.variant, next_hop)
         return guest
 
     def ensure_standing(self) -> None:

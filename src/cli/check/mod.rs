@@ -3,6 +3,7 @@
 //! It reads what the relay would read, decides with the relay's own code, and starts nothing. Each part looks at one
 //! thing and adds to the [`Report`].
 
+mod acknowledgement;
 mod certificates;
 mod components;
 mod hosts;
@@ -63,6 +64,7 @@ fn examine(file: &Path, settings: &Settings, now: SystemTime) -> Report {
     if let Some(store) = certificates::examine(settings, now, &mut report) {
         hosts::examine(settings, &store, now, &mut report);
     }
+    acknowledgement::examine(settings, &mut report);
     identity_files::examine(settings, &mut report);
     components::examine(settings, &mut report);
     network::examine(settings, &mut report);

@@ -9,15 +9,17 @@ use crate::relay::settings::{Endpoint, Settings};
 
 /// Try each of them.
 pub(super) fn examine(settings: &Settings, report: &mut Report) {
-    for address in &settings.remote_quic {
-        listen("remote.quic", "UDP", *address, UdpSocket::bind(address).map(drop), report);
+    let quic = settings.remote_quic.iter().map(|address| ("remote.quic", address));
+    let dns = || settings.local_dns.listen.iter().map(|address| ("local.dns", address));
+    for (key, address) in quic.chain(dns()) {
+        listen(key, "UDP", *address, UdpSocket::bind(address).map(drop), report);
     }
     let direct = settings.remote_direct_tls.iter().map(|address| ("remote.direct_tls", address));
     let starttls = settings.remote_starttls.iter().map(|address| ("remote.starttls", address));
     let local = settings.local_s2s.iter().map(|address| ("local.s2s", address));
     let admin = settings.admin_listen.iter().map(|address| ("admin.listen", address));
     let components = settings.local_components.iter().map(|address| ("local.components", address));
-    for (key, address) in direct.chain(starttls).chain(local).chain(components).chain(admin) {
+    for (key, address) in direct.chain(starttls).chain(local).chain(dns()).chain(components).chain(admin) {
         listen(key, "TCP", *address, TcpListener::bind(address).map(drop), report);
     }
     if settings.local_s2s.is_empty() && !settings.hosts.is_empty() {
@@ -37,7 +39,8 @@ fn listen(key: &str, kind: &str, address: SocketAddr, bound: std::io::Result<()>
     let what = format!("{key} {address}");
     if error.kind() == ErrorKind::AddrInUse {
         let text = format!("the {kind} port is in use");
-        report.add(Severity::Note, what, text, "nothing, if it is the relay that runs; else free it");
+        let advice = "nothing, if it is the relay that runs, or systemd that listens for it; else free it";
+        report.add(Severity::Note, what, text, advice);
         return;
     }
     let advice = match error.kind() {

@@ -109,6 +109,8 @@ pub(super) struct Report {
     pub(super) findings: Vec<Finding>,
     /// How many peers the configuration names.
     pub(super) peers: usize,
+    /// `[limits] unacked_max`, if a server of ours speaks of acknowledgements.
+    pub(super) unacked_max: Option<u32>,
 }
 
 impl Report {
@@ -120,6 +122,7 @@ impl Report {
             policy: None,
             findings: vec![],
             peers: 0,
+            unacked_max: None,
         }
     }
 

@@ -26,6 +26,7 @@ pub(super) fn render(report: &Report) -> String {
     );
     certificates(&mut out, report);
     hosts(&mut out, report);
+    acknowledgement(&mut out, report);
     policies(&mut out, report);
     findings(&mut out, report);
     let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
@@ -86,6 +87,17 @@ fn hosts(out: &mut String, report: &Report) {
             }
         };
     }
+}
+
+/// What their servers have to keep.
+fn acknowledgement(out: &mut String, report: &Report) {
+    let Some(unacked_max) = report.unacked_max else { return };
+    let text = format!(
+        "Stanzas of a server of ours are acknowledged when their next hop has them, or {unacked_max} of a stream wait for that: \
+         the server has to keep more than {unacked_max} (Prosody: smacks_max_queue_size; mod_fedmux sees to it)."
+    );
+    out.push('\n');
+    paragraph(out, "  ", &text);
 }
 
 /// Whom the hosts may talk to, where anything is said of it.

@@ -179,6 +179,28 @@ fn trust_in_loopback_is_warned_of_however_it_is_written() {
 }
 
 #[test]
+fn what_a_server_has_to_keep_is_told_and_too_much_is_warned_of() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    let trusted = "local_auth = \"trusted\"\nsources = [\"10.0.0.5\"]\n";
+    let limit = |n: u32| format!("[limits]\nunacked_max = {n}\n");
+    let report = place.report(&["a.test"], trusted);
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    let text = table::render(&report);
+    assert!(
+        text.contains("the server has to keep more than 400") && text.contains("smacks_max_queue_size"),
+        "{text}"
+    );
+    let report = place.report(&["a.test"], &(trusted.to_owned() + &limit(500)));
+    let [warning] = of(&report, Severity::Warning)[..] else { panic!("{:#?}", report.findings) };
+    assert_eq!(warning.subject, "limits.unacked_max");
+    assert!(place.report(&["a.test"], &(trusted.to_owned() + &limit(499))).findings.is_empty());
+    // A server that dials back hears of no acknowledgement.
+    let report = place.report(&["a.test"], &limit(500));
+    assert!(report.findings.is_empty() && !table::render(&report).contains("acknowledged"));
+}
+
+#[test]
 fn files_that_cannot_be_read_would_fail() {
     let place = Place::new();
     place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });

@@ -7,21 +7,22 @@ use hickory_resolver::net::{DnsError as NoAnswer, NetError};
 use hickory_server::proto::op::{Message, Query, ResponseCode};
 use hickory_server::proto::rr::RecordType;
 
-use super::{Responder, ResponderSettings};
+use super::{Responder, ResponderSettings, Sockets};
 use crate::dns::DnsError;
 use crate::dns::test_server::{Misbehaviour, TestServer, Zone, name};
 
-async fn responder(upstream: &TestServer, relay: &str) -> Responder {
-    Responder::start(&settings(upstream, relay)).await.unwrap()
+fn responder(upstream: &TestServer, relay: &str) -> Responder {
+    Responder::start(&settings(upstream, relay), vec![bound("127.0.0.1:0")]).unwrap()
+}
+
+fn bound(address: &str) -> Sockets {
+    let tcp = std::net::TcpListener::bind(address).unwrap();
+    let udp = std::net::UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
+    Sockets { udp, tcp }
 }
 
 fn settings(upstream: &TestServer, relay: &str) -> ResponderSettings {
-    ResponderSettings {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
-        relay: relay.parse().unwrap(),
-        servers: vec![upstream.address],
-        clients: Vec::new(),
-    }
+    ResponderSettings { relay: relay.parse().unwrap(), servers: vec![upstream.address], clients: Vec::new() }
 }
 
 fn client_over(address: SocketAddr, connections: Vec<ConnectionConfig>) -> TokioResolver {
@@ -58,7 +59,7 @@ const NO_DATA: Result<Vec<String>, ResponseCode> = Err(ResponseCode::NoError);
 #[tokio::test]
 async fn every_domain_leads_to_the_relay() {
     let upstream = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 5269 real.test"]).serve().await;
-    let responder = responder(&upstream, "127.0.0.9:15269").await;
+    let responder = responder(&upstream, "127.0.0.9:15269");
     let client = client(&responder);
     for domain in ["b1.test", "rooms.b1.test", "a1.test", "xn--bcher-kva.example", "TEST"] {
         let name = format!("_xmpp-server._tcp.{domain}.");
@@ -73,7 +74,7 @@ async fn every_domain_leads_to_the_relay() {
 #[tokio::test]
 async fn an_ipv6_relay_has_a_name() {
     let upstream = Zone::new(&[]).serve().await;
-    let responder = responder(&upstream, "[fd00::9]:5266").await;
+    let responder = responder(&upstream, "[fd00::9]:5266");
     let client = client(&responder);
     let srv = ask(&client, RecordType::SRV, "_xmpp-server._tcp.b1.test.").await.unwrap();
     assert_eq!(srv, ["0 0 5266 relay.fedmux.internal."]);
@@ -84,7 +85,7 @@ async fn an_ipv6_relay_has_a_name() {
 #[tokio::test]
 async fn other_ways_to_other_servers_are_not_offered() {
     let upstream = Zone::new(&["_xmpps-server._tcp.b1.test SRV 0 0 5270 real.test"]).serve().await;
-    let responder = responder(&upstream, "127.0.0.9:15269").await;
+    let responder = responder(&upstream, "127.0.0.9:15269");
     let client = client(&responder);
     for labels in ["_xmpps-server._tcp", "_xmpp-server._quic", "_xmppq-server._udp"] {
         let name = format!("{labels}.b1.test.");
@@ -106,7 +107,7 @@ async fn everything_else_is_forwarded_as_it_is() {
     .misbehave("broken.test", RecordType::A, Misbehaviour::Code(ResponseCode::ServFail))
     .serve()
     .await;
-    let responder = responder(&upstream, "127.0.0.9:15269").await;
+    let responder = responder(&upstream, "127.0.0.9:15269");
     let client = client(&responder);
     assert_eq!(ask(&client, RecordType::A, "www.b1.test.").await.unwrap(), ["127.0.0.7"]);
     let srv = ask(&client, RecordType::SRV, "_xmpp-client._tcp.b1.test.").await.unwrap();
@@ -122,7 +123,7 @@ async fn tcp_is_spoken_and_carries_what_one_datagram_cannot() {
     let records: Vec<String> = (0..200).map(|n| format!("many.test A 127.0.2.{n}")).collect();
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
     let upstream = Zone::new(&records).serve().await;
-    let responder = responder(&upstream, "127.0.0.9:15269").await;
+    let responder = responder(&upstream, "127.0.0.9:15269");
     let tcp = client_over(responder.addresses()[0], vec![ConnectionConfig::tcp()]);
     assert_eq!(ask(&tcp, RecordType::SRV, "_xmpp-server._tcp.b1.test.").await.unwrap().len(), 1);
     let both = client_over(responder.addresses()[0], vec![ConnectionConfig::udp(), ConnectionConfig::tcp()]);
@@ -134,7 +135,7 @@ async fn whoever_is_not_named_is_refused() {
     let upstream = Zone::new(&["www.b1.test A 127.0.0.7"]).serve().await;
     let named = ["10.0.0.5/8".parse().unwrap()];
     let settings = settings(&upstream, "127.0.0.9:15269");
-    let responder = Responder::start_for(&settings, named.into_iter()).await.unwrap();
+    let responder = Responder::start_for(&settings, vec![bound("127.0.0.1:0")], named.into_iter()).unwrap();
     let client = client(&responder);
     for (kind, name) in [(RecordType::SRV, "_xmpp-server._tcp.b1.test."), (RecordType::A, "www.b1.test.")] {
         assert_eq!(ask(&client, kind, name).await, Err(ResponseCode::Refused), "{name}");
@@ -144,17 +145,12 @@ async fn whoever_is_not_named_is_refused() {
 
 #[tokio::test]
 async fn it_does_not_forward_to_itself() {
-    let free = tokio::net::TcpListener::bind("127.53.0.1:0").await.unwrap();
-    let own = free.local_addr().unwrap();
-    drop(free);
     let upstream = Zone::new(&[]).serve().await;
-    for (listen, server) in [(own, own), (SocketAddr::new([0, 0, 0, 0].into(), own.port()), own)] {
-        let settings = ResponderSettings {
-            listen: vec![listen],
-            servers: vec![server],
-            ..settings(&upstream, "127.0.0.9:1")
-        };
-        let error = Responder::start(&settings).await.unwrap_err();
+    for (listen, named) in [("127.53.0.1", "127.53.0.1"), ("0.0.0.0", "127.53.0.1")] {
+        let sockets = bound(&format!("{listen}:0"));
+        let own = SocketAddr::new(named.parse().unwrap(), sockets.tcp.local_addr().unwrap().port());
+        let settings = ResponderSettings { servers: vec![own], ..settings(&upstream, "127.0.0.9:1") };
+        let error = Responder::start(&settings, vec![sockets]).unwrap_err();
         assert!(matches!(error, DnsError::Loop(address) if address == own), "{error}");
     }
 }
@@ -166,7 +162,7 @@ async fn more_questions_than_are_forwarded_at_once_are_answered_with_servfail() 
         zone = zone.misbehave(&format!("n{n}.test"), RecordType::A, Misbehaviour::Silent);
     }
     let upstream = zone.serve().await;
-    let responder = responder(&upstream, "127.0.0.9:15269").await;
+    let responder = responder(&upstream, "127.0.0.9:15269");
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(responder.addresses()[0]).await.unwrap();
     for n in 0..super::FORWARDED_MAX + 10 {

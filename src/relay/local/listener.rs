@@ -15,6 +15,7 @@ use crate::reason::Reason;
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
 use crate::relay::lane::{Lane, Machine};
+use crate::relay::listeners::Listening;
 use crate::relay::local::component::{self, ToComponent};
 use crate::relay::place::Place;
 
@@ -30,10 +31,15 @@ pub(crate) enum Who {
     Components,
 }
 
-/// Accept streams for ever.
-pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, who: Who, places: Arc<Semaphore>) {
-    loop {
-        let (connection, source) = match listener.accept().await {
+/// Accept streams for as long as they are this relay's.
+pub(crate) async fn accept(
+    hub: Arc<Hub>,
+    listener: Listening<TcpListener>,
+    who: Who,
+    places: Arc<Semaphore>,
+) {
+    while let Some(next) = listener.accept(&hub).await {
+        let (connection, source) = match next {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "no connection of our own servers could be accepted; check the limit of open files");
