@@ -16,7 +16,8 @@
 //!   `abreast.rs`: those that are at the same addresses
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
-//! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
+//! - `proofs.rs`: hosts that join a session by mux secrets, `verifying.rs` and `returning.rs`: the two sides of it,
+//!   `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped
 //! - `reload.rs`: another configuration
 //! - `retry.rs`: when to try a failed next hop again
@@ -37,6 +38,7 @@ mod returning;
 mod routes;
 mod sessions;
 mod turns;
+mod verifying;
 
 pub use action::Action;
 pub use lanes::LaneFailure;
