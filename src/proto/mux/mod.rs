@@ -36,9 +36,10 @@
 //!
 //! # 3. Connection authorization (XEP-0451 section 3.2)
 //!
-//! A verifier V and a prover P have a session S1, where V's host v and P's host p are proven *by certificate*. A further
-//! host n of P is not in that certificate. It is proven on a second connection S2, where n is proven by a certificate of
-//! its own; V hands a secret over on S2, and P returns it on S1.
+//! A verifier V and a prover P have a session S1, where V's host v and P's host p are proven *by certificate*, on a first
+//! stream that both ends speak on (bidi), so that the answer to a secret can come back. A further host n of P is not in
+//! that certificate. It is proven on a second connection S2, where n is proven by a certificate of its own; V hands a
+//! secret over on S2, and P returns it on S1.
 //!
 //! ```xml
 //! S2, V to n:  <mux xmlns='urn:xmpp:mux:0' host='p.test'>AQFKmIC6...</mux>

@@ -20,6 +20,7 @@ use super::{Action, Again, LaneId, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::mux::authorize::{self, Refused};
 use crate::proto::mux::secret::Dialled;
 use crate::proto::mux::verifier::ANSWER_WAIT;
+use crate::proto::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -36,6 +37,8 @@ pub struct Anchor {
     pub theirs: Domain,
     /// The id in the receiving entity's last header of that stream.
     pub stream_id: String,
+    /// Both ends may speak on it. Without that the answer to a secret could not come back.
+    pub bidi: bool,
 }
 
 /// What a session was dialled for.
@@ -85,6 +88,17 @@ pub(super) struct Proof {
     pub(super) until: Instant,
 }
 
+impl SessionEntry {
+    /// The session and its first stream, if further hosts may join it: multiplexed, both of its domains proven by
+    /// certificate, and both ends speak on it.
+    pub(super) fn as_first(&self) -> Option<(&Session, &Anchor)> {
+        let (session, anchor) = (self.session.as_ref()?, self.anchor.as_ref()?);
+        let certified =
+            session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
+        (session.is_multiplexed() && anchor.bidi && certified).then_some((session, anchor))
+    }
+}
+
 impl Router {
     /// Whether `route`, which no session carries, waits for proofs; those that are missing are begun.
     pub(super) fn waits_for_proof(&mut self, route: &Route, peer: PeerId, now: Instant) -> bool {
@@ -119,14 +133,8 @@ impl Router {
                 self.unproven.get(&(peer, host.clone())).is_none_or(|until| *until <= now)
                     && !self.again.contains_key(&(id, host.clone()))
             };
-            let session = entry.session.as_ref()?;
-            let anchor = entry.anchor.as_ref()?;
-            let anchored =
-                session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
-            let usable = !entry.retiring
-                && session.is_multiplexed()
-                && anchored
-                && self.may_join(entry, peer, &route.to);
+            let (session, _) = entry.as_first()?;
+            let usable = !entry.retiring && self.may_join(entry, peer, &route.to);
             // Only who dialled was shown a list. Who was dialled sees one on S2, before it hands anything out.
             let listed = !session.facts().dialled || session.lists(&route.to);
             let to = session.theirs_proven(&route.to) || (listed && forgotten(&route.to));

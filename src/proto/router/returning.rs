@@ -51,10 +51,9 @@ impl Router {
         let back = Route::new(prover.clone(), verifier.clone());
         // Several may match: first the one that takes new lanes, at both ends alike.
         let fits = |(first, entry): (&SessionId, &SessionEntry)| {
-            let (anchor, session) = (entry.anchor.as_ref()?, entry.session.as_ref()?);
-            let fits = anchor.ours == *prover && anchor.theirs == *verifier && session.is_multiplexed();
+            let (_, anchor) = entry.as_first()?;
             let lane = entry.by_route.get(&back).copied()?;
-            let fits = *first != second && fits && session.ours_by_certificate(prover);
+            let fits = *first != second && anchor.ours == *prover && anchor.theirs == *verifier;
             fits.then_some((entry.exporter, *first, lane))
         };
         let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();

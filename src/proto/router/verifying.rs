@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::proofs::{Proof, Role};
+use super::proofs::{Anchor, Proof, Role};
 use super::{Action, LaneId, Router, SessionId};
 use crate::proto::mux::authorize::{self, Refused};
 use crate::proto::mux::iq::{self, MuxIq};
@@ -71,12 +71,10 @@ impl Router {
             let theirs = !session.facts().dialled && session.theirs_by_certificate(&host);
             theirs.then_some(session.facts().theirs.not_after)
         });
+        let named = |anchor: &Anchor| anchor.stream_id == stream_id && anchor.theirs == *prover;
         let first = self.sessions.iter().find(|(id, entry)| {
-            let anchored =
-                entry.anchor.as_ref().is_some_and(|a| a.stream_id == stream_id && a.theirs == *prover);
-            let live =
-                entry.session.as_ref().is_some_and(|s| s.is_multiplexed() && s.theirs_by_certificate(prover));
-            **id != second && anchored && live && !entry.retiring
+            let live = entry.as_first().is_some_and(|(_, anchor)| named(anchor));
+            **id != second && live && !entry.retiring
         });
         let has_joined = first.is_some_and(|(_, entry)| {
             entry.session.as_ref().is_some_and(|session| session.theirs_proven(&host))

@@ -44,7 +44,8 @@ impl End {
         let mut session = Session::new(facts);
         let listed = vec![domain(theirs)];
         session.learn(Learned { mux, authorize: true, listed, ..Learned::default() });
-        let anchor = Anchor { ours: domain(ours), theirs: domain(theirs), stream_id: "s1".to_owned() };
+        let stream_id = "s1".to_owned();
+        let anchor = Anchor { ours: domain(ours), theirs: domain(theirs), stream_id, bidi: true };
         let exporter = if mux { [1; 32] } else { [2; 32] };
         (
             session,
