@@ -18,7 +18,7 @@
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
 //! - `proofs.rs`: hosts that join a session by mux secrets, `verifying.rs` and `returning.rs`: the two sides of it,
 //!   `turns.rs`: which next
-//! - `again.rs`: proofs that a limit stopped
+//! - `again.rs`: proofs that a limit stopped; `rivals.rs`: for which of two sessions, where both ends dialled
 //! - `reload.rs`: another configuration
 //! - `retry.rs`: when to try a failed next hop again
 
@@ -35,6 +35,7 @@ mod reload;
 mod remote;
 mod retry;
 mod returning;
+mod rivals;
 mod routes;
 mod sessions;
 mod turns;
@@ -401,8 +402,7 @@ impl Router {
     /// The pair that a session was made for.
     #[must_use]
     pub fn anchor(&self, session: SessionId) -> Option<Route> {
-        let anchor = self.sessions.get(&session)?.anchor.as_ref()?;
-        Some(Route::new(anchor.ours.clone(), anchor.theirs.clone()))
+        Some(self.sessions.get(&session)?.anchor.as_ref()?.route())
     }
 
     /// Proofs under way, and secrets that were handed out and are not back yet.

@@ -41,6 +41,13 @@ pub struct Anchor {
     pub bidi: bool,
 }
 
+impl Anchor {
+    /// From us to the peer.
+    pub(super) fn route(&self) -> Route {
+        Route::new(self.ours.clone(), self.theirs.clone())
+    }
+}
+
 /// What a session was dialled for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -85,7 +92,24 @@ pub(super) struct Proof {
     pub(super) began: Instant,
     /// How often a limit has stopped it.
     pub(super) stopped: u32,
+    /// S2 is up, and the secret was asked for or made there.
+    pub(super) asked: bool,
+    /// S2 is up, and waits until then for a rival of S1.
+    pub(super) held: Option<Instant>,
     pub(super) until: Instant,
+}
+
+impl Proof {
+    pub(super) fn new(
+        second: SessionId,
+        lane: LaneId,
+        dialled: Dialled,
+        began: Instant,
+        until: Instant,
+    ) -> Self {
+        let (other, not_after, held) = (None, None, None);
+        Self { second, other, lane, dialled, not_after, began, stopped: 0, asked: false, held, until }
+    }
 }
 
 impl SessionEntry {
@@ -162,8 +186,7 @@ impl Router {
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
         let until = now + self.limits.connect + ANSWER_WAIT;
-        let proof =
-            Proof { second, other: None, lane, dialled, not_after: None, began: now, stopped: 0, until };
+        let proof = Proof::new(second, lane, dialled, now, until);
         self.proofs.insert((first, host), proof);
         let role = if dialled == Dialled::ByVerifier { Role::Verifier } else { Role::Prover };
         self.actions.push(Action::ProofStarted { role });
@@ -172,17 +195,20 @@ impl Router {
 
     /// S2 is up at the end that dialled it: go on with its proof.
     pub(super) fn second_up(&mut self, second: SessionId, now: Instant) {
-        let Some(entry) = self.sessions.get(&second) else { return };
-        let (Purpose::Proof { first, host, dialled }, Some(session)) =
-            (entry.purpose.clone(), &entry.session)
-        else {
+        let Some(entry) = self.sessions.get(&second).filter(|entry| entry.session.is_some()) else { return };
+        let Purpose::Proof { first, host, dialled } = entry.purpose.clone() else { return };
+        let key = (first, host.clone());
+        if self.waits_for_rival(&key, now) {
+            return;
+        }
+        let Some(session) = self.sessions.get(&second).and_then(|entry| entry.session.as_ref()) else {
             return;
         };
-        let key = (first, host.clone());
         let anchor = self.sessions.get(&first).and_then(|first| first.anchor.clone());
         let proof = self.proofs.get_mut(&key).filter(|proof| proof.second == second);
         let (Some(anchor), Some(proof)) = (anchor, proof) else { return };
         proof.until = now + ANSWER_WAIT;
+        proof.asked = true;
         match dialled {
             Dialled::ByVerifier if session.theirs_by_certificate(&host) && session.lists(&anchor.theirs) => {
                 proof.not_after = Some(session.facts().theirs.not_after);
@@ -335,6 +361,7 @@ impl Router {
             self.proof_failed(&key, Reason::MuxTimeout, now);
         }
         self.expire_returned(now);
+        self.ask_held(now);
         self.ask_again(now);
         self.unproven.retain(|_, until| *until > now);
     }
@@ -350,6 +377,7 @@ impl Router {
     pub(super) fn proof_deadline(&self) -> Option<Instant> {
         let proofs = self.proofs.values().map(|proof| proof.until);
         let returned = self.returned.values().map(|returned| returned.until);
-        proofs.chain(returned).chain(self.again.values().map(|rested| rested.at)).min()
+        let held = self.proofs.values().filter(|proof| !proof.asked).filter_map(|proof| proof.held);
+        proofs.chain(held).chain(returned).chain(self.again.values().map(|rested| rested.at)).min()
     }
 }

@@ -97,9 +97,9 @@ impl Router {
             self.refused(first, Some(host), Reason::MuxNoRequest);
             return;
         };
-        let (until, other) = (now + ANSWER_WAIT, own.map(|(second, ..)| second));
-        let (dialled, stopped) = (Dialled::ByProver, 0);
-        let proof = Proof { second, other, lane, dialled, not_after: known, began: now, stopped, until };
+        let other = own.map(|(second, ..)| second);
+        let proof = Proof::new(second, lane, Dialled::ByProver, now, now + ANSWER_WAIT);
+        let proof = Proof { other, not_after: known, asked: true, ..proof };
         if self.proofs.insert((first, host.clone()), proof).is_none() {
             self.actions.push(Action::ProofStarted { role: Role::Verifier });
         }

@@ -7,6 +7,7 @@ mod invariants;
 mod lanes;
 mod local;
 mod proofs;
+mod rivals;
 mod secrets;
 mod two_relays;
 mod waiting;
