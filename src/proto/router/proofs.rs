@@ -110,6 +110,12 @@ impl Proof {
         let (other, not_after, held) = (None, None, None);
         Self { second, other, lane, dialled, not_after, began, stopped: 0, asked: false, held, until }
     }
+
+    /// Whether we dialled S2 to ask for a secret on it.
+    pub(super) fn is_our_wish(&self) -> bool {
+        // Who makes secrets knows when the host's certificate ends.
+        self.dialled == Dialled::ByProver && self.not_after.is_none()
+    }
 }
 
 impl SessionEntry {
@@ -345,9 +351,10 @@ impl Router {
         self.next_turn(key.0, now);
     }
 
-    /// The peer refused to make a secret on S2.
+    /// The peer refused to make a secret on S2. Where we have asked for none that says nothing.
     pub fn secret_refused(&mut self, second: SessionId, refused: Refused, now: Instant) {
-        let key = self.proofs.iter().find(|(_, proof)| proof.second == second).map(|(key, _)| key.clone());
+        let mut asked = self.proofs.iter().filter(|(_, proof)| proof.second == second && proof.is_our_wish());
+        let key = asked.next().map(|(key, _)| key.clone());
         if let Some(key) = key {
             self.proof_failed(&key, refused.reason(), now);
         }

@@ -88,8 +88,7 @@ impl Router {
 
     /// The session for which we asked on `second` that `host` join it.
     fn asked_for(&self, second: SessionId, host: &Domain) -> Option<SessionId> {
-        let ours = |proof: &Proof| proof.dialled == Dialled::ByProver && proof.not_after.is_none();
-        let mut asked = self.proofs.iter().filter(|(_, proof)| proof.second == second && ours(proof));
+        let mut asked = self.proofs.iter().filter(|(_, proof)| proof.second == second && proof.is_our_wish());
         asked.find(|((_, of), _)| of == host).map(|((first, _), _)| *first)
     }
 

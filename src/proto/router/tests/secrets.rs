@@ -312,6 +312,17 @@ fn a_prover_that_met_a_rule_does_not_ask_again_for_an_hour() {
 }
 
 #[test]
+fn a_refusal_from_who_was_to_return_a_secret_changes_nothing() {
+    let mut two = Two::new();
+    two.prove(|two| {
+        let second = two.v.second.0;
+        two.v.shell.tell(|router, now| router.secret_refused(second, Refused::NoSession, now));
+        assert!(two.v.said().is_empty());
+    });
+    two.is_granted();
+}
+
+#[test]
 fn a_limit_that_stopped_a_proof_is_named() {
     let hits = |two: &Two| {
         let hit = |action: &Action| match action {
