@@ -2,7 +2,8 @@
 //! are taken, so that a secret made just before a rotation is still good after it.
 //!
 //! A rotation is a new file in the folder, and a reload (SIGHUP); then the old one may go. A relay that runs still takes what
-//! it made with the old one until its next reload; one that was restarted has no open request for it anyway.
+//! it made with the old one for as long as that is good, whatever is reloaded meanwhile; one that was restarted has no
+//! open request for it anyway.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! it can be had, or the old one stays.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tracing::warn;
@@ -10,13 +11,13 @@ use super::settings::{Component, Host, RemoteDialback, Settings, Transport, Trus
 use super::start::StartError;
 use crate::identity::component_secret;
 use crate::identity::config::{Carrier, Tls, web_client};
-use crate::identity::key_ring::KeyRing;
+use crate::identity::key_ring::{KEYS_MAX, KeyRing};
 use crate::identity::store::CertificateStore;
 use crate::identity::trust::{Anchors, TrustStore};
 use crate::proto::component::Secret;
 use crate::proto::dialback::KeyMaker;
 use crate::proto::hosts::{HostFacts, Hosts};
-use crate::proto::mux::secret::SecretKeys;
+use crate::proto::mux::secret::{LIFETIME_SECONDS, SecretKeys};
 use crate::proto::policy::DomainPolicy;
 use crate::xmpp::domain::{Domain, DomainPattern};
 use crate::xmpp::route::Route;
@@ -28,6 +29,10 @@ const MUX_KEY_LABEL: &str = "fedmux mux key 1";
 
 /// Label under which the key of QUIC's stateless resets is derived.
 const QUIC_KEY_LABEL: &str = "fedmux quic reset 1";
+/// How long a key that has left the folder still takes the secrets that it made: as long as these are good.
+const KEY_OUTLIVES: Duration = Duration::from_secs(LIFETIME_SECONDS);
+/// Keys that have left and still take secrets, whatever happens to the folder.
+const KEYS_GONE_MAX: usize = 4 * KEYS_MAX;
 
 /// A key derived from a master key.
 type Key = [u8; 32];
@@ -57,6 +62,8 @@ struct Keys {
     dialback: Key,
     mux: Vec<Key>,
     quic: Key,
+    /// Keys of mux secrets that have left, and when; the latest first.
+    gone: Vec<(Key, Instant)>,
     /// There is no file: the next reload keeps them.
     of_this_process: bool,
 }
@@ -88,11 +95,10 @@ impl Live {
             tls = [quic, direct.taking_anonymous_clients(), starttls.taking_anonymous_clients()];
         }
         let ring = Keys::read(&settings, former)?;
-        // A secret that was just handed out is still good when its key has left the folder. That lasts until the next
-        // reload, and lets nobody in: without an open request no secret is taken.
-        let before = former.map(|former| former.ring.mux.as_slice()).unwrap_or_default();
-        let taken = before.iter().filter(|key| !ring.mux.contains(key));
-        let secrets = SecretKeys::new(ring.mux.iter().chain(taken).copied());
+        // A secret that was just handed out is still good when its key has left the folder. That lets nobody in: without an
+        // open request no secret is taken.
+        let gone = ring.gone.iter().map(|(key, _)| key);
+        let secrets = SecretKeys::new(ring.mux.iter().chain(gone).copied());
         let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
             let facts = HostFacts { entry, announce: host.announce };
             host.domains.iter().map(move |domain| (domain.clone(), facts))
@@ -157,17 +163,25 @@ impl Keys {
     fn read(settings: &Settings, former: Option<&Live>) -> Result<Self, StartError> {
         let file = settings.identity.mux_key_file.as_ref();
         let ring = match (file, former.map(|former| &former.ring)) {
-            (None, Some(former @ Self { of_this_process: true, .. })) => return Ok(former.clone()),
+            (None, Some(kept @ Self { of_this_process: true, .. })) => return Ok(kept.clone()),
             (None, _) => KeyRing::random(),
             (Some(file), _) => KeyRing::load(file),
         };
         let ring = ring.map_err(StartError::new)?;
         let dialback = ring.derive(DIALBACK_KEY_LABEL).next();
-        let mux = ring.derive(MUX_KEY_LABEL).collect();
+        let mux: Vec<Key> = ring.derive(MUX_KEY_LABEL).collect();
         let quic = ring.derive(QUIC_KEY_LABEL).next();
         let no_key = || StartError::new("no key in the ring of keys");
         let (dialback, quic) = (dialback.ok_or_else(no_key)?, quic.ok_or_else(no_key)?);
-        Ok(Self { dialback, mux, quic, of_this_process: file.is_none() })
+        let gone = former.map(|former| former.ring.gone_from(&mux, Instant::now())).unwrap_or_default();
+        Ok(Self { dialback, mux, quic, gone, of_this_process: file.is_none() })
+    }
+
+    /// The keys that are not among `mux`, which follow these, and when they left.
+    fn gone_from(&self, mux: &[Key], now: Instant) -> Vec<(Key, Instant)> {
+        let left = self.mux.iter().map(|key| (*key, now));
+        let before = self.gone.iter().copied().filter(|(_, at)| now.duration_since(*at) < KEY_OUTLIVES);
+        left.chain(before).filter(|(key, _)| !mux.contains(key)).take(KEYS_GONE_MAX).collect()
     }
 }
 
@@ -217,4 +231,34 @@ fn pinned_anchors(settings: &Settings) -> Result<Vec<(Vec<DomainPattern>, Anchor
             Ok((peer.domains.clone(), anchors))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_has_left_takes_its_secrets_for_as_long_as_these_are_good() {
+        let start = Instant::now();
+        let keys = |mux: &[u8], gone| {
+            let mux = mux.iter().map(|key| [*key; 32]).collect();
+            Keys { dialback: [0; 32], mux, quic: [0; 32], gone, of_this_process: false }
+        };
+        // One key after the other leaves; the third comes back.
+        let mut ring = keys(&[1, 2], Vec::new());
+        for (after, mux, gone) in [
+            (0, &[2, 3][..], &[1][..]),
+            (10, &[4], &[2, 3, 1]),
+            (59, &[3], &[4, 2, 1]),
+            (61, &[3], &[4, 2]),
+            (200, &[3], &[]),
+        ] {
+            let next = keys(mux, Vec::new());
+            let left = ring.gone_from(&next.mux, start + Duration::from_secs(after));
+            assert_eq!(left.iter().map(|(key, _)| key[0]).collect::<Vec<_>>(), gone, "after {after} s");
+            ring = keys(mux, left);
+        }
+        let many = (0..200).map(|n| ([n; 32], start)).collect();
+        assert_eq!(keys(&[], many).gone_from(&[], start).len(), KEYS_GONE_MAX);
+    }
 }

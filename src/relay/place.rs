@@ -269,7 +269,7 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
                 place: session.place.clone(),
                 exporter: session.exporter,
                 mux_exporter: session.mux_exporter,
-                anchor: Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id },
+                anchor: Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id, bidi },
             };
             router.session_up(session.id, machine, facts, now);
         } else if !proof.learned.listed.is_empty() {

@@ -5,7 +5,8 @@
 //! - [`ends`]: what a grant that ends takes with it
 //! - [`proving`]: a relay that proves, and a script that verifies
 //! - [`alone`]: peers that don't take part; [`stanzas`]: the protocol's stanzas on other ways
-//! - [`relays`]: two relays with a certificate for each host; [`reloads`]: one of them goes by other settings meanwhile
+//! - [`relays`]: two relays with a certificate for each host; [`reloads`]: one of them goes by other settings meanwhile;
+//!   [`keys`]: its keys rotate while secrets are out
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@
 
 mod alone;
 mod ends;
+mod keys;
 mod offers;
 mod proving;
 mod relays;

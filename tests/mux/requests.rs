@@ -7,7 +7,7 @@ use fedmux::xmpp::namespace as ns;
 use crate::scene::{Scene, offer};
 use crate::support::log::Log;
 use crate::support::peer::Peer;
-use crate::support::wire::{Heard, message};
+use crate::support::wire::{Heard, auth, message};
 
 #[tokio::test]
 async fn a_secret_is_handed_out_for_the_session_that_is_named_and_no_other() {
@@ -73,6 +73,22 @@ async fn a_host_is_granted_to_the_session_that_its_holder_named_not_to_who_sees_
     assert_eq!(scene.counts(Reason::MuxNoRequest), [0, 2, 2]);
     scene.speaks_not_for("n.test").await;
     assert!(scene.offer(&secret).await);
+}
+
+#[tokio::test]
+async fn no_secret_is_made_for_a_session_whose_first_stream_goes_one_way() {
+    let mut scene = Scene::set().await;
+    let one_way = scene.prover.dial(scene.relay.quic, "v.test").await.unwrap();
+    let mut lane = one_way.open().await;
+    lane.greet("p.test", "v.test").await;
+    lane.say(format!("<mux xmlns='{}'/>{}", ns::MUX, auth("p.test"))).await;
+    lane.expect_success().await;
+    lane.greet("p.test", "v.test").await;
+    let mut second = scene.second("n.test").await;
+    assert_eq!(second.asked("p.test", &lane.stream_id).await, Err("no-session".to_owned()));
+    lane.say(message("p.test", "v.test", "carries")).await;
+    assert_eq!(scene.v.receive().await.attribute("id"), Some("carries"));
+    assert!(second.ask("p.test", &scene.lane.stream_id).await.is_some());
 }
 
 #[tokio::test]

@@ -36,9 +36,10 @@
 //!
 //! # 3. Connection authorization (XEP-0451 section 3.2)
 //!
-//! A verifier V and a prover P have a session S1, where V's host v and P's host p are proven *by certificate*. A further
-//! host n of P is not in that certificate. It is proven on a second connection S2, where n is proven by a certificate of
-//! its own; V hands a secret over on S2, and P returns it on S1.
+//! A verifier V and a prover P have a session S1, where V's host v and P's host p are proven *by certificate*, on a first
+//! stream that both ends speak on (bidi), so that the answer to a secret can come back. A further host n of P is not in
+//! that certificate. It is proven on a second connection S2, where n is proven by a certificate of its own; V hands a
+//! secret over on S2, and P returns it on S1.
 //!
 //! ```xml
 //! S2, V to n:  <mux xmlns='urn:xmpp:mux:0' host='p.test'>AQFKmIC6...</mux>
@@ -61,10 +62,16 @@
 //!   takes it for a first session.
 //! - *Where does the secret come back?* On S1 itself, written to that session directly: not through routing, not on a
 //!   stream opened for it, not on a local stream. A secret that might come back elsewhere could be replayed by a third
-//!   party that shares a name with P. Several sessions of v and p match (both ends dialled at once): the one with the
-//!   smallest exporter value, and after `not-acceptable` the next; V takes it on S1 and nowhere else, because the HMAC
-//!   binds S1's exporter value. A `result` counts on the session where the offer went, from v's bare JID, for an id of
-//!   128 random bits.
+//!   party that shares a name with P. Where P has named the session that is this one; where V came unasked and several
+//!   sessions of v and p match, it is the one with the smallest exporter value, and after `not-acceptable` the next; V
+//!   takes it on S1 and nowhere else, because the HMAC binds S1's exporter value. A `result` counts on the session where
+//!   the offer went, from v's bare JID, for an id of 128 random bits.
+//! - *Which of two first sessions?* If both ends dial in the same moment two come up, and a host that was proven on one
+//!   would soon be wanted on the other. New lanes go to the one with the smaller exporter value, and so do hosts: which
+//!   session a secret is for is decided when S2 is up, not when it is dialled, and an attempt of one's own that is still
+//!   under way then is waited for as long again as S2 has taken. What n has to say flows on S2 meanwhile. What is left:
+//!   two sessions that were made for different pairs of hosts may each get a proof of n, because V, who dialled S2 as
+//!   v, can't change to a session of another v. That costs one proof, and no stanza. See [`crate::proto::router`].
 //! - *For which host?* The secret is opaque to P, and who shares the name v, with a certificate of its own, may hand one to
 //!   P on an S2 of its own: a secret that V had made for another host. P says in the IQ's `host` (ours; the XEP has none
 //!   there) what it takes the secret for, and V refuses any other. Without it P would believe n accepted where V granted

@@ -16,8 +16,9 @@
 //!   `abreast.rs`: those that are at the same addresses, `several.rs`: those that take each pair on a connection of its own
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
-//! - `proofs.rs`: hosts that join a session by mux secrets, `returning.rs`: the prover's side of it, `turns.rs`: which next
-//! - `again.rs`: proofs that a limit stopped
+//! - `proofs.rs`: hosts that join a session by mux secrets, `verifying.rs` and `returning.rs`: the two sides of it,
+//!   `turns.rs`: which next
+//! - `again.rs`: proofs that a limit stopped; `rivals.rs`: for which of two sessions, where both ends dialled
 //! - `reload.rs`: another configuration
 //! - `retry.rs`: when to try a failed next hop again
 
@@ -34,10 +35,12 @@ mod reload;
 mod remote;
 mod retry;
 mod returning;
+mod rivals;
 mod routes;
 mod sessions;
 mod several;
 mod turns;
+mod verifying;
 
 pub use action::Action;
 pub use lanes::LaneFailure;
@@ -407,8 +410,7 @@ impl Router {
     /// The pair that a session was made for.
     #[must_use]
     pub fn anchor(&self, session: SessionId) -> Option<Route> {
-        let anchor = self.sessions.get(&session)?.anchor.as_ref()?;
-        Some(Route::new(anchor.ours.clone(), anchor.theirs.clone()))
+        Some(self.sessions.get(&session)?.anchor.as_ref()?.route())
     }
 
     /// Proofs under way, and secrets that were handed out and are not back yet.

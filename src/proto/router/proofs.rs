@@ -18,9 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Action, Again, LaneId, PeerId, Router, SessionEntry, SessionId};
 use crate::proto::mux::authorize::{self, Refused};
-use crate::proto::mux::iq::{self, MuxIq};
-use crate::proto::mux::secret::{Binding, Dialled, NONCE_BYTES};
-use crate::proto::mux::verifier::{ANSWER_WAIT, Clocks, Denied, Granted, Offer, Refusal};
+use crate::proto::mux::secret::Dialled;
+use crate::proto::mux::verifier::ANSWER_WAIT;
+use crate::proto::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -37,6 +37,15 @@ pub struct Anchor {
     pub theirs: Domain,
     /// The id in the receiving entity's last header of that stream.
     pub stream_id: String,
+    /// Both ends may speak on it. Without that the answer to a secret could not come back.
+    pub bidi: bool,
+}
+
+impl Anchor {
+    /// From us to the peer.
+    pub(super) fn route(&self) -> Route {
+        Route::new(self.ours.clone(), self.theirs.clone())
+    }
 }
 
 /// What a session was dialled for.
@@ -83,7 +92,41 @@ pub(super) struct Proof {
     pub(super) began: Instant,
     /// How often a limit has stopped it.
     pub(super) stopped: u32,
+    /// S2 is up, and the secret was asked for or made there.
+    pub(super) asked: bool,
+    /// S2 is up, and waits until then for a rival of S1.
+    pub(super) held: Option<Instant>,
     pub(super) until: Instant,
+}
+
+impl Proof {
+    pub(super) fn new(
+        second: SessionId,
+        lane: LaneId,
+        dialled: Dialled,
+        began: Instant,
+        until: Instant,
+    ) -> Self {
+        let (other, not_after, held) = (None, None, None);
+        Self { second, other, lane, dialled, not_after, began, stopped: 0, asked: false, held, until }
+    }
+
+    /// Whether we dialled S2 to ask for a secret on it.
+    pub(super) fn is_our_wish(&self) -> bool {
+        // Who makes secrets knows when the host's certificate ends.
+        self.dialled == Dialled::ByProver && self.not_after.is_none()
+    }
+}
+
+impl SessionEntry {
+    /// The session and its first stream, if further hosts may join it: multiplexed, both of its domains proven by
+    /// certificate, and both ends speak on it.
+    pub(super) fn as_first(&self) -> Option<(&Session, &Anchor)> {
+        let (session, anchor) = (self.session.as_ref()?, self.anchor.as_ref()?);
+        let certified =
+            session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
+        (session.is_multiplexed() && anchor.bidi && certified).then_some((session, anchor))
+    }
 }
 
 impl Router {
@@ -120,14 +163,8 @@ impl Router {
                 self.unproven.get(&(peer, host.clone())).is_none_or(|until| *until <= now)
                     && !self.again.contains_key(&(id, host.clone()))
             };
-            let session = entry.session.as_ref()?;
-            let anchor = entry.anchor.as_ref()?;
-            let anchored =
-                session.ours_by_certificate(&anchor.ours) && session.theirs_by_certificate(&anchor.theirs);
-            let usable = !entry.retiring
-                && session.is_multiplexed()
-                && anchored
-                && self.may_join(entry, peer, &route.to);
+            let (session, _) = entry.as_first()?;
+            let usable = !entry.retiring && self.may_join(entry, peer, &route.to);
             // Only who dialled was shown a list. Who was dialled sees one on S2, before it hands anything out.
             let listed = !session.facts().dialled || session.lists(&route.to);
             let to = session.theirs_proven(&route.to) || (listed && forgotten(&route.to));
@@ -155,8 +192,7 @@ impl Router {
         let purpose = Purpose::Proof { first, host: host.clone(), dialled };
         let (second, lane) = self.new_session(&route, peer, purpose);
         let until = now + self.limits.connect + ANSWER_WAIT;
-        let proof =
-            Proof { second, other: None, lane, dialled, not_after: None, began: now, stopped: 0, until };
+        let proof = Proof::new(second, lane, dialled, now, until);
         self.proofs.insert((first, host), proof);
         let role = if dialled == Dialled::ByVerifier { Role::Verifier } else { Role::Prover };
         self.actions.push(Action::ProofStarted { role });
@@ -165,17 +201,20 @@ impl Router {
 
     /// S2 is up at the end that dialled it: go on with its proof.
     pub(super) fn second_up(&mut self, second: SessionId, now: Instant) {
-        let Some(entry) = self.sessions.get(&second) else { return };
-        let (Purpose::Proof { first, host, dialled }, Some(session)) =
-            (entry.purpose.clone(), &entry.session)
-        else {
+        let Some(entry) = self.sessions.get(&second).filter(|entry| entry.session.is_some()) else { return };
+        let Purpose::Proof { first, host, dialled } = entry.purpose.clone() else { return };
+        let key = (first, host.clone());
+        if self.waits_for_rival(&key, now) {
+            return;
+        }
+        let Some(session) = self.sessions.get(&second).and_then(|entry| entry.session.as_ref()) else {
             return;
         };
-        let key = (first, host.clone());
         let anchor = self.sessions.get(&first).and_then(|first| first.anchor.clone());
         let proof = self.proofs.get_mut(&key).filter(|proof| proof.second == second);
         let (Some(anchor), Some(proof)) = (anchor, proof) else { return };
         proof.until = now + ANSWER_WAIT;
+        proof.asked = true;
         match dialled {
             Dialled::ByVerifier if session.theirs_by_certificate(&host) && session.lists(&anchor.theirs) => {
                 proof.not_after = Some(session.facts().theirs.not_after);
@@ -188,153 +227,6 @@ impl Router {
                 self.actions.push(Action::Post { lane, octets });
             }
             _ => self.proof_failed(&key, Reason::MuxRefused, now),
-        }
-    }
-
-    /// Make the secret for a proof, and send it on S2. `nonce` is fresh.
-    pub fn make_secret(&mut self, first: SessionId, host: &Domain, nonce: [u8; NONCE_BYTES], clocks: Clocks) {
-        let key = (first, host.clone());
-        let Some(Proof { second, lane, dialled, .. }) = self.proofs.get(&key) else { return };
-        let (lane, dialled) = (*lane, *dialled);
-        let Some(second) = self.sessions.get(second).map(|entry| entry.mux_exporter) else { return };
-        let Some(entry) = self.sessions.get_mut(&first) else { return };
-        let Some(anchor) = entry.anchor.clone() else { return };
-        let binding = Binding {
-            dialled,
-            verifier: anchor.ours,
-            host: host.clone(),
-            prover: anchor.theirs.clone(),
-            stream_id: anchor.stream_id,
-            first: entry.mux_exporter,
-            second,
-        };
-        match entry.verifier.ask(&self.keys, binding, nonce, clocks) {
-            Ok(secret) => {
-                let mut octets = String::new();
-                authorize::write_secret(&mut octets, &anchor.theirs, &secret);
-                self.actions.push(Action::Post { lane, octets });
-            }
-            Err(Denied { reason, limit }) => {
-                self.actions.extend(limit.map(|limit| Action::LimitHit { limit }));
-                if dialled == Dialled::ByProver {
-                    self.refuse_secret(lane, Refused::Busy);
-                }
-                self.proof_failed(&key, reason, clocks.now);
-            }
-        }
-    }
-
-    fn refuse_secret(&mut self, lane: LaneId, refused: Refused) {
-        let mut octets = String::new();
-        authorize::write_refused(&mut octets, refused);
-        self.actions.push(Action::Post { lane, octets });
-    }
-
-    /// On S2, which the peer dialled from its host `pair.from`: it asks for a secret with which its session with the
-    /// stream `stream_id`, where it is `prover`, is to speak for that host.
-    pub fn secret_requested(
-        &mut self,
-        second: SessionId,
-        lane: LaneId,
-        pair: &Route,
-        prover: &Domain,
-        stream_id: &str,
-        now: Instant,
-    ) {
-        let host = pair.from.clone();
-        let known = self.sessions.get(&second).and_then(|entry| {
-            let session = entry.session.as_ref()?;
-            // On a connection that we dialled the peer's list is what counts, and the secret comes unasked.
-            let theirs = !session.facts().dialled && session.theirs_by_certificate(&host);
-            theirs.then_some(session.facts().theirs.not_after)
-        });
-        let first = self.sessions.iter().find(|(id, entry)| {
-            let anchored =
-                entry.anchor.as_ref().is_some_and(|a| a.stream_id == stream_id && a.theirs == *prover);
-            let live =
-                entry.session.as_ref().is_some_and(|s| s.is_multiplexed() && s.theirs_by_certificate(prover));
-            **id != second && anchored && live && !entry.retiring
-        });
-        let has_joined = first.is_some_and(|(_, entry)| {
-            entry.session.as_ref().is_some_and(|session| session.theirs_proven(&host))
-        });
-        let first = first.map(|(id, _)| *id);
-        let own = first.and_then(|first| self.proofs.get(&(first, host.clone())));
-        let own = own.map(|proof| (proof.second, proof.dialled, proof.not_after.is_some()));
-        let refused = match own {
-            _ if known.is_none() => Some(Refused::NotProven),
-            _ if first.is_none() => Some(Refused::NoSession),
-            // It has asked already.
-            Some((_, Dialled::ByProver, _)) => Some(Refused::Busy),
-            // We began it too, and the secret is on its way or has come back already: that answers this.
-            Some((_, Dialled::ByVerifier, true)) => return,
-            None if has_joined => return,
-            _ => None,
-        };
-        let (None, Some(first)) = (refused, first) else {
-            self.refuse_secret(lane, refused.unwrap_or(Refused::NoSession));
-            self.refused(first, Some(host), Reason::MuxNoRequest);
-            return;
-        };
-        let (until, other) = (now + ANSWER_WAIT, own.map(|(second, ..)| second));
-        let (dialled, stopped) = (Dialled::ByProver, 0);
-        let proof = Proof { second, other, lane, dialled, not_after: known, began: now, stopped, until };
-        if self.proofs.insert((first, host.clone()), proof).is_none() {
-            self.actions.push(Action::ProofStarted { role: Role::Verifier });
-        }
-        self.actions.push(Action::MakeSecret { first, host });
-    }
-
-    /// An IQ of this protocol came on `lane` of the session `first`.
-    pub fn mux_iq(&mut self, first: SessionId, lane: LaneId, iq: &MuxIq, clocks: Clocks) {
-        match iq {
-            MuxIq::Offer { id, from, to, host, secret } => {
-                let judged = self.judge(first, Offer { from, to, host: host.as_deref(), secret }, clocks);
-                let mut octets = String::new();
-                iq::write_answer(&mut octets, id, from, to, judged.is_ok());
-                // The grant stands before the peer hears of it: what follows the answer is already admitted.
-                self.actions.push(Action::Post { lane, octets });
-                if let Ok(host) = judged {
-                    self.joined(first, &host, clocks.now);
-                }
-            }
-            MuxIq::Answer { id, from, to, granted } => {
-                self.answered(first, id, (from, to), *granted, clocks.now)
-            }
-        }
-    }
-
-    fn judge(&mut self, first: SessionId, offer: Offer<'_>, clocks: Clocks) -> Result<Domain, Reason> {
-        let keys = std::sync::Arc::clone(&self.keys);
-        let entry = self.sessions.get_mut(&first).ok_or(Reason::MuxNoRequest)?;
-        let judged = entry.verifier.judge(&keys, offer, clocks).and_then(|Granted { host, .. }| {
-            let mut granted = || {
-                let proof = self.proofs.get(&(first, host.clone())).ok_or(Reason::MuxNoRequest)?;
-                let until = proof.not_after.ok_or(Reason::MuxNoRequest)?;
-                let session = entry.session.as_mut().ok_or(Reason::MuxNoRequest)?;
-                session.grant_theirs(host.clone(), until).map(|()| until)
-            };
-            match granted() {
-                Ok(until) => Ok((host, until)),
-                Err(reason) => Err(Refusal { host: Some(host), ..reason.into() }),
-            }
-        });
-        match judged {
-            Ok((host, until)) => {
-                self.granted(first, &host, until, false, clocks.now);
-                Ok(host)
-            }
-            Err(Refusal { reason, host, clock_step }) => {
-                if let Some(seconds) = clock_step {
-                    self.actions.push(Action::ClockStepped { seconds });
-                }
-                let key = host.map(|host| (first, host)).filter(|key| self.proofs.contains_key(key));
-                match key {
-                    Some(key) => self.proof_failed(&key, reason, clocks.now),
-                    None => self.refused(Some(first), None, reason),
-                }
-                Err(reason)
-            }
         }
     }
 
@@ -459,9 +351,10 @@ impl Router {
         self.next_turn(key.0, now);
     }
 
-    /// The peer refused to make a secret on S2.
+    /// The peer refused to make a secret on S2. Where we have asked for none that says nothing.
     pub fn secret_refused(&mut self, second: SessionId, refused: Refused, now: Instant) {
-        let key = self.proofs.iter().find(|(_, proof)| proof.second == second).map(|(key, _)| key.clone());
+        let mut asked = self.proofs.iter().filter(|(_, proof)| proof.second == second && proof.is_our_wish());
+        let key = asked.next().map(|(key, _)| key.clone());
         if let Some(key) = key {
             self.proof_failed(&key, refused.reason(), now);
         }
@@ -475,6 +368,7 @@ impl Router {
             self.proof_failed(&key, Reason::MuxTimeout, now);
         }
         self.expire_returned(now);
+        self.ask_held(now);
         self.ask_again(now);
         self.unproven.retain(|_, until| *until > now);
     }
@@ -490,6 +384,7 @@ impl Router {
     pub(super) fn proof_deadline(&self) -> Option<Instant> {
         let proofs = self.proofs.values().map(|proof| proof.until);
         let returned = self.returned.values().map(|returned| returned.until);
-        proofs.chain(returned).chain(self.again.values().map(|rested| rested.at)).min()
+        let held = self.proofs.values().filter(|proof| !proof.asked).filter_map(|proof| proof.held);
+        proofs.chain(held).chain(returned).chain(self.again.values().map(|rested| rested.at)).min()
     }
 }

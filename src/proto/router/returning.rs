@@ -3,7 +3,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::proofs::{Proof, Role};
+use super::proofs::{Anchor, Proof, Role};
 use super::{Action, LaneId, Router, SessionEntry, SessionId};
 use crate::proto::mux::iq;
 use crate::proto::mux::secret::Dialled;
@@ -48,14 +48,17 @@ impl Router {
             let session = entry.session.as_ref()?;
             session.ours_by_certificate(host).then_some(session.facts().ours.not_after)
         });
-        let back = Route::new(prover.clone(), verifier.clone());
-        // Several may match: first the one that takes new lanes, at both ends alike.
+        // Where we asked, it is for the session that we named. Else several may match: first the one that takes new lanes,
+        // at both ends alike.
+        let named = self.asked_for(second, host);
         let fits = |(first, entry): (&SessionId, &SessionEntry)| {
-            let (anchor, session) = (entry.anchor.as_ref()?, entry.session.as_ref()?);
-            let fits = anchor.ours == *prover && anchor.theirs == *verifier && session.is_multiplexed();
-            let lane = entry.by_route.get(&back).copied()?;
-            let fits = *first != second && fits && session.ours_by_certificate(prover);
-            fits.then_some((entry.exporter, *first, lane))
+            let (_, anchor) = entry.as_first()?;
+            let lane = entry.by_route.get(&anchor.route()).copied()?;
+            let fits = match named {
+                Some(named) => named == *first,
+                None => *first != second && anchor.theirs == *verifier,
+            };
+            (fits && anchor.ours == *prover).then_some((entry.exporter, *first, lane))
         };
         let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();
         firsts.sort_unstable_by_key(|(exporter, ..)| std::cmp::Reverse(*exporter));
@@ -67,16 +70,26 @@ impl Router {
         let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
             return self.refused(None, Some(host.clone()), Reason::MuxAddress);
         };
+        let Some(Anchor { theirs: verifier, .. }) =
+            self.sessions.get(&first).and_then(|first| first.anchor.clone())
+        else {
+            return;
+        };
         let own = self.proofs.contains_key(&(first, host.clone()));
         if !own {
             self.actions.push(Action::ProofStarted { role: Role::Prover });
         }
         let until = now + ANSWER_WAIT;
-        let (host, verifier, prover) = (host.clone(), verifier.clone(), prover.clone());
-        let secret = secret.to_owned();
+        let (host, prover, secret) = (host.clone(), prover.clone(), secret.to_owned());
         let returned =
             Returned { first, second, host, prover, verifier, not_after, until, own, secret, others };
         self.return_secret(id, lane, returned);
+    }
+
+    /// The session for which we asked on `second` that `host` join it.
+    fn asked_for(&self, second: SessionId, host: &Domain) -> Option<SessionId> {
+        let mut asked = self.proofs.iter().filter(|(_, proof)| proof.second == second && proof.is_our_wish());
+        asked.find(|((_, of), _)| of == host).map(|((first, _), _)| *first)
     }
 
     fn return_secret(&mut self, id: String, lane: LaneId, returned: Returned) {
@@ -133,16 +146,8 @@ impl Router {
             return self.not_taken(&(first, host), own, reason, now);
         }
         self.granted(first, &host, not_after, true, now);
-        self.proofs.entry((first, host.clone())).or_insert(Proof {
-            second,
-            other: None,
-            lane: LaneId(0),
-            dialled: Dialled::ByVerifier,
-            not_after: None,
-            began: now,
-            stopped: 0,
-            until: now,
-        });
+        let unasked = Proof::new(second, LaneId(0), Dialled::ByVerifier, now, now);
+        self.proofs.entry((first, host.clone())).or_insert(unasked);
         self.joined(first, &host, now);
     }
 

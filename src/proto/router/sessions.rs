@@ -48,11 +48,14 @@ impl Router {
     pub(super) fn tell_news(&mut self, id: SessionId, now: Instant) {
         let Some(entry) = self.sessions.get_mut(&id).filter(|entry| entry.session.is_some()) else { return };
         if std::mem::take(&mut entry.news) {
-            for peer in entry.pinned.clone() {
+            let pinned = entry.pinned.clone();
+            self.proofs_follow(id, now);
+            for peer in pinned {
                 self.peer_is_back(peer, id, now);
             }
             self.let_pass(id, now);
             self.second_up(id, now);
+            self.ask_held(now);
         }
     }
 
@@ -135,6 +138,7 @@ impl Router {
             self.place_waiting(peer, now);
         }
         self.fails_for_all(id, ahead, reason, now);
+        self.ask_held(now);
     }
 
     /// The lanes of a session, those that are still being opened among them.
@@ -155,6 +159,7 @@ impl Router {
         self.forget_proofs(id);
         self.let_pass(id, now);
         let Some(entry) = self.sessions.remove(&id) else { return };
+        self.held_lost(id, reason, now);
         // Routes may have waited for proofs that are gone with it.
         let was_first = entry.session.is_some_and(|session| session.is_multiplexed());
         for peer in entry.pinned.into_iter().chain(entry.joining) {

@@ -7,6 +7,7 @@ mod invariants;
 mod lanes;
 mod local;
 mod proofs;
+mod rivals;
 mod secrets;
 mod several;
 mod two_relays;
@@ -59,7 +60,8 @@ pub(super) fn place(address: &str) -> PeerPlace {
 
 /// What a session brings along when it is up.
 pub(super) fn up(pinned: &[PeerId], exporter: [u8; 32]) -> SessionFacts {
-    let anchor = Anchor { ours: domain("a1.test"), theirs: domain("b1.test"), stream_id: "s1".to_owned() };
+    let (ours, theirs, stream_id) = (domain("a1.test"), domain("b1.test"), "s1".to_owned());
+    let anchor = Anchor { ours, theirs, stream_id, bidi: true };
     SessionFacts {
         pinned: pinned.to_vec(),
         place: place("192.0.2.1:5269"),

@@ -44,7 +44,8 @@ impl End {
         let mut session = Session::new(facts);
         let listed = vec![domain(theirs)];
         session.learn(Learned { mux, authorize: true, listed, ..Learned::default() });
-        let anchor = Anchor { ours: domain(ours), theirs: domain(theirs), stream_id: "s1".to_owned() };
+        let stream_id = "s1".to_owned();
+        let anchor = Anchor { ours: domain(ours), theirs: domain(theirs), stream_id, bidi: true };
         let exporter = if mux { [1; 32] } else { [2; 32] };
         (
             session,
@@ -308,6 +309,17 @@ fn a_prover_that_met_a_rule_does_not_ask_again_for_an_hour() {
             "a connection of its own, and no proof"
         );
     }
+}
+
+#[test]
+fn a_refusal_from_who_was_to_return_a_secret_changes_nothing() {
+    let mut two = Two::new();
+    two.prove(|two| {
+        let second = two.v.second.0;
+        two.v.shell.tell(|router, now| router.secret_refused(second, Refused::NoSession, now));
+        assert!(two.v.said().is_empty());
+    });
+    two.is_granted();
 }
 
 #[test]

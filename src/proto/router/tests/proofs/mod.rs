@@ -174,6 +174,28 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
 }
 
 #[test]
+fn where_both_ends_dial_for_one_pair_at_once_every_host_is_proven_once() {
+    let mut rivals = 0;
+    for seed in 0..80 {
+        let mut world = World::new(seed, false);
+        let first = [0, 1].map(|party| world.cast.names(party).into_iter().next().unwrap());
+        for relay in 0..2 {
+            world.message(relay, &Route::new(first[relay].clone(), first[1 - relay].clone()));
+            let time = world.dice.next() % 50;
+            world.pass(Duration::from_millis(time));
+        }
+        world.talk_all(3);
+        rivals += usize::from(
+            world.relays[0].sessions.values().filter(|held| held.machine.is_multiplexed()).count() > 1,
+        );
+        let granted = &world.truth.granted;
+        let hosts: BTreeSet<_> = granted.iter().map(|(_, verifier, host)| (*verifier, host)).collect();
+        assert_eq!(granted.len(), hosts.len(), "seed {seed}: {granted:?}");
+    }
+    assert!(rivals > 20, "{rivals}");
+}
+
+#[test]
 fn among_honest_relays_every_host_is_proven() {
     for seed in 0..20 {
         let mut world = World::new(seed, false);

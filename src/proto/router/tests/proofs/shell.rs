@@ -400,7 +400,7 @@ impl World {
         line.scope = Some(held.machine.scope(route, initiating));
         if !std::mem::replace(&mut held.up, true) || held.machine.is_multiplexed() != multiplexed {
             let (ours, theirs) = if initiating { (&route.from, &route.to) } else { (&route.to, &route.from) };
-            let anchor = Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id };
+            let anchor = Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id, bidi: true };
             let [exporter, mux_exporter] = self.conns[conn].exporters;
             let facts = SessionFacts {
                 pinned: held.pinned.clone(),

@@ -66,7 +66,7 @@ pub(super) struct Truth {
     /// Hosts of honest relays that joined a connection because of that.
     accepted: BTreeSet<(usize, Domain)>,
     /// Grants that stand to reason: connection, verifier, host.
-    granted: BTreeSet<(usize, usize, Domain)>,
+    pub(super) granted: BTreeSet<(usize, usize, Domain)>,
     /// The connection of a grant whose `result` hasn't been sent yet.
     owed: Option<usize>,
     /// How many grants there were, the attacker's own among them.
@@ -238,15 +238,14 @@ impl Truth {
         self.grants_to_attacker += usize::from(holder == ATTACKER);
     }
 
-    /// A relay has judged what arrived last. The first offer of a secret, where it belongs and in time, uses it up,
-    /// whatever else is wrong with it.
+    /// A relay has judged what arrived last. The first offer of a secret, where it belongs and in time by the monotonic
+    /// clock, uses it up, whatever else is wrong with it.
     pub(super) fn judged(&mut self, verifier: usize, life: u64, clocks: Clocks) {
         assert_eq!(self.owed, None, "relay {verifier} grants and doesn't say so");
         let Some((conn, MuxIq::Offer { secret, .. })) = self.judging.take() else { return };
         if let Some(made) = self.made.get_mut(secret.trim()) {
             let there = (made.verifier, made.life, made.first) == (verifier, life, conn);
-            let fresh = clocks.now < made.at + ANSWER_WAIT && clocks.unix <= made.unix + LIFETIME_SECONDS;
-            made.used |= there && fresh;
+            made.used |= there && clocks.now < made.at + ANSWER_WAIT;
         }
     }
 
