@@ -58,7 +58,7 @@ impl Router {
             if let Some(entry) = self.sessions.get_mut(&second) {
                 entry.purpose = Purpose::Proof { first: *first, host: host.clone(), dialled };
             }
-            self.proofs.insert(key, Proof { until: now + ANSWER_WAIT, ..proof });
+            self.proofs.insert(key, Proof { until: now + ANSWER_WAIT, asked: false, ..proof });
             self.second_up(second, now);
         }
     }

@@ -160,8 +160,7 @@ impl Router {
         let may = |id: SessionId, entry: &SessionEntry| {
             // What a limit stopped goes on by itself, on the second connection that it has.
             let forgotten = |host: &Domain| {
-                self.unproven.get(&(peer, host.clone())).is_none_or(|until| *until <= now)
-                    && !self.again.contains_key(&(id, host.clone()))
+                !self.is_remembered(peer, host, now) && !self.again.contains_key(&(id, host.clone()))
             };
             let (session, _) = entry.as_first()?;
             let usable = !entry.retiring && self.may_join(entry, peer, &route.to);
@@ -172,6 +171,11 @@ impl Router {
             (usable && to && from).then_some(entry.exporter)
         };
         self.sessions.iter().filter_map(|(id, entry)| Some((may(*id, entry)?, *id))).min().map(|(_, id)| id)
+    }
+
+    /// Whether it is remembered that `host` could not be proven to or by `peer`.
+    pub(super) fn is_remembered(&self, peer: PeerId, host: &Domain, now: Instant) -> bool {
+        self.unproven.get(&(peer, host.clone())).is_some_and(|until| *until > now)
     }
 
     pub(super) fn begin(
@@ -204,15 +208,15 @@ impl Router {
         let Some(entry) = self.sessions.get(&second).filter(|entry| entry.session.is_some()) else { return };
         let Purpose::Proof { first, host, dialled } = entry.purpose.clone() else { return };
         let key = (first, host.clone());
-        if self.waits_for_rival(&key, now) {
+        let goes_on = |proof: &Proof| proof.second == second && !proof.asked;
+        if !self.proofs.get(&key).is_some_and(goes_on) || self.waits_for_rival(&key, now) {
             return;
         }
         let Some(session) = self.sessions.get(&second).and_then(|entry| entry.session.as_ref()) else {
             return;
         };
         let anchor = self.sessions.get(&first).and_then(|first| first.anchor.clone());
-        let proof = self.proofs.get_mut(&key).filter(|proof| proof.second == second);
-        let (Some(anchor), Some(proof)) = (anchor, proof) else { return };
+        let (Some(anchor), Some(proof)) = (anchor, self.proofs.get_mut(&key)) else { return };
         proof.until = now + ANSWER_WAIT;
         proof.asked = true;
         match dialled {
@@ -342,7 +346,9 @@ impl Router {
             self.rest(key, proof, now);
         }
         for peer in &concerned {
-            self.unproven.insert((*peer, key.1.clone()), now + remembered);
+            // What was learnt before may last longer.
+            let until = self.unproven.entry((*peer, key.1.clone())).or_insert(now);
+            *until = (*until).max(now + remembered);
         }
         self.refused(Some(key.0), Some(key.1.clone()), reason);
         for peer in concerned {

@@ -63,7 +63,7 @@ impl Router {
             self.session_retires(second, now);
             return;
         }
-        if !fits || self.proofs.contains_key(&new) {
+        if !fits || self.proofs.contains_key(&new) || !self.may_begin(winner) {
             return;
         }
         if let Some(proof) = self.proofs.remove(&old) {

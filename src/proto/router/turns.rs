@@ -52,7 +52,8 @@ impl Router {
                         Dialled::ByProver => !session.ours_proven(&host),
                     }
                 });
-            if missing && self.waits_for_host(peer, &host) {
+            let refused = self.is_remembered(peer, &host, now);
+            if missing && !refused && self.waits_for_host(peer, &host) {
                 self.want_proof(first, peer, host, dialled, now);
             }
         }

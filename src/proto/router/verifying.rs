@@ -1,7 +1,7 @@
 //! The verifier's side of a proof: a secret is handed to a host of the peer's on a second connection, and judged when it
 //! comes back on the session that is to speak for the host (XEP-0451 section 3.2).
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::proofs::{Anchor, Proof, Role};
 use super::{Action, LaneId, Router, SessionId};
@@ -132,6 +132,10 @@ impl Router {
             let mut granted = || {
                 let proof = self.proofs.get(&(first, host.clone())).ok_or(Reason::MuxNoRequest)?;
                 let until = proof.not_after.ok_or(Reason::MuxNoRequest)?;
+                if until <= SystemTime::UNIX_EPOCH + Duration::from_secs(clocks.unix) {
+                    // While the secret was out.
+                    return Err(Reason::CertificateExpired);
+                }
                 let session = entry.session.as_mut().ok_or(Reason::MuxNoRequest)?;
                 session.grant_theirs(host.clone(), until).map(|()| until)
             };

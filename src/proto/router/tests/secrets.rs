@@ -378,8 +378,7 @@ fn a_shared_lane_whose_grant_ends_goes_on_with_all_other_pairs() {
     p.shell.send(&joined);
     assert_eq!(p.shell.lanes_of(&joined).last(), Some(&lane), "it has joined");
     p.shell.told.clear();
-    // The certificates of these tests end at the beginning of time.
-    p.shell.tell(|router, now| router.grants_end(first, SystemTime::UNIX_EPOCH, now));
+    p.shell.tell(|router, now| router.grants_end(first, end_of_certificates(), now));
     assert!(p.shell.told.is_empty(), "the lane stays: {:?}", p.shell.told);
     p.shell.send(&own);
     assert_eq!(p.shell.lanes_of(&own), [lane, lane]);
@@ -405,7 +404,7 @@ fn a_pair_whose_grant_ends_leaves_its_lane_at_once_and_the_lane_finishes() {
     p.shell.established(lane);
     assert_eq!(p.shell.lanes_of(&joined).last(), Some(&lane));
     p.shell.told.clear();
-    p.shell.tell(|router, now| router.grants_end(first, SystemTime::UNIX_EPOCH, now));
+    p.shell.tell(|router, now| router.grants_end(first, end_of_certificates(), now));
     assert_eq!(p.shell.told, [Action::CloseLane { lane, reason: Reason::CertificateExpired }]);
     assert!(
         p.shell.outlets.get(&joined).is_none_or(|outlet| outlet.lane.is_none()),

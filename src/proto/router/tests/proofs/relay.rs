@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::proto::admission::Scope;
+use crate::proto::mux::secret::LIFETIME_SECONDS;
 use crate::proto::policy::DomainPolicy;
 
 /// A connection, at the end of an honest relay.
@@ -11,10 +12,13 @@ pub(super) struct Held {
     pub(super) end: usize,
     /// The shell's copy of the session; the router has one of its own.
     pub(super) machine: Session,
-    pub(super) up: bool,
-    /// How many grants the router's copy and this one had when they were last checked.
-    pub(super) checked: [Option<(usize, usize)>; 2],
+    /// The stream that was authenticated first.
+    pub(super) first: Option<usize>,
+    /// How many grants the router's copy and this one had when they were last checked, and how many stood to reason.
+    pub(super) checked: ([Option<(usize, usize)>; 2], usize),
     pub(super) pinned: Vec<PeerId>,
+    /// When the first of the two certificates ends, and the session.
+    pub(super) ends: Instant,
 }
 
 /// A stream, at the end of an honest relay. Without a scope it isn't authenticated yet.
@@ -37,7 +41,10 @@ pub(super) struct Relay {
     pub(super) life: u64,
     pub(super) hosts: Arc<Hosts>,
     pub(super) router: Router,
+    pub(super) limits: Limits,
+    /// The key that makes secrets, and those that did; when each of them left.
     pub(super) key: [u8; 32],
+    pub(super) gone: Vec<([u8; 32], Instant)>,
     /// How far its wall clock is off, in seconds.
     pub(super) skew: i64,
     pub(super) sessions: BTreeMap<SessionId, Held>,
@@ -45,6 +52,10 @@ pub(super) struct Relay {
     pub(super) outlets: BTreeMap<Route, Outlet>,
     /// What a server of ours ever sent a stanza for.
     pub(super) wanted: BTreeSet<Route>,
+    /// Proofs under way that it dialled for, before the router was told the last thing.
+    pub(super) begun: BTreeSet<(SessionId, Domain)>,
+    /// Hosts that were refused for good: no proof of theirs is begun with that peer again.
+    pub(super) refused: BTreeSet<(PeerId, Domain)>,
 }
 
 impl Relay {
@@ -52,9 +63,10 @@ impl Relay {
         let facts = |name: &str| HostFacts { entry: 0, announce: !(cast.shy && name.contains('2')) };
         let hosts = cast.names(party).into_iter().map(|name| (name.clone(), facts(name.as_str())));
         let hosts = Arc::new(Hosts::new(hosts, DomainPolicy::default()));
+        let limits = cast.limits.clone();
         let rule = |names: BTreeSet<Domain>| {
             let domains = names.iter().map(|name| DomainPattern::parse(name.as_str()).unwrap());
-            PeerRule { domains: domains.collect(), proofs: Allowance::PEER }
+            PeerRule { domains: domains.collect(), proofs: limits.proofs() }
         };
         let mut attackers = cast.names(ATTACKER);
         attackers.remove(&domain(SHARED));
@@ -65,19 +77,64 @@ impl Relay {
             others.insert(domain(SHARED));
         }
         let keys = Arc::new(SecretKeys::new([key]));
-        let limits = Limits::default();
-        let router = Router::new(Arc::clone(&hosts), vec![rule(others), rule(attackers)], limits, keys, life);
+        let rules = vec![rule(others), rule(attackers)];
+        let router = Router::new(Arc::clone(&hosts), rules, limits.clone(), keys, life);
         Self {
             life,
             hosts,
             router,
+            limits,
             key,
+            gone: Vec::new(),
             skew: 0,
             sessions: BTreeMap::new(),
             lanes: BTreeMap::new(),
             outlets: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            begun: BTreeSet::new(),
+            refused: BTreeSet::new(),
         }
+    }
+
+    /// Another key makes secrets from now on. The former ones take theirs for as long as those are good, as
+    /// `relay::live` keeps them.
+    pub(super) fn rotate(&mut self, key: [u8; 32], now: Instant) {
+        self.gone.push((std::mem::replace(&mut self.key, key), now));
+        self.gone.retain(|(_, at)| now.duration_since(*at) < seconds(LIFETIME_SECONDS));
+        let gone = self.gone.iter().rev().map(|(key, _)| *key);
+        self.router.set_keys(Arc::new(SecretKeys::new(std::iter::once(key).chain(gone))));
+    }
+
+    /// Before the router is told something.
+    pub(super) fn note_wishes(&mut self) {
+        let router = &self.router;
+        let dialled = |second: &SessionId| router.sessions.get(second).is_some_and(|entry| entry.dialled);
+        let wishes = router.proofs.iter().filter(|(_, proof)| dialled(&proof.second));
+        self.begun = wishes.map(|(key, _)| key.clone()).collect();
+    }
+
+    /// A proof came to nothing. If we dialled for it, and it was refused for good, no other is begun.
+    pub(super) fn remember(&mut self, session: Option<SessionId>, host: Option<Domain>, reason: Reason) {
+        let (Some(session), Some(host)) = (session, host) else { return };
+        let passes = !reason.is_permanent()
+            && !matches!(reason, Reason::MuxRefused | Reason::MuxTimeout | Reason::TooMany);
+        let key = (session, host.clone());
+        // A secret that came unasked may be refused while a proof of ours goes on.
+        if passes || self.router.proofs.contains_key(&key) || !self.begun.remove(&key) {
+            return;
+        }
+        let pinned = self.sessions.get(&session).map(|held| held.pinned.clone()).unwrap_or_default();
+        self.refused.extend(pinned.into_iter().map(|peer| (peer, host.clone())));
+    }
+
+    /// What an offer that is not this session's may not change: proofs, open requests, grants.
+    pub(super) fn record(&self, now: Instant) -> String {
+        let proofs: BTreeSet<_> = self.router.proofs.keys().collect();
+        let sessions = self.router.sessions.iter().map(|(id, entry)| {
+            let session = entry.session.as_ref().map(Session::grants);
+            (id, session, entry.verifier.open_count(now))
+        });
+        format!("{proofs:?} {:?}", sessions.collect::<Vec<_>>())
     }
 
     /// The lane of a stream at this relay.
@@ -89,56 +146,5 @@ impl Relay {
     /// The session of a connection at this relay.
     pub(super) fn session_of(&self, conn: usize) -> Option<SessionId> {
         self.sessions.iter().find(|(_, held)| held.conn == conn).map(|(id, _)| *id)
-    }
-}
-
-/// Who has which certificates. Nobody ever shows another one.
-pub(super) struct Cast {
-    certificates: Vec<Vec<Arc<CertifiedNames>>>,
-    /// The second further host of each honest relay stands in no list.
-    shy: bool,
-}
-
-impl Cast {
-    /// `owner`: the honest relay one of whose names the attacker's certificate carries too,
-    /// and `apart`: in a certificate of its own at the honest relay.
-    pub(super) fn new(owner: usize, apart: bool, shy: bool) -> Self {
-        let mut lists: Vec<Vec<Vec<&str>>> = vec![
-            vec![vec!["v.test", "w.test"], vec!["v1.test"], vec!["v2.test"]],
-            vec![vec!["p.test"], vec!["n1.test"], vec!["n2.test"], vec![TENANT]],
-            vec![vec!["mallory.test", SHARED], vec!["m2.test"], vec![SHARED]],
-        ];
-        if apart {
-            lists[owner].push(vec![SHARED]);
-        } else {
-            lists[owner][0].push(SHARED);
-        }
-        let mut ends = 4_000_000_000;
-        let mut certificate = |list: Vec<&str>| {
-            // Each ends at a time of its own, so that a grant shows whose end it took.
-            ends += 1;
-            let not_after = SystemTime::UNIX_EPOCH + seconds(ends);
-            Arc::new(CertifiedNames { not_after, ..(*names(&list)).clone() })
-        };
-        let certificates =
-            lists.into_iter().map(|of| of.into_iter().map(&mut certificate).collect()).collect();
-        Self { certificates, shy }
-    }
-
-    pub(super) fn certificates(&self, party: usize) -> &[Arc<CertifiedNames>] {
-        &self.certificates[party]
-    }
-
-    /// The certificate that `party` shows where it is to be `name`.
-    pub(super) fn certificate(&self, party: usize, name: &Domain) -> Option<Arc<CertifiedNames>> {
-        self.certificates[party].iter().find(|certificate| certificate.covers(name)).cloned()
-    }
-
-    pub(super) fn names(&self, party: usize) -> BTreeSet<Domain> {
-        self.certificates[party].iter().flat_map(|certificate| certificate.exact.iter().cloned()).collect()
-    }
-
-    pub(super) fn everybody(&self) -> BTreeSet<Domain> {
-        (0..self.certificates.len()).flat_map(|party| self.names(party)).collect()
     }
 }

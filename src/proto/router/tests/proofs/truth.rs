@@ -40,6 +40,9 @@ struct Asked {
     used: bool,
 }
 
+/// How much longer than the life of a secret its expiry may lie ahead.
+const TOLERANCE: u64 = 5;
+
 /// An offer as somebody sent it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Sent {
@@ -63,12 +66,20 @@ pub(super) struct Truth {
     asked: BTreeMap<String, Asked>,
     /// Answered with `result` by the other end of that connection itself: the connection, the id.
     answered: BTreeSet<(usize, String)>,
-    /// Hosts of honest relays that joined a connection because of that.
-    accepted: BTreeSet<(usize, Domain)>,
-    /// Grants that stand to reason: connection, verifier, host.
-    pub(super) granted: BTreeSet<(usize, usize, Domain)>,
+    /// The stream that arrives: its connection and the host that it is for.
+    pub(super) calling: Option<(usize, Domain)>,
+    /// Hosts of honest relays that joined a connection because of that, and until when.
+    pub(super) accepted: BTreeMap<(usize, Domain), SystemTime>,
+    /// Grants that stand to reason: connection, verifier, host; and until when.
+    pub(super) granted: BTreeMap<(usize, usize, Domain), SystemTime>,
     /// The connection of a grant whose `result` hasn't been sent yet.
     owed: Option<usize>,
+    /// What arrived last was taken.
+    pub(super) taken: bool,
+    /// When secrets were made: by whom, in which life, for which connection.
+    asked_at: BTreeMap<(usize, u64, usize), Vec<Instant>>,
+    /// The limits that were ever hit.
+    pub(super) limits: BTreeSet<&'static str>,
     /// How many grants there were, the attacker's own among them.
     pub(super) grants: usize,
     pub(super) grants_to_attacker: usize,
@@ -93,18 +104,24 @@ pub(super) fn forwarded(octets: &str) {
 
 impl Truth {
     /// A relay hands out a secret.
-    pub(super) fn secret_made(&mut self, secret: String, made: Made) {
-        let open = |other: &&Made| !other.used && made.at < other.at + ANSWER_WAIT;
-        let same = |other: &Made| {
-            (other.verifier, other.life, other.first, &other.host)
-                == (made.verifier, made.life, made.first, &made.host)
-        };
+    pub(super) fn secret_made(&mut self, secret: String, made: Made, allowed: Allowance) {
+        let Made { verifier, life, first, at, .. } = made;
+        let open = self.made.values().filter(|other| !other.used && at < other.at + ANSWER_WAIT);
+        let open: Vec<_> =
+            open.filter(|o| (o.verifier, o.life, o.first) == (verifier, life, first)).collect();
         assert!(
-            !self.made.values().filter(open).any(same),
-            "two open requests for {} on {}",
-            made.host,
-            made.first
+            open.iter().all(|other| other.host != made.host),
+            "two open requests for {} on {first}",
+            made.host
         );
+        assert!(open.len() < allowed.open, "more open requests than allowed on {first}");
+        let times = self.asked_at.entry((verifier, life, first)).or_default();
+        times.push(at);
+        let burst = usize::try_from(allowed.burst).unwrap();
+        for (before, since) in times.iter().rev().enumerate().skip(burst) {
+            let over = u32::try_from(before + 1 - burst).unwrap();
+            assert!(at - *since >= allowed.every * over, "requests faster than allowed on {first}");
+        }
         self.made.insert(secret, made);
     }
 
@@ -143,6 +160,7 @@ impl Truth {
             |end: usize, name: &str| Domain::parse(name).is_ok_and(|name| on.certificates[end].covers(&name));
         assert!(names(end, from) && names(1 - end, to), "a secret for {to} to somebody else");
         assert!(*secret == asked.secret && now <= asked.at + ANSWER_WAIT);
+        assert!(secret.len() <= 4096, "a secret of {} octets is returned", secret.len());
         asked.returned = Some((conn, from.clone(), to.clone()));
         self.asked.insert(id.clone(), asked);
     }
@@ -178,24 +196,44 @@ impl Truth {
         now: Instant,
     ) {
         let prefix = format!("{host} joined {conn}");
-        let Some((on, MuxIq::Answer { id, from, to, granted })) = &self.judging else {
-            panic!("{prefix} without a result")
+        let asked = if let Some(called) = &self.calling {
+            // A stream to the host is an answer too.
+            assert!(*called == (conn, host.clone()), "{prefix} because {called:?} was called");
+            let returned = |asked: &&mut Asked| {
+                !asked.used && asked.host == *host && asked.returned.as_ref().is_some_and(|r| r.0 == conn)
+            };
+            let Some(asked) = self.asked.values_mut().find(returned) else { panic!("{prefix} unasked") };
+            asked
+        } else {
+            let Some((on, MuxIq::Answer { id, from, to, granted })) = &self.judging else {
+                panic!("{prefix} without a result")
+            };
+            assert!(*granted && *on == conn, "{prefix} without a result on it");
+            let Some(asked) = self.asked.get_mut(id) else {
+                panic!("{prefix} by a result for nothing that was asked")
+            };
+            let Some((returned, prover, asker)) = &asked.returned else { panic!("{prefix} unasked") };
+            assert_eq!(*returned, conn, "{prefix}: the secret was returned on another session");
+            assert!(self.answered.contains(&(conn, id.clone())), "{prefix}: nobody answered there");
+            assert!(from == asker && to == prover, "{prefix}: {from} answered {to}");
+            asked
         };
-        assert!(*granted && *on == conn, "{prefix} without a result on it");
-        let Some(asked) = self.asked.get_mut(id) else {
-            panic!("{prefix} by a result for nothing that was asked")
-        };
-        let Some((returned, prover, asker)) = &asked.returned else { panic!("{prefix} unasked") };
-        assert_eq!(*returned, conn, "{prefix}: the secret was returned on another session");
-        assert!(self.answered.contains(&(conn, id.clone())), "{prefix}: nobody answered there");
-        assert!(from == asker && to == prover, "{prefix}: {from} answered {to}");
         assert!(!asked.used, "{prefix} by a result that was used before");
         assert!(now <= asked.at + ANSWER_WAIT, "{prefix} by a late result");
         assert!(asked.host == *host && asked.not_after == until, "{prefix} for too long");
-        let truly = verifier == ATTACKER || self.granted.contains(&(conn, verifier, host.clone()));
+        let truly = verifier == ATTACKER || self.granted.contains_key(&(conn, verifier, host.clone()));
         assert!(truly, "{prefix}, and relay {verifier} has granted something else");
-        asked.used = true;
-        self.accepted.insert((conn, host.clone()));
+        // Of several that were returned for it the stream answers one: `called` says which.
+        asked.used |= self.calling.is_none();
+        self.taken = true;
+        self.accepted.insert((conn, host.clone()), until);
+    }
+
+    /// The router took the stream that arrived for the answer to this offer.
+    pub(super) fn called(&mut self, id: &str) {
+        if let Some(asked) = self.asked.get_mut(id) {
+            asked.used = true;
+        }
     }
 
     /// A relay has granted a host to the other end of a connection: was it right to?
@@ -209,7 +247,7 @@ impl Truth {
         (now, unix): (Instant, u64),
     ) {
         let prefix = format!("relay {verifier} let party {holder} speak for {host}");
-        let Some((on, MuxIq::Offer { secret, from, to, .. })) = &self.judging else {
+        let Some((on, MuxIq::Offer { secret, from, to, host: said, .. })) = &self.judging else {
             panic!("{prefix} without an offer")
         };
         let secret = secret.trim();
@@ -224,6 +262,7 @@ impl Truth {
         };
         assert!(self.offers.iter().any(handed), "{prefix}, which did not return the secret itself");
         assert!(is(from, &made.prover) && is(to, &made.asker), "{prefix} by an offer from {from} to {to}");
+        assert!(said.as_ref().is_none_or(|said| is(said, host)), "{prefix}, that was taken for {said:?}");
         assert!(
             certificate.covers(&made.prover),
             "{prefix}, proven by {from} that is itself proven by secret"
@@ -231,66 +270,68 @@ impl Truth {
         assert!(!made.used, "{prefix} by a secret that came before");
         assert!(now < made.at + ANSWER_WAIT, "{prefix} after the answer's time");
         assert!(unix <= made.unix + LIFETIME_SECONDS, "{prefix} with an expired secret");
+        assert!(made.unix <= unix + TOLERANCE, "{prefix} with a secret of the future");
         assert_eq!(until, made.not_after, "{prefix}, until another certificate's end");
-        self.granted.insert((conn, verifier, host.clone()));
+        let over = SystemTime::UNIX_EPOCH + seconds(unix);
+        assert!(until > over, "{prefix}, whose certificate has ended");
+        self.taken = true;
+        self.granted.insert((conn, verifier, host.clone()), until);
         self.owed = Some(conn);
         self.grants += 1;
         self.grants_to_attacker += usize::from(holder == ATTACKER);
     }
 
-    /// A relay has judged what arrived last. The first offer of a secret, where it belongs and in time by the monotonic
-    /// clock, uses it up, whatever else is wrong with it.
-    pub(super) fn judged(&mut self, verifier: usize, life: u64, clocks: Clocks) {
-        assert_eq!(self.owed, None, "relay {verifier} grants and doesn't say so");
-        let Some((conn, MuxIq::Offer { secret, .. })) = self.judging.take() else { return };
-        if let Some(made) = self.made.get_mut(secret.trim()) {
-            let there = (made.verifier, made.life, made.first) == (verifier, life, conn);
-            made.used |= there && clocks.now < made.at + ANSWER_WAIT;
-        }
-    }
-
-    /// No session believes more than its certificate and the record allow.
-    pub(super) fn check(
-        &self,
-        party: usize,
-        relay: &mut Relay,
-        conns: &[Conn],
-        everybody: &BTreeSet<Domain>,
+    /// A relay has judged what arrived last. What is right is taken; what is not this session's changes nothing. The first
+    /// offer of a secret, where it belongs and in time by the monotonic clock, uses it up, whatever else is wrong with it.
+    pub(super) fn judged(
+        &mut self,
+        verifier: usize,
+        relay: &Relay,
+        session: SessionId,
+        clocks: Clocks,
+        before: &str,
     ) {
-        for (id, held) in &mut relay.sessions {
-            let conn = &conns[held.conn];
-            let (shown, ours) = (&conn.certificates[1 - held.end], &conn.certificates[held.end]);
-            let routers = relay.router.sessions.get(id).and_then(|entry| entry.session.as_ref());
-            // Nothing but its grants changes what a session believes, and they are only ever more.
-            let grants = [routers.map(Session::grants), Some(held.machine.grants())];
-            if std::mem::replace(&mut held.checked, grants) == grants {
-                continue;
+        assert_eq!(self.owed, None, "relay {verifier} grants and doesn't say so");
+        let taken = std::mem::take(&mut self.taken);
+        let Some((conn, said)) = self.judging.take() else { return };
+        let Some(held) = relay.sessions.get(&session) else { return };
+        let (theirs, ours) = held.machine.grants();
+        match said {
+            MuxIq::Offer { secret, from, to, host, .. } => {
+                let made = self.made.get_mut(secret.trim()).filter(|made| {
+                    let there = (made.verifier, made.life, made.first) == (verifier, relay.life, conn);
+                    there && !made.used && clocks.now < made.at + ANSWER_WAIT
+                });
+                let Some(made) = made else {
+                    let after = relay.record(clocks.now);
+                    assert!(taken || before == after, "what is not its own changes {before} to {after}");
+                    return;
+                };
+                made.used = true;
+                let fresh =
+                    clocks.unix <= made.unix + LIFETIME_SECONDS && made.unix <= clocks.unix + TOLERANCE;
+                let addressed = is(&from, &made.prover) && is(&to, &made.asker);
+                let meant = host.is_none_or(|host| is(&host, &made.host));
+                let lasts = made.not_after > SystemTime::UNIX_EPOCH + seconds(clocks.unix);
+                let room = theirs < relay.limits.grants;
+                assert!(
+                    taken || !(fresh && addressed && meant && lasts && room),
+                    "relay {verifier} refuses the secret of {} on {conn}",
+                    made.host
+                );
             }
-            for session in routers.into_iter().chain([&held.machine]) {
-                for name in everybody {
-                    let theirs = !relay.hosts.serves(name)
-                        && (shown.covers(name) || self.granted.contains(&(held.conn, party, name.clone())));
-                    assert!(
-                        theirs || !session.theirs_proven(name),
-                        "relay {party} believes {name} on {}",
-                        held.conn
-                    );
-                    let mine = relay.hosts.serves(name)
-                        && (ours.covers(name) || self.accepted.contains(&(held.conn, name.clone())));
-                    assert!(
-                        mine || !session.ours_proven(name),
-                        "relay {party} thinks it proved {name} on {}",
-                        held.conn
-                    );
-                }
+            MuxIq::Answer { id, from, to, granted } => {
+                let Some(asked) = self.asked.get_mut(&id).filter(|asked| !asked.used) else { return };
+                let returned = Some((conn, to, from)) == asked.returned;
+                // A refusal is an answer, and the last word.
+                asked.used |= returned;
+                let good = granted && returned && clocks.now < asked.at + ANSWER_WAIT;
+                assert!(
+                    taken || !good || ours >= relay.limits.grants,
+                    "relay {verifier} passes over the result for {} on {conn}",
+                    asked.host
+                );
             }
         }
-    }
-
-    /// A relay takes a stanza from a connection: may it?
-    pub(super) fn stanza_taken(&self, party: usize, held: &Held, conns: &[Conn], from: &Domain) {
-        let certified = conns[held.conn].certificates[1 - held.end].covers(from);
-        let granted = self.granted.contains(&(held.conn, party, from.clone()));
-        assert!(certified || granted, "relay {party} took a stanza from {from} on connection {}", held.conn);
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::proto::stream::Learned;
 use attacker::Attacker;
+use cast::UNIX;
 
 /// A connection. Its ends: 0 dialled, 1 accepted.
 pub(super) struct Conn {
@@ -18,12 +19,21 @@ pub(super) struct Conn {
     pub(super) over: [bool; 2],
 }
 
+impl Conn {
+    /// Whether both ends speak on the stream that `held` began with.
+    pub(super) fn goes_both_ways(&self, held: &Held) -> bool {
+        held.first.is_some_and(|first| self.strands[first].bidi)
+    }
+}
+
 /// A stream of a connection.
 pub(super) struct Strand {
     pub(super) opener: usize,
     /// The pair, in the initiating entity's direction.
     pub(super) route: Route,
     pub(super) stream_id: String,
+    /// Both ends speak on it.
+    pub(super) bidi: bool,
 }
 
 /// What travels on a connection.
@@ -88,7 +98,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, hostile: bool) -> Self {
         let mut dice = Dice(seed);
-        let cast = Cast::new(dice.below(2), dice.percent(50), hostile);
+        let cast = Cast::new(&mut dice, hostile);
         let now = Instant::now();
         let relays = (0..2).map(|party| Relay::new(&cast, party, dice.octets(), 0)).collect();
         let (same_address, leaks) = (hostile && dice.percent(50), hostile && dice.percent(30));
@@ -114,7 +124,12 @@ impl World {
 
     pub(super) fn unix(&self, relay: usize) -> u64 {
         let passed = (self.now - self.began).as_secs();
-        (1_700_000_000 + passed).saturating_add_signed(self.relays[relay].skew)
+        (UNIX + passed).saturating_add_signed(self.relays[relay].skew)
+    }
+
+    /// The same as a time.
+    pub(super) fn wall(&self, relay: usize) -> SystemTime {
+        SystemTime::UNIX_EPOCH + seconds(self.unix(relay))
     }
 
     pub(super) fn arrive(&mut self, at: Instant, what: Arrival) {
@@ -176,91 +191,8 @@ impl World {
 
     pub(super) fn strand(&mut self, conn: usize, opener: usize, route: Route) -> usize {
         let stream_id = self.dice.identifier();
-        self.conns[conn].strands.push(Strand { opener, route, stream_id });
+        self.conns[conn].strands.push(Strand { opener, route, stream_id, bidi: true });
         self.conns[conn].strands.len() - 1
-    }
-
-    /// One thing happens, and some time passes.
-    pub(super) fn step(&mut self) {
-        match self.dice.below(100) {
-            0..40 => self.honest_stanza(),
-            40..90 => self.attack(),
-            90..93 => self.break_connection(),
-            93..95 => {
-                let relay = self.dice.below(2);
-                let ids: Vec<_> = self.relays[relay].sessions.keys().copied().collect();
-                if let Some(id) = self.dice.pick(&ids).copied() {
-                    self.tell(relay, |router, now| router.session_retires(id, now));
-                }
-            }
-            95..96 => self.restart(),
-            96..98 => {
-                let relay = self.dice.below(2);
-                self.relays[relay].skew = [-600, -61, 0, 61, 600][self.dice.below(5)];
-            }
-            _ => self.pass(seconds(12)),
-        }
-        let time = if self.dice.percent(10) { 5000 } else { 400 };
-        let time = self.dice.next() % time;
-        self.pass(Duration::from_millis(time));
-    }
-
-    fn honest_stanza(&mut self) {
-        let relay = self.dice.below(2);
-        let hosts: Vec<_> = self.cast.names(relay).into_iter().collect();
-        let other = if self.dice.percent(80) { 1 - relay } else { ATTACKER };
-        let others: Vec<_> = self.cast.names(other).into_iter().collect();
-        let (Some(from), Some(to)) = (self.dice.pick(&hosts).cloned(), self.dice.pick(&others).cloned())
-        else {
-            return;
-        };
-        self.message(relay, &Route::new(from, to));
-    }
-
-    /// Every pair of the two honest relays talks, both ways, `rounds` times.
-    pub(super) fn talk_all(&mut self, rounds: usize) {
-        for _ in 0..rounds {
-            for relay in 0..2 {
-                let (ours, theirs) = (self.cast.names(relay), self.cast.names(1 - relay));
-                for from in &ours {
-                    for to in &theirs {
-                        self.message(relay, &Route::new(from.clone(), to.clone()));
-                        let time = self.dice.next() % 300;
-                        self.pass(Duration::from_millis(time));
-                    }
-                }
-            }
-            self.pass(seconds(5));
-        }
-    }
-
-    fn break_connection(&mut self) {
-        if self.conns.is_empty() {
-            return;
-        }
-        let conn = self.dice.below(self.conns.len());
-        // What is still under way may be seen first, or not.
-        self.send(conn, 0, What::Ended);
-        self.send(conn, 1, What::Ended);
-    }
-
-    /// A relay dies and comes back, with the keys that it had or with new ones.
-    fn restart(&mut self) {
-        let party = self.dice.below(2);
-        for conn in 0..self.conns.len() {
-            for end in 0..2 {
-                if self.conns[conn].parties[end] == party && !self.conns[conn].over[end] {
-                    self.conns[conn].over[end] = true;
-                    self.send(conn, end, What::Ended);
-                }
-            }
-        }
-        let old = &self.relays[party];
-        let (life, skew, mut key) = (old.life + 1, old.skew, old.key);
-        if self.dice.percent(50) {
-            key = self.dice.octets();
-        }
-        self.relays[party] = Relay { skew, ..Relay::new(&self.cast, party, key, life) };
     }
 
     /// Time passes, and everything happens that is due.
@@ -274,6 +206,7 @@ impl World {
                 return;
             };
             self.now = self.now.max(next);
+            self.end_what_is_over();
             if arrival == Some(next) {
                 if let Some((_, what)) = self.arriving.pop_first() {
                     self.arrives(what);
@@ -288,10 +221,31 @@ impl World {
         panic!("the world never rests");
     }
 
+    /// Sessions end with their certificates, by the clock that does not jump; grants with theirs, by the one that does.
+    fn end_what_is_over(&mut self) {
+        for relay in 0..2 {
+            let wall = self.wall(relay);
+            let over = |held: &Held| held.machine.next_grant_end().is_some_and(|end| end <= wall);
+            let sessions = &self.relays[relay].sessions;
+            let grants: Vec<_> = sessions.iter().filter(|(_, h)| over(h)).map(|(id, _)| *id).collect();
+            let late: Vec<_> =
+                sessions.values().filter(|h| h.ends <= self.now).map(|h| (h.conn, h.end)).collect();
+            for id in grants {
+                self.grants_end(relay, id, wall);
+            }
+            for (conn, end) in late {
+                self.ended(relay, conn, end);
+            }
+        }
+    }
+
     fn check(&mut self) {
         if std::mem::take(&mut self.touched) {
-            for (party, relay) in self.relays.iter_mut().enumerate() {
-                self.truth.check(party, relay, &self.conns, &self.everybody);
+            // What was granted may have ended already: the shell is told of grants.
+            self.end_what_is_over();
+            for party in 0..2 {
+                let wall = self.wall(party);
+                self.truth.check(party, &mut self.relays[party], &self.conns, &self.everybody, wall);
             }
         }
     }
