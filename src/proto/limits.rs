@@ -52,7 +52,7 @@ pub struct Limits {
     pub ack_within: Duration,
     /// Stanzas sent after which we ask for an acknowledgement.
     pub ack_request_every: u32,
-    /// And after this at the latest.
+    /// With fewer, how often we ask our own servers at the most. A peer is asked once in `ack_within`, if that is longer.
     pub ack_request_within: Duration,
     /// How long a stream that ends waits for acknowledgements.
     pub ack_wait: Duration,

@@ -11,6 +11,7 @@ use super::hub::Hub;
 use super::inbound::{Inbound, Run, Waited};
 use super::mailbox::{Mailbox, lock};
 use super::outlet::Outlet;
+use crate::proto::admission::Side;
 use crate::proto::limits::Limits;
 use crate::proto::stream_management::receipts::Patience;
 
@@ -22,8 +23,8 @@ pub(crate) struct Acknowledger {
     pub(crate) ack_request_every: u32,
     within: Duration,
     request_within: Duration,
-    /// Lanes that have sent something and not asked yet.
-    asking: Mutex<Vec<Arc<Mailbox>>>,
+    /// Lanes that have sent something and not asked yet, and when they do.
+    asking: Mutex<Vec<(Instant, Arc<Mailbox>)>>,
     /// Streams on which something came that isn't handled, or that hasn't been told.
     answering: Mutex<Vec<Arc<Inbound>>>,
     /// There is something to do again.
@@ -80,10 +81,19 @@ impl Acknowledger {
         if suspect { Run::of(run.stanzas().filter(|stanza| !self.drops(outlet, stanza))) } else { run }
     }
 
-    /// `lane` has sent something: it asks soon.
-    pub(crate) fn ask_soon(&self, lane: &Arc<Mailbox>) {
-        lock(&self.asking).push(Arc::clone(lane));
+    /// `lane` has sent something: it asks at `due`.
+    pub(crate) fn ask_at(&self, due: Instant, lane: &Arc<Mailbox>) {
+        lock(&self.asking).push((due, Arc::clone(lane)));
         self.work.notify_one();
+    }
+
+    /// How long a lane of `side` may wait before it asks. Each question and each answer of a peer's lane is a datagram that may
+    /// be lost, and holds up the pair's stanzas until it is sent again.
+    pub(crate) fn asks_within(&self, side: Side) -> Duration {
+        match side {
+            Side::Local => self.request_within,
+            Side::Remote => self.request_within.max(self.within),
+        }
     }
 
     /// Something came on `inbound`: it is looked after until all of it is handled and told.
@@ -94,12 +104,11 @@ impl Acknowledger {
         }
     }
 
-    fn ask(&self) -> bool {
-        let asking = std::mem::take(&mut *lock(&self.asking));
-        for lane in &asking {
+    fn ask(&self, now: Instant) {
+        let due: Vec<_> = lock(&self.asking).extract_if(.., |(due, _)| *due <= now).collect();
+        for (_, lane) in due {
             lane.request();
         }
-        !asking.is_empty()
     }
 
     fn answer(&self, now: Instant) {
@@ -127,8 +136,8 @@ pub(crate) async fn run(hub: Arc<Hub>) {
             acknowledger.work.notified().await;
         }
         tokio::time::sleep(acknowledger.request_within).await;
-        acknowledger.ask();
         let now = Instant::now();
+        acknowledger.ask(now);
         if answered + acknowledger.within <= now {
             answered = now;
             acknowledger.answer(now);

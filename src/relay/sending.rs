@@ -17,6 +17,7 @@ use super::inbound::{self, Inbound, Run};
 use super::io::Transmit;
 use super::mailbox::{Mailbox, Next, lock};
 use super::outlet::Outlet;
+use crate::proto::admission::Side;
 use crate::proto::queue::{Mark, Wait, Waited};
 use crate::proto::stream_management::element::{REQUEST, write_answer};
 use crate::proto::stream_management::sent::{Sent, TooHigh};
@@ -34,6 +35,8 @@ pub(crate) struct Sending {
     state: Mutex<State>,
     delivered: IntCounter,
     acknowledger: Arc<Acknowledger>,
+    /// How long we may wait before we ask again.
+    asks_within: Duration,
     /// What came the other way: the writer says how much of it is handled.
     inbound: Mutex<Option<Arc<Inbound>>>,
     /// The lane asks for an acknowledgement soon.
@@ -54,6 +57,8 @@ struct State {
     managed: bool,
     /// Stanzas sent since we last asked for an acknowledgement.
     unasked: u32,
+    /// When that was.
+    asked: Option<Instant>,
 }
 
 /// What is left of the sending half when its lane has ended.
@@ -71,15 +76,23 @@ impl Sending {
     pub(crate) fn new(
         delivered: IntCounter,
         acknowledger: &Arc<Acknowledger>,
+        side: Side,
         pipelined: bool,
         managed: bool,
     ) -> Arc<Self> {
-        let state =
-            State { sent: Unacknowledged::default(), written: 0, confirmed: !pipelined, managed, unasked: 0 };
+        let state = State {
+            sent: Unacknowledged::default(),
+            written: 0,
+            confirmed: !pipelined,
+            managed,
+            unasked: 0,
+            asked: None,
+        };
         Arc::new(Self {
             state: Mutex::new(state),
             delivered,
             acknowledger: Arc::clone(acknowledger),
+            asks_within: acknowledger.asks_within(side),
             inbound: Mutex::default(),
             asking: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -154,11 +167,11 @@ impl Sending {
         self.written.store(elapsed, Ordering::Relaxed);
         match ask {
             Ask::Now => self.request(transmit).await,
-            Ask::Soon if !self.asking.swap(true, Ordering::AcqRel) => {
-                self.acknowledger.ask_soon(mailbox);
+            Ask::At(due) if !self.asking.swap(true, Ordering::AcqRel) => {
+                self.acknowledger.ask_at(due, mailbox);
                 Ok(())
             }
-            Ask::Soon | Ask::Never => Ok(()),
+            Ask::At(_) | Ask::Never => Ok(()),
         }
     }
 
@@ -168,7 +181,13 @@ impl Sending {
         state.written = state.written.wrapping_add(count);
         if state.managed {
             state.unasked += count;
-            return if state.unasked >= self.acknowledger.ack_request_every { Ask::Now } else { Ask::Soon };
+            if state.unasked >= self.acknowledger.ack_request_every {
+                return Ask::Now;
+            }
+            // Behind a stanza that comes alone it goes in the same datagram.
+            let due = state.asked.map(|asked| asked + self.asks_within);
+            let now = Instant::now();
+            return due.filter(|due| *due > now).map_or(Ask::Now, Ask::At);
         }
         if state.confirmed {
             self.settle_written(&mut state);
@@ -181,6 +200,7 @@ impl Sending {
         let due = {
             let mut state = lock(&self.state);
             state.unasked = 0;
+            state.asked = Some(Instant::now());
             state.managed && !state.sent.is_empty()
         };
         if due { transmit.write(Bytes::from_static(REQUEST.as_bytes())).await } else { Ok(()) }
@@ -326,7 +346,7 @@ impl Sending {
 /// When to ask for an acknowledgement.
 enum Ask {
     Never,
-    Soon,
+    At(Instant),
     Now,
 }
 

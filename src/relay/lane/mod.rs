@@ -123,7 +123,9 @@ impl Lane {
             }
             Machine::Receiving(_) | Machine::Component(_) => (false, false, None),
         };
-        let delivered = hub.metrics.data.side(place.side()).delivered.clone();
+        let side = place.side();
+        let delivered = hub.metrics.data.side(side).delivered.clone();
+        let sending = Sending::new(delivered, &hub.acknowledger, side, pipelined, managed);
         Self {
             hub: Arc::clone(hub),
             id,
@@ -132,7 +134,7 @@ impl Lane {
             framer: Framer::of(machine.content(), hub.xml_limits()),
             rescoping: matches!(machine, Machine::Component(_)).then(Rescoping::component_to_server),
             machine,
-            sending: Sending::new(delivered, &hub.acknowledger, pipelined, managed),
+            sending,
             learned: Learned::default(),
             carry: None,
             answered: false,

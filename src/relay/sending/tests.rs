@@ -36,7 +36,7 @@ async fn what_was_sent_behind_a_refused_flight_goes_back_to_its_own_queue_in_ord
     let one = outlet(&total, "a.test", &lane, &[b"1", &large, b"3"]);
     let other = outlet(&total, "c.test", &lane, &[b"x", b"y"]);
     let delivered = IntCounter::new("delivered", "x").unwrap();
-    let sending = Sending::new(delivered.clone(), &acknowledger(), true, false);
+    let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
     let writing = sending.write(&lane, &mut taken, Duration::ZERO, Duration::ZERO);
@@ -53,7 +53,7 @@ async fn what_was_sent_behind_a_confirmed_flight_is_delivered() {
     let (total, lane) = (Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()));
     let _outlet = outlet(&total, "a.test", &lane, &[b"1", b"2"]);
     let delivered = IntCounter::new("delivered", "x").unwrap();
-    let sending = Sending::new(delivered.clone(), &acknowledger(), true, false);
+    let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
     let writing = sending.write(&lane, &mut taken, Duration::ZERO, Duration::ZERO);
