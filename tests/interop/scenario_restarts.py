@@ -7,6 +7,7 @@ import os
 import signal
 import select
 import time
+from pathlib import Path
 
 from certificates import make_certificates
 from flood import Flood
@@ -89,6 +90,8 @@ async def ejabberd_waits_for_a_relay_that_was_killed(cast: Cast) -> None:
         for listener in (juliet, paris):
             await is_reached(romeo, listener)
         await y.relay.stop(signal.SIGKILL)
+        # What it writes before it has noticed is lost: it knows no acknowledgement between servers.
+        await until(20, "ejabberd has noticed", lambda: not connections_to(ports.relay_local))
         for n in range(SENTENCES):
             for listener in (juliet, paris):
                 romeo.say(listener.full_jid, f"while nobody hears: {n}")
@@ -106,6 +109,13 @@ async def ejabberd_waits_for_a_relay_that_was_killed(cast: Cast) -> None:
         for each in held:
             each.close()
         await stage.wake_relay(y)
+
+
+def connections_to(port: int) -> int:
+    """Connections whose other end is `port` and that nobody has closed at this end."""
+    established, close_wait = "01", "08"
+    rows = [row.split() for table in ("tcp", "tcp6") for row in Path("/proc/net", table).read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] in (established, close_wait) for row in rows)
 
 
 async def until(seconds: float, what: str, holds, detail=lambda: "") -> None:
