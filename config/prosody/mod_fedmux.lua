@@ -161,9 +161,9 @@ end
 -- when it is full, up to our own bound; false: there is no room for another stanza.
 local function make_room(session)
 	local queue = session.outgoing_stanza_queue;
-	local size = queue._queue.size;
-	if queue:count_unacked() < size then return true; end
-	if size >= unacked_max then return false; end
+	local size, unacked = queue._queue.size, queue:count_unacked();
+	if unacked >= unacked_max then return false; end
+	if unacked < size then return true; end
 	local larger = smqueue.new(math.min(2 * size, unacked_max));
 	for _, stanza in queue:resume() do
 		larger:push(stanza);

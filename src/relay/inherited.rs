@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use listenfd::ListenFd;
 use socket2::SockRef;
+use tracing::info;
 
 use super::start::StartError;
 
@@ -125,7 +126,9 @@ impl Inherited {
 
     fn remove(&mut self, wanted: Configured) -> Option<Socket> {
         let position = self.0.iter().position(|socket| socket.is_for(wanted))?;
-        Some(self.0.swap_remove(position).socket)
+        let Handed { name, address, socket } = self.0.swap_remove(position);
+        info!(listener = wanted.key, protocol = %wanted.protocol, %address, name, "socket taken over from the service manager");
+        Some(socket)
     }
 
     /// The socket for `wanted`, if it was handed over.

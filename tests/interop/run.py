@@ -137,7 +137,7 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--direct", action="store_true", help="no relays: the two Prosodys federate with each other")
     parser.add_argument("--only", default="", metavar="NAME", help="only scenarios with this in variant/name")
     parser.add_argument("--keep", action="store_true", help="keep the folder with configurations, logs and capture")
-    parser.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for all of it (300)")
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for all of it (600)")
     parser.add_argument("-v", "--verbose", action="store_true", help="tracebacks, and every stanza in clients.log")
     options = parser.parse_args()
     if options.fedmux:
