@@ -8,18 +8,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::host_meta::{Asker, Asking, HostMetaSource, QUESTIONS_AT_ONCE};
-use super::question::{Questions, Said};
+use super::question::Questions;
 use super::upstream::{DnsError, Upstream};
 use crate::proto::discovery::found::{Answer, Found, Rules, VALID_MAX, conclude};
 use crate::proto::discovery::plan::{Plan, plan};
 use crate::proto::discovery::refusal::refuse_domain;
-use crate::proto::discovery::{AddressAnswer, HostMeta, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
+use crate::proto::discovery::{AddressAnswer, HostMeta, SrvAnswer, SrvAnswers, SrvName};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -253,7 +253,7 @@ impl Finder {
             asked.spawn(async move { (name, questions.ask(full, RecordType::SRV).await) });
         }
         gather(asked, bound, SRV_GRACE, |(name, said)| {
-            let answer = srv_answer(said, ttl);
+            let answer = said.into_srv(ttl);
             let is_way = matches!(answer, SrvAnswer::Records(_));
             answers.set(name, answer);
             is_way
@@ -304,14 +304,7 @@ pub(super) async fn addresses(
             *count -= 1;
         }
         let answer = answers.entry(host).or_default();
-        match said {
-            Said::Records(records, valid) => {
-                *ttl = (*ttl).min(valid);
-                answer.addresses.extend(records.iter().filter_map(RData::ip_addr));
-            }
-            Said::Nothing(valid) => *ttl = (*ttl).min(valid),
-            Said::Failed(reason) => answer.failed = Some(reason),
-        }
+        said.add_to(answer, ttl);
         !answer.addresses.is_empty()
     })
     .await;
@@ -337,33 +330,6 @@ async fn gather<T: 'static>(
             bound = bound.min(Instant::now() + grace);
         }
     }
-}
-
-fn srv_answer(said: Said, ttl: &mut Duration) -> SrvAnswer {
-    let data = match said {
-        Said::Records(data, valid) => {
-            *ttl = (*ttl).min(valid);
-            data
-        }
-        Said::Nothing(valid) => {
-            *ttl = (*ttl).min(valid);
-            return SrvAnswer::Nothing;
-        }
-        Said::Failed(reason) => return SrvAnswer::Failed(reason),
-    };
-    let records: Vec<SrvRecord> = data.iter().filter_map(srv_record).collect();
-    match records.as_slice() {
-        // RFC 2782: one record with the root as its target. Among others it is a mistake, and passed over.
-        [only] if only.target.is_empty() => SrvAnswer::NotOffered,
-        _ => SrvAnswer::Records(records),
-    }
-}
-
-fn srv_record(data: &RData) -> Option<SrvRecord> {
-    let RData::SRV(srv) = data else { return None };
-    let target = srv.target.to_ascii();
-    let target = target.strip_suffix('.').unwrap_or(&target).to_owned();
-    Some(SrvRecord { priority: srv.priority, weight: srv.weight, port: srv.port, target })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@
 //!
 //! It is no open resolver: it answers loopback, and the clients that are named to it; all others are refused.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,19 +26,17 @@ use std::time::Duration;
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::{DnsError as NoAnswer, NetError};
-use hickory_server::proto::op::{Edns, Header, HeaderCounts, Metadata, OpCode, Query, ResponseCode};
-use hickory_server::proto::rr::rdata::{A, AAAA, SOA, SRV};
-use hickory_server::proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_server::proto::op::{Header, HeaderCounts, Query, ResponseCode};
+use hickory_server::proto::rr::Record;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 
+use super::relay_names::{Judged, RelayNames, Reply, edns};
 use super::upstream::{DnsError, Upstream};
 
-/// For how long an answer of ours may be kept, in seconds.
-const TTL: u32 = 60;
 /// Questions that are forwarded at once; more are answered with SERVFAIL, and asked again by whoever needs them.
 const FORWARDED_MAX: usize = 256;
 /// How long an upstream server may take. Below the five seconds after which resolvers ask again.
@@ -47,12 +45,6 @@ const UPSTREAM_PATIENCE: Duration = Duration::from_secs(2);
 const TCP_IDLE: Duration = Duration::from_secs(5);
 /// Answers that wait to be written to one TCP connection.
 const TCP_ANSWERS: usize = 16;
-/// Largest answer over UDP: one that isn't cut into fragments on the way (RFC 9715).
-const UDP_BYTES_MAX: u16 = 1232;
-/// The first labels of the names that are answered here.
-const SERVICES: [&str; 3] = ["_xmpp-server", "_xmpps-server", "_xmppq-server"];
-/// Their second labels.
-const TRANSPORTS: [&str; 3] = ["_tcp", "_udp", "_quic"];
 
 /// What the responder is told.
 #[derive(Debug, Clone)]
@@ -118,7 +110,7 @@ impl Responder {
         }
         let overflowed = Arc::<AtomicU64>::default();
         let answering = Answering {
-            relay: Relay::new(settings.relay),
+            relay: RelayNames::new(settings.relay),
             upstream,
             forwarded: Semaphore::new(FORWARDED_MAX),
             overflowed: Arc::clone(&overflowed),
@@ -160,85 +152,9 @@ fn is_same(server: SocketAddr, listener: SocketAddr) -> bool {
     server.port() == listener.port() && (to == at || (at.is_unspecified() && to.is_loopback()))
 }
 
-/// The relay, as its servers are to see it.
-#[derive(Debug)]
-struct Relay {
-    address: SocketAddr,
-    target: Name,
-}
-
-impl Relay {
-    fn new(address: SocketAddr) -> Self {
-        let labels: Vec<String> = match address.ip().to_canonical() {
-            IpAddr::V4(v4) => v4.octets().iter().map(u8::to_string).collect(),
-            IpAddr::V6(_) => ["relay", "fedmux", "internal"].map(str::to_owned).into(),
-        };
-        // Labels of this length always make a name.
-        let target = Name::from_labels(labels.iter().map(String::as_bytes)).unwrap_or_default();
-        Self { address, target }
-    }
-
-    /// The answer to a question that isn't forwarded: its records, maybe none.
-    fn answer(&self, query: &Query) -> Option<Vec<Record>> {
-        let name = query.name();
-        let record = |data| Record::from_rdata(name.clone(), TTL, data);
-        if let Some(service) = service(name) {
-            let srv = match service {
-                ["_xmpp-server", "_tcp"] => SRV::new(0, 0, self.address.port(), self.target.clone()),
-                _ => SRV::new(0, 0, 0, Name::root()),
-            };
-            let asked = query.query_type() == RecordType::SRV;
-            return Some(asked.then(|| record(RData::SRV(srv))).into_iter().collect());
-        }
-        if !self.target.zone_of(name) {
-            return None;
-        }
-        let data = match (query.query_type(), self.address.ip().to_canonical()) {
-            (RecordType::A, IpAddr::V4(v4)) => Some(RData::A(A(v4))),
-            (RecordType::AAAA, IpAddr::V6(v6)) => Some(RData::AAAA(AAAA(v6))),
-            _ => None,
-        };
-        Some(data.filter(|_| *name == self.target).map(record).into_iter().collect())
-    }
-}
-
-/// The service and transport of which `name` speaks, if it is one of XMPP between servers: `["_xmpp-server", "_tcp"]`.
-fn service(name: &Name) -> Option<[&'static str; 2]> {
-    let mut labels = name.iter();
-    let mut one_of = |known: [&'static str; 3]| {
-        let label = labels.next()?;
-        known.into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(label))
-    };
-    let found = [one_of(SERVICES)?, one_of(TRANSPORTS)?];
-    (name.num_labels() > 2).then_some(found)
-}
-
-/// Says that there is no such record, and for how long (RFC 2308).
-fn no_data(name: &Name) -> Record {
-    let server = Name::from_ascii("relay.fedmux.internal.").unwrap_or_default();
-    let soa = SOA::new(server.clone(), server, 1, 3600, 600, 86_400, TTL);
-    Record::from_rdata(name.clone(), TTL, RData::SOA(soa))
-}
-
-/// An answer, before it is written.
-#[derive(Default)]
-struct Reply {
-    code: ResponseCode,
-    authoritative: bool,
-    answers: Vec<Record>,
-    authorities: Vec<Record>,
-    additionals: Vec<Record>,
-}
-
-impl Reply {
-    fn of(code: ResponseCode) -> Self {
-        Self { code, ..Self::default() }
-    }
-}
-
 /// What the responder does with a question.
 struct Answering {
-    relay: Relay,
+    relay: RelayNames,
     upstream: Upstream,
     forwarded: Semaphore,
     overflowed: Arc<AtomicU64>,
@@ -246,27 +162,19 @@ struct Answering {
 
 impl Answering {
     async fn reply(&self, request: &Request) -> Reply {
-        let Ok(info) = request.request_info() else { return Reply::of(ResponseCode::FormErr) };
-        if info.metadata.op_code != OpCode::Query {
-            return Reply::of(ResponseCode::NotImp);
+        match self.relay.judge(request) {
+            Judged::Answered(reply) => reply,
+            Judged::Forward(query) => self.forward(request, query).await,
         }
-        let query = info.query.original();
-        let transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
-        if query.query_class() != DNSClass::IN || transfer {
-            return Reply::of(ResponseCode::Refused);
-        }
-        let Some(answers) = self.relay.answer(query) else { return self.forward(request, query).await };
-        let authorities = if answers.is_empty() { vec![no_data(query.name())] } else { Vec::new() };
-        Reply { authoritative: true, answers, authorities, ..Reply::of(ResponseCode::NoError) }
     }
 
-    async fn forward(&self, request: &Request, query: &Query) -> Reply {
+    async fn forward(&self, request: &Request, query: Query) -> Reply {
         let Ok(_place) = self.forwarded.try_acquire() else {
             self.overflowed.fetch_add(1, Ordering::Relaxed);
             return Reply::of(ResponseCode::ServFail);
         };
         let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        match self.upstream.ask(query.clone(), dnssec_ok).await {
+        match self.upstream.ask(query, dnssec_ok).await {
             Ok(response) => {
                 let message = response.into_message();
                 Reply {
@@ -298,17 +206,8 @@ impl RequestHandler for Answering {
         mut response: R,
     ) -> ResponseInfo {
         let reply = self.reply(request).await;
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        metadata.response_code = reply.code;
-        metadata.authoritative = reply.authoritative;
-        metadata.recursion_available = true;
-        // RFC 6891 section 6.1.1: who sends EDNS gets EDNS.
-        let edns = request.edns.as_ref().map(|theirs| {
-            let mut ours = Edns::new();
-            ours.set_max_payload(request.max_payload().min(UDP_BYTES_MAX));
-            ours.set_dnssec_ok(theirs.flags().dnssec_ok);
-            ours
-        });
+        let mut metadata = reply.metadata(request);
+        let edns = edns(request);
         let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
         let soa: [&Record; 0] = [];
         let message = builder.build(metadata, &reply.answers, &reply.authorities, soa, &reply.additionals);

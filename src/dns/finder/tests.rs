@@ -5,8 +5,9 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
 use tokio::net::UdpSocket;
 
-use super::{ADDRESS_GRACE, Finder, FinderSettings, KNOWN_MAX, SRV_GRACE, Said, srv_answer};
+use super::{ADDRESS_GRACE, Finder, FinderSettings, KNOWN_MAX, SRV_GRACE};
 use crate::dns::test_server::{Misbehaviour, TestServer, Zone, record};
+use crate::dns::trail::Said;
 use crate::proto::discovery::SrvAnswer;
 use crate::proto::discovery::found::{Answer, Found, VALID_MIN};
 use crate::reason::Reason;
@@ -307,7 +308,7 @@ async fn a_target_of_one_dot_means_that_there_is_no_service() {
 
     let said = |texts: &[&str]| {
         let data = texts.iter().map(|text| record(text).data).collect();
-        srv_answer(Said::Records(data, BOUND), &mut BOUND.clone())
+        Said::Records(data, BOUND).into_srv(&mut BOUND.clone())
     };
     assert_eq!(said(&["x.test SRV 0 0 0 ."]), SrvAnswer::NotOffered);
     assert!(matches!(said(&["x.test SRV 0 0 0 .", "x.test SRV 0 0 1 t.test"]), SrvAnswer::Records(_)));
