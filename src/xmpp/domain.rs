@@ -47,6 +47,11 @@ impl Domain {
         if is_plain(text) {
             return Self::checked(text);
         }
+        // IDNA would lower ASCII letters too, but in a name with an underscore it finds something else to refuse.
+        let lower = text.to_ascii_lowercase();
+        if is_plain(&lower) {
+            return Self::checked(&lower);
+        }
         let (unicode, outcome) = idna::domain_to_unicode(text);
         outcome.map_err(|_| DomainError::Invalid)?;
         // The way back shows that every label is a valid A-label, which `domain_to_unicode` alone tolerates.
@@ -198,6 +203,9 @@ mod tests {
             assert_eq!(Domain::parse(text).unwrap().as_str(), "bücher.test", "{text}");
         }
         assert_eq!(Domain::parse("Bücher.test").unwrap().to_ascii(), "xn--bcher-kva.test");
+        for text in ["_xmpp.a_b.test", "_XMPP.A_B.Test", "_xmpp.a_b.TEST."] {
+            assert_eq!(Domain::parse(text).unwrap().as_str(), "_xmpp.a_b.test", "{text}");
+        }
     }
 
     #[test]
