@@ -88,10 +88,11 @@ impl Domain {
         idna::domain_to_ascii(&self.0).unwrap_or_else(|_| self.0.to_string())
     }
 
-    /// The domain without its left-most label: what a wildcard that covers this domain is written under.
+    /// The domain without its left-most label: what a wildcard that covers this domain is written under. What is left
+    /// of `a.127.0.0.1` is no domain.
     #[must_use]
     pub fn parent(&self) -> Option<Domain> {
-        self.0.split_once('.').map(|(_, parent)| Self(parent.into()))
+        self.0.split_once('.').and_then(|(_, parent)| Self::checked(parent).ok())
     }
 
     /// Whether this domain is `other` or lies below it.
@@ -228,6 +229,13 @@ mod tests {
             assert_eq!(Domain::parse(text).map_err(|_| ()), Err(()), "{text}");
         }
         assert_eq!(Domain::parse(&"a.".repeat(200)), Err(DomainError::TooLong));
+    }
+
+    #[test]
+    fn what_lies_above_a_domain_is_a_domain_or_nothing() {
+        let parent = |text: &str| Domain::parse(text).unwrap().parent().map(|parent| parent.to_string());
+        assert_eq!(parent("a.Bücher.test").as_deref(), Some("bücher.test"));
+        assert_eq!((parent("test"), parent("a.127.0.0.1")), (None, None));
     }
 
     #[test]
