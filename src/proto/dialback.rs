@@ -10,6 +10,7 @@ use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
 use crate::xmpp::escape::escape_into;
+use crate::xmpp::header::STREAM_ID_BYTES_MAX;
 use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
 
@@ -92,7 +93,8 @@ impl Dialback {
     /// Read a dialback element; `None` if `element` is none.
     ///
     /// # Errors
-    /// [`Reason::ImproperAddressing`] without proper domains, [`Reason::BadFormat`] for anything else that is missing.
+    /// [`Reason::ImproperAddressing`] without proper domains, [`Reason::BadFormat`] for anything else that is missing or
+    /// over its bound.
     pub fn parse(element: &Element) -> Result<Option<Self>, Reason> {
         if element.ns() != ns::DIALBACK {
             return Ok(None);
@@ -105,7 +107,11 @@ impl Dialback {
         };
         let theirs = Route::new(domain("from")?, domain("to")?);
         let valid = element.attribute("type").map(|kind| kind == "valid");
-        let stream_id = || element.attribute("id").map(str::to_owned).ok_or(Reason::BadFormat);
+        // It stands in our answer, so what has no bound there has none in what we write.
+        let stream_id = || {
+            let id = element.attribute("id").filter(|id| id.len() <= STREAM_ID_BYTES_MAX);
+            id.map(str::to_owned).ok_or(Reason::BadFormat)
+        };
         let key = || {
             let text = element.text();
             let key = text.trim();
@@ -249,5 +255,18 @@ mod tests {
             read(&|out| write_verified(out, &route(), "a'b", true)),
             Dialback::Verified { route: route(), stream_id: "a'b".to_owned(), valid: true }
         );
+    }
+
+    #[test]
+    fn an_id_that_no_stream_can_have_is_not_answered() {
+        let verify = |id: &str, kind: &str| {
+            let text = format!("<db:verify from='b.test' to='a.test' id='{id}'{kind}>k</db:verify>");
+            Dialback::parse(&Element::parse(text.as_bytes()).unwrap()).map(drop)
+        };
+        let longest = "i".repeat(STREAM_ID_BYTES_MAX);
+        for kind in ["", " type='valid'"] {
+            assert_eq!(verify(&longest, kind), Ok(()));
+            assert_eq!(verify(&format!("{longest}i"), kind), Err(Reason::BadFormat));
+        }
     }
 }
