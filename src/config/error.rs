@@ -19,10 +19,18 @@ pub(crate) struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            0 => write!(f, "{}", self.file.display()),
-            line => write!(f, "{}:{line}", self.file.display()),
+            0 => f.write_str(&shown(&self.file)),
+            line => write!(f, "{}:{line}", shown(&self.file)),
         }
     }
+}
+
+/// A path on one line: a file name may hold a line break.
+pub(super) fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let each =
+        text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() });
+    each.collect()
 }
 
 /// One thing that stops the start. Displayed as one line: what, where, what to do.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::error::shown;
 use super::reader::Entry;
 
 /// The files that `entry` names, in order.
@@ -17,7 +18,7 @@ pub(super) fn files(entry: &Entry<'_>) -> Vec<PathBuf> {
             Ok(files) => all.extend(files),
             Err((path, problem)) => {
                 entry.refuse::<()>(
-                    format!("= {text:?} can't be read ({}: {problem})", path.display()),
+                    format!("= {text:?} can't be read ({}: {problem})", shown(&path)),
                     format!("create it, or write {expected}; * and ? stand in the last part only"),
                 );
             }

@@ -417,6 +417,11 @@ fn one_start_shows_all_mistakes_in_the_order_of_the_lines() {
 fn an_error_is_one_line_whatever_the_key_holds() {
     assert_eq!(error("\"a\\nb\" = 1").lines().count(), 1);
     assert_eq!(error("[policy]\nallow = \"\"\"\na\nb\"\"\"").lines().count(), 1);
+    let include = read(&format!("include = \"none.d/a\\nb.toml\"\n{GOOD}")).unwrap_err();
+    assert!(
+        include.lines().count() == 1 && include.contains("(etc/none.d/a\\nb.toml: no such file)"),
+        "{include}"
+    );
     assert_eq!(error("[policy]\nallow = \"a\nb\"").lines().count(), 1);
 }
 
