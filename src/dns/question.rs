@@ -43,8 +43,9 @@ impl Questions {
         if let Some(known) = self.cache.get(&query, Instant::now()) {
             return known;
         }
-        let checked = self.upstream.ask(query.clone(), false).await.and_then(checked);
-        self.cache.insert(query, checked.clone(), Instant::now());
-        checked
+        let response = self.upstream.ask(query.clone(), false).await;
+        let answer = response.and_then(|response| checked(&query, response));
+        self.cache.insert(query, answer.clone(), Instant::now());
+        answer
     }
 }

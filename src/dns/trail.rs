@@ -150,11 +150,15 @@ impl Trail {
     }
 }
 
-/// A response, or the error that it stands for: one with an error code is an error, and so is one without records.
+/// The response to `asked`, or the error that it stands for: one with an error code is an error, and so is one without
+/// records. An answer to another question, or to none, is no answer (RFC 5452 section 9.1); over TCP nobody else looks.
 ///
 /// # Errors
 /// What the response stands for.
-pub fn checked(response: DnsResponse) -> Result<Message, NetError> {
+pub fn checked(asked: &Query, response: DnsResponse) -> Result<Message, NetError> {
+    if response.queries != [asked.clone()] {
+        return Err(NetError::Message("an answer to another question"));
+    }
     Ok(NoAnswer::from_response(response)?.into_message())
 }
 
@@ -214,4 +218,47 @@ fn negative(error: &NetError, ttl: u32) -> Said {
 
 fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(ttl))
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::op::OpCode;
+
+    use super::*;
+    use crate::dns::test_server::{name, record};
+
+    /// What a response says to the question for the addresses of `b1.test`.
+    fn said(queries: &[(&str, RecordType)], answers: &[&str]) -> Said {
+        let mut message = Message::response(1, OpCode::Query);
+        message.add_queries(queries.iter().map(|(text, kind)| Query::query(name(text), *kind)));
+        message.add_answers(answers.iter().map(|text| record(text)));
+        let Heard::Further(trail) = Trail::begin(name("b1.test"), RecordType::A) else {
+            panic!("nothing is known of it");
+        };
+        let response = DnsResponse::from_message(message).unwrap();
+        match trail.clone().hear(checked(&trail.question(), response)) {
+            Heard::Said(said) => said,
+            Heard::Further(_) => panic!("there is no alias"),
+        }
+    }
+
+    #[test]
+    fn an_answer_to_another_question_says_nothing_at_all() {
+        let address = ["b1.test A 127.0.0.1"];
+        let asked = ("b1.test", RecordType::A);
+        assert!(matches!(said(&[asked], &address), Said::Records(..)));
+        assert!(matches!(said(&[("B1.TEST", RecordType::A)], &address), Said::Records(..)));
+        assert!(matches!(said(&[asked], &[]), Said::Nothing(_)));
+        for queries in
+            [&[][..], &[("b2.test", RecordType::A)], &[("b1.test", RecordType::AAAA)], &[asked, asked]]
+        {
+            for answers in [&address[..], &[]] {
+                assert_eq!(
+                    said(queries, answers),
+                    Said::Failed(Reason::DnsFailed),
+                    "{queries:?} {answers:?}"
+                );
+            }
+        }
+    }
 }
