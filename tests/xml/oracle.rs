@@ -25,7 +25,12 @@ pub(crate) struct Outcome {
 /// Feed `stream` to a framer; `piece(n)` is the length of the n-th piece. Larger stanzas are allowed behind the first
 /// element called `success`.
 pub(crate) fn read(stream: &[u8], piece: impl Fn(usize) -> usize) -> Outcome {
-    let mut framer = Framer::new(LIMITS);
+    read_within(LIMITS, stream, piece)
+}
+
+/// The same within other limits.
+pub(crate) fn read_within(limits: XmlLimits, stream: &[u8], piece: impl Fn(usize) -> usize) -> Outcome {
+    let mut framer = Framer::new(limits);
     let (mut start, mut end, mut pieces) = (0, 0, 0);
     let mut frames = Vec::new();
     loop {
@@ -92,7 +97,7 @@ impl Outcome {
     }
 }
 
-fn parse(document: &[u8]) -> Result<Vec<Event>, String> {
+pub(crate) fn parse(document: &[u8]) -> Result<Vec<Event>, String> {
     let mut parser = Parser::with_options(Options { max_token_length: 1 << 16, ..Options::default() });
     // XML 1.0 section 2.11 does this before parsing; rxml 0.14 refuses a space behind a bare carriage return.
     let document = std::str::from_utf8(document).map_err(|error| error.to_string())?;

@@ -1,0 +1,92 @@
+//! Elements as trees: what the framer let pass is read, and is what rxml reads; what is written is read again. What no
+//! framer has seen is refused at worst.
+
+use fedmux::xmpp::element::Element;
+use fedmux::xmpp::framer::FrameKind;
+use fedmux::xmpp::namespace as ns;
+use rxml::{AttrMap, Event, Namespace};
+
+use super::framer::HEADER;
+use super::oracle;
+
+pub(super) fn run(input: &[u8]) {
+    let raw = Element::parse(input);
+    let stream = [HEADER, input].concat();
+    for frame in oracle::read(&stream, |_| stream.len()).frames {
+        if !matches!(frame.kind, FrameKind::Element | FrameKind::Stanza(_)) {
+            continue;
+        }
+        let element = Element::parse(&frame.bytes);
+        let element = element.unwrap_or_else(|reason| panic!("the framer let pass what is {reason}"));
+        let tree = Tree::read(&[HEADER, &frame.bytes, b"</stream:stream>"].concat());
+        tree.compare(&element);
+        is_read_again(&element);
+        if frame.bytes == input {
+            assert_eq!(raw.as_ref(), Ok(&element));
+        }
+    }
+}
+
+/// What rxml sees of an element.
+#[derive(Default)]
+struct Tree {
+    name: (String, String),
+    attributes: AttrMap,
+    text: String,
+    children: Vec<Tree>,
+}
+
+impl Tree {
+    /// The only child of the root of `document`.
+    fn read(document: &[u8]) -> Self {
+        let mut open = vec![Self::default()];
+        for event in oracle::parse(document).expect("what passes the framer is XML") {
+            match event {
+                Event::StartElement(_, (namespace, name), attributes) => {
+                    let name = (namespace.to_string(), name.to_string());
+                    open.push(Self { name, attributes, ..Self::default() });
+                }
+                Event::EndElement(_) => {
+                    let done = open.pop().expect("an end has a start");
+                    open.last_mut().expect("above the root").children.push(done);
+                }
+                Event::Text(_, text) => open.last_mut().expect("above the root").text.push_str(&text),
+                Event::XmlDeclaration(..) => {}
+            }
+        }
+        open.remove(0).children.remove(0).children.remove(0)
+    }
+
+    fn compare(&self, element: &Element) {
+        assert_eq!((element.ns(), element.name()), (self.name.0.as_str(), self.name.1.as_str()));
+        assert_eq!(element.text(), self.text);
+        for ((namespace, name), value) in self.attributes.iter() {
+            let name: &str = name.as_ref();
+            if *namespace == *Namespace::none() {
+                assert_eq!(element.attribute(name), Some(value.as_str()), "{name}");
+            } else if namespace.as_str() == ns::XML && name == "lang" {
+                assert_eq!(element.attribute("xml:lang"), Some(value.as_str()));
+            }
+        }
+        for name in ["from", "to", "id", "type", "host", "xmlns", "version"] {
+            let expected = self.attributes.get(Namespace::none(), name).map(String::as_str);
+            assert_eq!(element.attribute(name), expected, "{name}");
+        }
+        let children: Vec<&Element> = element.children().collect();
+        assert_eq!(children.len(), self.children.len());
+        for (tree, child) in self.children.iter().zip(children) {
+            tree.compare(child);
+        }
+    }
+}
+
+/// Line breaks are not kept (`escape_into`): so it is what was written once that must come back the same.
+fn is_read_again(element: &Element) {
+    let xml = element.to_xml();
+    let again = Element::parse(xml.as_bytes()).unwrap_or_else(|reason| panic!("{reason}: {xml}"));
+    if !xml.contains(['\r', '\n', '\t']) {
+        assert_eq!(&again, element, "{xml}");
+    }
+    let second = again.to_xml();
+    assert_eq!(Element::parse(second.as_bytes()).as_ref(), Ok(&again), "{xml}");
+}
