@@ -8,12 +8,16 @@
 //! A document without the object `xmpp` isn't one of XEP-0487: it says nothing to servers.
 
 use core::net::IpAddr;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::pins::{KeyDigest, PINS_MAX, Pins};
@@ -60,7 +64,7 @@ pub struct Unreadable;
 
 #[derive(Deserialize)]
 struct Jrd {
-    xmpp: Option<Xmpp>,
+    xmpp: Option<Object<Xmpp>>,
     #[serde(default)]
     links: Vec<Value>,
 }
@@ -84,6 +88,29 @@ struct RawLink {
     ech: Value,
 }
 
+/// A JSON object. What is derived would take an array of the same values for one, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+struct Members<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members))
+    }
+}
+
 /// Read what a web server sent. `None`: the document is none of XEP-0487, so there is nothing in it for servers.
 ///
 /// `seed`: which of more links than are dialled are taken; the same gives the same.
@@ -92,8 +119,8 @@ struct RawLink {
 /// [`Unreadable`] if it isn't JSON of that form, or holds more than [`PINS_MAX`] pins: some left out would refuse the
 /// domain's own servers.
 pub fn read(body: &[u8], seed: u64) -> Result<Option<Document>, Unreadable> {
-    let jrd: Jrd = serde_json::from_slice(body).map_err(|_| Unreadable)?;
-    let Some(xmpp) = jrd.xmpp else { return Ok(None) };
+    let Object(jrd) = serde_json::from_slice::<Object<Jrd>>(body).map_err(|_| Unreadable)?;
+    let Some(Object(xmpp)) = jrd.xmpp else { return Ok(None) };
     let pins = read_pins(&xmpp.pins)?;
     let mut links: Vec<Link> = Vec::new();
     for link in jrd.links.into_iter().take(LINKS_MAX).filter_map(read_link) {
@@ -121,7 +148,7 @@ fn read_pins(given: &[Value]) -> Result<Pins, Unreadable> {
 
 /// `None` for a link that is not for servers, that we don't speak, or that lacks what XEP-0487 section 2.1 makes mandatory.
 fn read_link(value: Value) -> Option<Link> {
-    let raw: RawLink = serde_json::from_value(value).ok()?;
+    let Object(raw) = serde_json::from_value::<Object<RawLink>>(value).ok()?;
     let transport = match raw.rel.as_str() {
         "urn:xmpp:alt-connections:s2s-quic" => Transport::Quic,
         "urn:xmpp:alt-connections:s2s-tls" => Transport::DirectTls,

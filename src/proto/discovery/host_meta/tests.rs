@@ -47,6 +47,15 @@ fn link(change: impl Fn(&mut Value)) -> String {
 }
 
 #[test]
+fn an_array_is_no_object() {
+    for body in [r#"[{"ttl":300},[]]"#, "[null]", r#"{"xmpp":[300,[]]}"#] {
+        assert_eq!(read(body.as_bytes(), 1), Err(Unreadable), "{body}");
+    }
+    let in_turn = r#"["urn:xmpp:alt-connections:s2s-tls",5270,1,2,"x.example.org",["9.0.0.1"],null]"#;
+    assert_eq!(with_links(in_turn).links, []);
+}
+
+#[test]
 fn the_example_of_the_xep_is_read() {
     let document = document(EXAMPLE);
     assert_eq!(document.ttl, Duration::from_secs(3_000));
