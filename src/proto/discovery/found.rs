@@ -154,6 +154,8 @@ impl Found {
         } else if let (Answer::Nothing, Some(refused)) = (&self.answer, refused.first()) {
             self.answer = Answer::Failed(refused.reason);
         }
+        let known = |other: &RefusedAddress| self.refused.iter().any(|known| known.address == other.address);
+        refused.retain(|other| !known(other));
         self.refused.extend(refused);
         self
     }

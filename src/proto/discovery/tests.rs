@@ -299,6 +299,18 @@ fn dialled(found: &Found) -> Vec<String> {
 }
 
 #[test]
+fn an_address_that_both_dns_and_the_document_name_is_refused_once() {
+    let found = found(&[], &addresses(&[("b.example.com", &["10.0.0.9"])]));
+    let told = found.with_document(
+        &counting(&["10.0.0.9:5269", "10.0.0.9:443"], &[], false),
+        HostMeta::Fallback,
+        PUBLIC,
+    );
+    let refused: Vec<_> = told.refused.iter().map(|refused| refused.address.to_string()).collect();
+    assert_eq!(refused, ["10.0.0.9:5269", "10.0.0.9:443"]);
+}
+
+#[test]
 fn links_count_instead_of_own_addresses_and_instead_of_srv_records_if_they_are_preferred() {
     let own = || found(&[], &addresses(&[("b.example.com", &["9.0.0.1"])]));
     let srv = || found(&[(SrvName::StartTls, records(&["0 0 5269 t"]))], &addresses(&[("t", &["9.0.0.2"])]));
