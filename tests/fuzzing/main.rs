@@ -164,4 +164,4 @@ macro_rules! plays_changed_inputs {
     };
 }
 
-plays_changed_inputs!(config dns domain element framer header secret stream);
+plays_changed_inputs!(config dns domain element framer header host_meta secret stream);

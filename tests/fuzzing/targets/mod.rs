@@ -16,6 +16,7 @@ mod domain;
 mod element;
 mod framer;
 mod header;
+mod host_meta;
 #[path = "../../xml/oracle.rs"]
 mod oracle;
 mod secret;
@@ -25,13 +26,14 @@ mod stream;
 pub(crate) type Play = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus.
-pub(crate) const TARGETS: [(&str, Play); 8] = [
+pub(crate) const TARGETS: [(&str, Play); 9] = [
     ("config", config::run),
     ("dns", dns::run),
     ("domain", domain::run),
     ("element", element::run),
     ("framer", framer::run),
     ("header", header::run),
+    ("host_meta", host_meta::run),
     ("secret", secret::run),
     ("stream", stream::run),
 ];

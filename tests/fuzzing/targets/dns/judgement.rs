@@ -13,15 +13,15 @@ use fedmux::reason::Reason;
 use crate::targets::choices::Choices;
 
 /// How a domain is looked for.
-pub(super) struct Asked {
-    pub(super) seed: u64,
-    pub(super) quic_443: bool,
+pub(crate) struct Asked {
+    pub(crate) seed: u64,
+    pub(crate) quic_443: bool,
     allow_private: bool,
     own: Vec<SocketAddr>,
 }
 
 impl Asked {
-    pub(super) fn new(choices: &mut Choices<'_>) -> Self {
+    pub(crate) fn new(choices: &mut Choices<'_>) -> Self {
         let bits = choices.byte();
         let own = ["9.9.9.9:5269", "[2600::9]:443", "0.0.0.0:5270"];
         Self {
@@ -32,7 +32,7 @@ impl Asked {
         }
     }
 
-    pub(super) fn rules(&self) -> Rules<'_> {
+    pub(crate) fn rules(&self) -> Rules<'_> {
         Rules { allow_private: self.allow_private, own: &self.own }
     }
 
@@ -94,13 +94,7 @@ pub(super) fn hold(
     addresses: &HashMap<String, AddressAnswer>,
     asked: &Asked,
 ) {
-    assert!((FAILED_VALID..=VALID_MAX).contains(&found.valid));
-    let mut told = BTreeSet::new();
-    for refused in &found.refused {
-        assert!(told.insert(refused.address), "{} is told twice", refused.address);
-        assert!(matches!(refused.reason, Reason::AddressNotPublic | Reason::AddressOwn));
-        assert!(is_shown(&refused.host));
-    }
+    hold_found(found, asked);
     let failed = srv.failed().is_some() || addresses.values().any(|answer| answer.failed.is_some());
     match &found.answer {
         Answer::Nothing => {
@@ -108,29 +102,40 @@ pub(super) fn hold(
             assert!(srv.iter().all(|(_, answer)| *answer == SrvAnswer::Nothing));
         }
         Answer::Failed(_) => assert!(found.ways().is_empty()),
-        Answer::Ways(ways) => {
-            assert!(found.valid >= VALID_MIN && (1..=CANDIDATES_MAX).contains(&ways.as_slice().len()));
-            assert_eq!(found.incomplete.is_some(), failed);
-            for way in ways.as_slice() {
-                assert!(!way.addresses.is_empty());
-                for address in &way.addresses {
-                    assert_eq!(address.ip().to_canonical(), address.ip());
-                    assert!(asked.may_be_dialled(*address), "{address} would be dialled");
-                    let (transport, address) = (way.candidate.transport, *address);
-                    let there = Whereabouts { transport, address, target: None, keys: &[] };
-                    assert!(found.leads_to(&there));
-                }
-            }
-            let mut attempts = ways.attempts(asked.seed);
-            assert!((1..=ATTEMPTS_MAX).contains(&attempts.len()));
-            let each: BTreeSet<_> =
-                attempts.iter().map(|attempt| (attempt.transport, attempt.address)).collect();
-            assert_eq!(each.len(), attempts.len(), "an address is dialled twice");
-            assert!(attempts.iter().all(|attempt| asked.may_be_dialled(attempt.address)));
-            prefer(&mut attempts, Transport::StartTls);
-            let again: BTreeSet<_> =
-                attempts.iter().map(|attempt| (attempt.transport, attempt.address)).collect();
-            assert_eq!(again, each, "preferring leaves nobody out");
+        Answer::Ways(_) => assert_eq!(found.incomplete.is_some(), failed),
+    }
+}
+
+/// What must hold of it by itself.
+pub(crate) fn hold_found(found: &Found, asked: &Asked) {
+    assert!((FAILED_VALID..=VALID_MAX).contains(&found.valid));
+    let mut told = BTreeSet::new();
+    for refused in &found.refused {
+        assert!(told.insert(refused.address), "{} is told twice", refused.address);
+        assert!(matches!(refused.reason, Reason::AddressNotPublic | Reason::AddressOwn));
+        assert!(is_shown(&refused.host));
+    }
+    let Answer::Ways(ways) = &found.answer else {
+        assert!(found.ways().is_empty());
+        return;
+    };
+    assert!(found.valid >= VALID_MIN && (1..=CANDIDATES_MAX).contains(&ways.as_slice().len()));
+    for way in ways.as_slice() {
+        assert!(!way.addresses.is_empty());
+        for address in &way.addresses {
+            assert_eq!(address.ip().to_canonical(), address.ip());
+            assert!(asked.may_be_dialled(*address), "{address} would be dialled");
+            let (transport, address) = (way.candidate.transport, *address);
+            let there = Whereabouts { transport, address, target: None, keys: &[] };
+            assert_eq!(found.leads_to(&there), found.pins.allow(&[]), "pins alone keep us away");
         }
     }
+    let mut attempts = ways.attempts(asked.seed);
+    assert!((1..=ATTEMPTS_MAX).contains(&attempts.len()));
+    let each: BTreeSet<_> = attempts.iter().map(|attempt| (attempt.transport, attempt.address)).collect();
+    assert_eq!(each.len(), attempts.len(), "an address is dialled twice");
+    assert!(attempts.iter().all(|attempt| asked.may_be_dialled(attempt.address)));
+    prefer(&mut attempts, Transport::StartTls);
+    let again: BTreeSet<_> = attempts.iter().map(|attempt| (attempt.transport, attempt.address)).collect();
+    assert_eq!(again, each, "preferring leaves nobody out");
 }

@@ -6,7 +6,7 @@
 //! - [`questions`]: the responder, without its sockets
 
 mod answers;
-mod judgement;
+pub(super) mod judgement;
 mod questions;
 
 use super::choices::Choices;
