@@ -1,6 +1,9 @@
 //! Elements as trees: what the framer let pass is read, and is what rxml reads; what is written is read again. What no
 //! framer has seen is refused at worst.
 
+use fedmux::proto::stream_management::element::{
+    ID_BYTES_MAX, Management, write_answer, write_enabled, write_resume, write_resumed,
+};
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::framer::FrameKind;
 use fedmux::xmpp::namespace as ns;
@@ -21,6 +24,7 @@ pub(super) fn run(input: &[u8]) {
         let tree = Tree::read(&[HEADER, &frame.bytes, b"</stream:stream>"].concat());
         tree.compare(&element);
         is_read_again(&element);
+        manages(&element);
         if frame.bytes == input {
             assert_eq!(raw.as_ref(), Ok(&element));
         }
@@ -77,6 +81,47 @@ impl Tree {
         for (tree, child) in self.children.iter().zip(children) {
             tree.compare(child);
         }
+    }
+}
+
+/// Stream management (XEP-0198): its numbers are those that stand there, its ids are bounded, and what we write is read as
+/// it was meant.
+fn manages(element: &Element) {
+    let read = Management::parse(element);
+    let is_managing = element.ns() == ns::STREAM_MANAGEMENT;
+    let Ok(Some(management)) = read else {
+        assert_eq!(read.is_err(), is_managing, "{read:?}");
+        return;
+    };
+    assert!(is_managing);
+    // `None` within: what is no number.
+    let digits = |h: &&str| h.bytes().all(|octet| octet.is_ascii_digit());
+    let stands = element.attribute("h").map(|h| Some(h).filter(digits)?.parse::<u128>().ok());
+    let mut written = String::new();
+    match &management {
+        Management::Answer { h } => {
+            assert_eq!(stands, Some(Some((*h).into())));
+            write_answer(&mut written, *h);
+        }
+        Management::Resume { previd, h } => {
+            assert_eq!(stands, Some(Some((*h).into())));
+            assert!(element.attribute("previd") == Some(previd) && previd.len() <= ID_BYTES_MAX);
+            write_resume(&mut written, previd, *h);
+        }
+        Management::Resumed { h } => {
+            assert_eq!(stands, Some(Some((*h).into())));
+            write_resumed(&mut written, "s", *h);
+        }
+        Management::Failed { h } => return assert_eq!(stands, h.map(|h| Some(h.into()))),
+        Management::Enabled { id: Some(id), max: Some(max) } => {
+            assert!(element.attribute("id") == Some(id) && id.len() <= ID_BYTES_MAX);
+            write_enabled(&mut written, Some((id, *max)));
+        }
+        Management::Enabled { .. } | Management::Enable { .. } | Management::Request => return,
+    }
+    if !written.contains(['\r', '\n', '\t']) {
+        let again = Element::parse(written.as_bytes()).unwrap_or_else(|reason| panic!("{reason}: {written}"));
+        assert_eq!(Management::parse(&again), Ok(Some(management)), "{written}");
     }
 }
 
