@@ -1,7 +1,9 @@
 //! The configuration: any text is read or refused, every mistake names its file, line and key on one line, and what was
-//! accepted is the same however it is written down.
+//! accepted is the same however it is written down, and starts ([`start`]).
 //!
 //! A line `#--- included` parts the main file from one that stands in `hosts.d/` beside it.
+
+mod start;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -37,7 +39,10 @@ pub(super) fn run(input: &[u8]) {
     let path = folder.join("fedmux.toml");
     let read = config::parse(&path, main);
     match &read {
-        Ok(settings) => hold(settings),
+        Ok(settings) => {
+            hold(settings);
+            start::starts(settings);
+        }
         Err(errors) => hold_errors(errors, &path, &[main, included.unwrap_or_default()]),
     }
     moved(main, &path, &read);
