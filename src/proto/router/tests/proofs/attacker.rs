@@ -12,10 +12,14 @@ use crate::xmpp::element::Element;
 pub(super) struct Attacker {
     /// The relay that it mostly talks to.
     pub(super) target: usize,
+    /// It often uses what has joined a session as if a certificate proved it there, and says to servers what is for relays.
+    pub(super) joins: bool,
     /// Secrets, and who was to return them.
     pub(super) secrets: Vec<(String, Domain)>,
     /// Hosts of its own for which it has returned a secret, and on which connection.
     pub(super) returned: Vec<(usize, Domain)>,
+    /// Secrets of its own hosts.
+    pub(super) own: Vec<(Domain, String)>,
     /// Offers: id, from, to.
     pub(super) offers: Vec<(String, String, String)>,
     pub(super) streams: Vec<String>,
@@ -172,6 +176,7 @@ impl World {
             Ok(Some(Authorization::Secret { prover, secret })) => {
                 let host = Self::called(&self.conns[conn].strands[strand], end).0;
                 self.return_everywhere(&prover, &host, &secret);
+                self.attacker.own.push((host, secret));
             }
             Ok(Some(Authorization::Request { prover, .. })) if self.dice.percent(70) => {
                 self.hand(conn, end, strand, &prover);
@@ -199,6 +204,8 @@ impl World {
                     (to, from) = (ours.to_string(), theirs.to_string());
                 }
             }
+            // Not from the bare domain.
+            8 => to += "/r",
             _ => {}
         }
         for time in 0..times {
@@ -227,6 +234,12 @@ impl World {
                 }
                 5 => to = self.some_host().1,
                 6 => after = seconds(8 + self.dice.next() % 8),
+                7 => {
+                    // One that was made for this host before.
+                    let before = self.attacker.own.iter().rev().filter(|(of, _)| of == host).take(3);
+                    let before: Vec<_> = before.map(|(_, secret)| secret.clone()).collect();
+                    secret = self.dice.pick(&before).cloned().unwrap_or(secret);
+                }
                 _ => {}
             }
             self.attacker.returned.push((conn, host.clone()));

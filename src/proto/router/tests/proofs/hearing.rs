@@ -46,12 +46,15 @@ impl World {
                 {
                     self.relays[relay].lanes.remove(&lane);
                     self.tell(relay, |router, now| router.lane_down(lane, Reason::InvalidFrom, now));
-                    self.send(conn, end, What::Closed { strand });
+                    self.send(conn, end, What::Closed { strand, gone: false });
                 }
             }
-            What::Closed { strand } => {
+            What::Closed { strand, gone } => {
+                let Strand { opener, route, .. } = &self.conns[conn].strands[strand];
+                let host = (*opener == end && gone).then(|| route.to.clone());
                 if let Some(lane) = self.relays[relay].lane_of(conn, strand) {
                     self.relays[relay].lanes.remove(&lane);
+                    host.into_iter().for_each(|host| self.host_is_gone(relay, conn, &host));
                     self.tell(relay, |router, now| router.lane_down(lane, Reason::ConnectionLost, now));
                 }
             }

@@ -139,8 +139,9 @@ impl Dice {
 }
 
 /// Play one seed to its end.
-fn play(seed: u64) -> Truth {
+fn play(seed: u64, joins: bool) -> Truth {
     let mut world = World::new(seed, true);
+    world.attacker.joins = joins;
     for _ in 0..120 {
         world.step();
     }
@@ -157,7 +158,7 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
     let (mut grants, mut to_attacker, mut refusals, mut not_allowed) = (0, 0, 0, 0);
     let many = seeds.end - seeds.start >= 100;
     for seed in seeds {
-        match std::panic::catch_unwind(|| play(seed)) {
+        match std::panic::catch_unwind(|| play(seed, false)) {
             Ok(truth) => {
                 grants += truth.grants;
                 to_attacker += truth.grants_to_attacker;
@@ -178,6 +179,17 @@ fn no_session_accepts_a_host_whose_holder_did_not_hand_it_the_secret() {
     );
     // A simulation in which nothing is ever granted would hold too.
     assert!(!many || (grants > 500 && to_attacker > 30 && refusals > 1000 && not_allowed > 50));
+}
+
+/// And what stands in a message for the relays alone goes nowhere either.
+#[test]
+fn what_joined_a_session_by_secret_joins_no_other_from_there() {
+    for seed in 0..200 {
+        if let Err(panic) = std::panic::catch_unwind(|| play(seed, true)) {
+            eprintln!("seed {seed} fails");
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 #[test]

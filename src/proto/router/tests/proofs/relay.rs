@@ -60,9 +60,7 @@ pub(super) struct Relay {
 
 impl Relay {
     pub(super) fn new(cast: &Cast, party: usize, key: [u8; 32], life: u64) -> Self {
-        let facts = |name: &str| HostFacts { entry: 0, announce: !(cast.shy && name.contains('2')) };
-        let hosts = cast.names(party).into_iter().map(|name| (name.clone(), facts(name.as_str())));
-        let hosts = Arc::new(Hosts::new(hosts, DomainPolicy::default()));
+        let hosts = Arc::new(Self::hosts(cast, party, None));
         let limits = cast.limits.clone();
         let rule = |names: BTreeSet<Domain>| {
             let domains = names.iter().map(|name| DomainPattern::parse(name.as_str()).unwrap());
@@ -94,6 +92,27 @@ impl Relay {
             begun: BTreeSet::new(),
             refused: BTreeSet::new(),
         }
+    }
+
+    /// The hosts of a relay, `without` one of them.
+    fn hosts(cast: &Cast, party: usize, without: Option<&Domain>) -> Hosts {
+        let facts = |name: &str| HostFacts { entry: 0, announce: !(cast.shy && name.contains('2')) };
+        let hosts = cast.names(party).into_iter().filter(|name| Some(name) != without);
+        Hosts::new(hosts.map(|name| (name.clone(), facts(name.as_str()))), DomainPolicy::default())
+    }
+
+    /// The configuration is read again: it is without this host.
+    pub(super) fn reload(&mut self, cast: &Cast, party: usize, without: Option<&Domain>) -> Arc<Hosts> {
+        let hosts = Arc::new(Self::hosts(cast, party, without).after(&self.hosts));
+        for held in self.sessions.values_mut() {
+            held.machine.set_hosts(&hosts);
+            // What it may believe is another thing now.
+            held.checked.1 = usize::MAX;
+        }
+        // The operator may just have mended what was refused.
+        self.refused.clear();
+        self.hosts = Arc::clone(&hosts);
+        hosts
     }
 
     /// Another key makes secrets from now on. The former ones take theirs for as long as those are good, as

@@ -18,9 +18,26 @@ impl World {
         let names: Vec<_> = ours.exact.iter().cloned().collect();
         let from =
             if self.dice.percent(90) { names[self.dice.below(names.len())].clone() } else { self.any_name() };
-        let conn = self.connect([ATTACKER, relay], [ours, theirs]);
+        let new = ([ATTACKER, relay], [ours, theirs], Route::new(from, to));
+        let like = if self.dice.percent(35) { self.like_another() } else { None };
+        let (parties, certificates, route) = like.unwrap_or(new);
+        let conn = self.connect(parties, certificates);
         let mux = self.dice.percent(75);
-        self.attacker_opens(conn, 0, Route::new(from, to), mux);
+        self.attacker_opens(conn, 0, route, mux);
+    }
+
+    /// Once more what the attacker has dialled, or that with another name at one end.
+    fn like_another(&mut self) -> Option<([usize; 2], [Arc<CertifiedNames>; 2], Route)> {
+        let (like, _) = self.own_session().filter(|(_, end)| *end == 0)?;
+        let Conn { parties, certificates, strands, .. } = &self.conns[like];
+        let (parties, certificates, mut route) = (*parties, certificates.clone(), strands[0].route.clone());
+        let end = self.dice.below(4);
+        if let Some(names) = certificates.get(end) {
+            let names: Vec<_> = names.exact.iter().cloned().collect();
+            let name = self.dice.pick(&names).cloned()?;
+            *(if end == 0 { &mut route.from } else { &mut route.to }) = name;
+        }
+        Some((parties, certificates, route))
     }
 
     /// One more stream: like the first with another name at one end, or for a pair that the certificates prove, or that
@@ -85,6 +102,9 @@ impl World {
 
     /// Do what an honest relay would do to have a host of its own join a session of its own; often with one thing wrong.
     pub(super) fn prove_something(&mut self) {
+        if self.attacker.joins && self.dice.percent(60) {
+            return self.use_what_joined();
+        }
         let Some((conn, end)) = self.own_session() else { return };
         let request = self.request(conn, end);
         // A stream of another connection with the same relay, for another host.
@@ -102,15 +122,53 @@ impl World {
         let strands = self.conns[second].strands.len();
         let strand = if self.dice.percent(40) { 0 } else { self.dice.below(strands) };
         let mut requests = vec![request; 1 + self.dice.below(5) / 4];
-        // And perhaps to join another session as well.
-        if self.dice.percent(30)
-            && let Some((other, end)) = self.own_session()
+        // And perhaps to join another session with this relay as well.
+        let others = self.own_ends().into_iter().filter(|(other, end)| {
+            let it = &self.conns[*other];
+            ![conn, second].contains(other) && it.parties[1 - end] == relay && !it.strands.is_empty()
+        });
+        let others: Vec<_> = others.collect();
+        if self.dice.percent(40)
+            && let Some((other, end)) = self.dice.pick(&others).copied()
         {
             requests.push(self.request(other, end));
         }
         for octets in requests {
             self.send(second, end, What::Text { strand, octets });
         }
+    }
+
+    /// What has joined one session by secret is to join another, with the first of them as its second connection.
+    fn use_what_joined(&mut self) {
+        let (ends, secret) = (self.own_ends(), self.some_secret().0);
+        let Some((first, end)) = self.own_session() else { return };
+        let (ours, theirs) = Self::called(&self.conns[first].strands[0], end);
+        let (relay, request) = (self.conns[first].parties[1 - end], self.request(first, end));
+        let mut handed = String::new();
+        authorize::write_secret(&mut handed, &theirs, &secret);
+        let end_of = |conn: usize| {
+            let mut there = ends.iter().filter(|(other, _)| *other == conn && conn != first);
+            there.find(|(_, end)| self.conns[conn].parties[1 - end] == relay).map(|(_, end)| *end)
+        };
+        let own = self
+            .attacker
+            .returned
+            .iter()
+            .map(|(conn, host)| (*conn, Route::new(host.clone(), theirs.clone()), &request));
+        let others = self
+            .truth
+            .accepted
+            .keys()
+            .map(|(conn, host)| (*conn, Route::new(ours.clone(), host.clone()), &handed));
+        let ways: Vec<_> = own
+            .chain(others)
+            .filter_map(|(conn, route, octets)| Some((conn, end_of(conn)?, route, octets.clone())))
+            .collect();
+        let Some((conn, end, route, octets)) = self.dice.pick(&ways).cloned() else { return };
+        let strand = self.conns[conn].strands.len();
+        self.attacker_opens(conn, end, route, false);
+        let what = What::Text { strand, octets };
+        self.arrive(self.now + Duration::from_millis(150), Arrival::On { conn, end: 1 - end, what });
     }
 
     /// Every host of the attacker's is to join one session, at once.

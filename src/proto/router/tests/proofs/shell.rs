@@ -59,15 +59,15 @@ impl World {
                 me.router.rearm(&route, None, now);
             }
             Action::Bounce { route, .. } => drop(me.outlets.remove(&route)),
-            Action::CloseLane { lane, .. } => {
+            Action::CloseLane { lane, reason } => {
                 me.router.lane_closing(lane);
                 let Some((conn, strand)) = me.lanes.get(&lane).map(|line| (line.conn, line.strand)) else {
                     return;
                 };
                 let end = usize::from(self.conns[conn].parties[0] != relay);
-                self.send(conn, end, What::Closed { strand });
+                self.send(conn, end, What::Closed { strand, gone: reason == Reason::HostGone });
                 let at = now + Duration::from_millis(200);
-                self.arrive(at, Arrival::On { conn, end, what: What::Closed { strand } });
+                self.arrive(at, Arrival::On { conn, end, what: What::Closed { strand, gone: false } });
             }
             Action::MakeSecret { first, host } => self.make_secret(relay, first, &host),
             Action::Post { lane, octets } => self.post(relay, lane, octets),
@@ -209,6 +209,7 @@ impl World {
             verifier: relay,
             life: me.life,
             first: held.conn,
+            second: line.conn,
             holder: two.parties[1 - end],
             host: host.clone(),
             prover,
@@ -280,6 +281,17 @@ impl World {
         }
     }
 
+    /// The other end no longer serves `host`: as `relay::proofs::host_is_gone`.
+    pub(super) fn host_is_gone(&mut self, relay: usize, conn: usize, host: &Domain) {
+        let Some(session) = self.relays[relay].session_of(conn) else { return };
+        if let Some(held) = self.relays[relay].sessions.get_mut(&session) {
+            held.machine.revoke_theirs(host);
+        }
+        self.truth.granted.remove(&(conn, relay, host.clone()));
+        self.touched = true;
+        self.tell(relay, |router, _| router.host_is_gone(session, host));
+    }
+
     /// A message from one of our servers.
     pub(super) fn message(&mut self, relay: usize, route: &Route) {
         self.forward(relay, route, format!("<message from='{}' to='{}'/>", route.from, route.to));
@@ -288,6 +300,11 @@ impl World {
     /// A stanza of one of our servers is to go on.
     pub(super) fn forward(&mut self, relay: usize, route: &Route, octets: String) {
         truth::forwarded(&octets);
+        let hosts = &self.relays[relay].hosts;
+        if hosts.has_gone(&route.from) || hosts.has_gone(&route.to) {
+            // As `relay::hub` bounces it.
+            return;
+        }
         self.relays[relay].wanted.insert(route.clone());
         let outlet = self.relays[relay].outlets.entry(route.clone()).or_default();
         outlet.waiting.push(octets);

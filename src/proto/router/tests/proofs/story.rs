@@ -8,7 +8,8 @@ impl World {
     pub(super) fn step(&mut self) {
         match self.dice.below(100) {
             0..40 => self.honest_stanza(),
-            40..90 => self.attack(),
+            40..88 => self.attack(),
+            88..90 => self.reload(),
             90..93 => self.break_connection(),
             93..95 => {
                 let relay = self.dice.below(2);
@@ -72,6 +73,20 @@ impl World {
         // What is still under way may be seen first, or not.
         self.send(conn, 0, What::Ended);
         self.send(conn, 1, What::Ended);
+    }
+
+    /// A host is taken away from a relay, or is given back.
+    fn reload(&mut self) {
+        let party = self.dice.below(2);
+        let all: Vec<_> = self.cast.names(party).into_iter().collect();
+        let whole = all.iter().all(|name| self.relays[party].hosts.serves(name));
+        let without = if whole { self.dice.pick(&all).cloned() } else { None };
+        self.touched = true;
+        let former = Arc::clone(&self.relays[party].hosts);
+        let hosts = self.relays[party].reload(&self.cast, party, without.as_ref());
+        self.truth.reloaded(party, &former, &hosts);
+        self.tell(party, |router, _| router.hosts_leave(&hosts));
+        self.tell(party, |router, now| router.hosts_changed(hosts, now));
     }
 
     /// A relay dies and comes back, with the keys that it had or with new ones.

@@ -12,6 +12,8 @@ pub(super) struct Made {
     pub(super) life: u64,
     /// The connection that is to speak for the host.
     pub(super) first: usize,
+    /// The connection on which it was handed over.
+    pub(super) second: usize,
     /// Who showed the host's certificate on the second one.
     pub(super) holder: usize,
     pub(super) host: Domain,
@@ -200,7 +202,9 @@ impl Truth {
             // A stream to the host is an answer too.
             assert!(*called == (conn, host.clone()), "{prefix} because {called:?} was called");
             let returned = |asked: &&mut Asked| {
-                !asked.used && asked.host == *host && asked.returned.as_ref().is_some_and(|r| r.0 == conn)
+                let there = asked.returned.as_ref().is_some_and(|returned| returned.0 == conn);
+                // An earlier one may have had no answer in time.
+                !asked.used && asked.host == *host && there && now <= asked.at + ANSWER_WAIT
             };
             let Some(asked) = self.asked.values_mut().find(returned) else { panic!("{prefix} unasked") };
             asked
@@ -252,16 +256,26 @@ impl Truth {
         };
         let secret = secret.trim();
         let Some(made) = self.made.get(secret) else { panic!("{prefix} by a secret that nobody made") };
+        assert!(is(from, &made.prover), "{prefix} by an offer from {from}");
+        assert!(is(to, &made.asker), "{prefix} by an offer to {to}");
         assert!(*on == conn && made.first == conn, "{prefix} by another session's secret");
         assert!((made.verifier, made.life) == (verifier, life), "{prefix} by a secret of another life");
         assert_eq!(made.host, *host, "{prefix} by another host's secret");
+        let same = |other: &&Made| {
+            let Made { verifier, life, first, ref host, .. } = **other;
+            (verifier, life, first, host) == (made.verifier, made.life, made.first, &made.host)
+        };
+        let last = self.made.values().filter(same).max_by_key(|other| other.at);
+        assert!(
+            last.is_some_and(|last| last.second == made.second),
+            "{prefix} by the secret of another second connection"
+        );
         assert_eq!(made.holder, holder, "{prefix}, whose holder did not hand the secret to this session");
         let handed = |sent: &Sent| {
             (sent.conn, sent.by, sent.secret.as_str(), &sent.from, &sent.to)
                 == (conn, holder, secret, from, to)
         };
         assert!(self.offers.iter().any(handed), "{prefix}, which did not return the secret itself");
-        assert!(is(from, &made.prover) && is(to, &made.asker), "{prefix} by an offer from {from} to {to}");
         assert!(said.as_ref().is_none_or(|said| is(said, host)), "{prefix}, that was taken for {said:?}");
         assert!(
             certificate.covers(&made.prover),
@@ -279,6 +293,12 @@ impl Truth {
         self.owed = Some(conn);
         self.grants += 1;
         self.grants_to_attacker += usize::from(holder == ATTACKER);
+    }
+
+    /// A relay has other hosts: what was granted for one that it had, or now has itself, is over.
+    pub(super) fn reloaded(&mut self, relay: usize, former: &Hosts, hosts: &Hosts) {
+        self.accepted.retain(|(_, host), _| !former.serves(host) || hosts.serves(host));
+        self.granted.retain(|(_, verifier, host), _| *verifier != relay || !hosts.serves(host));
     }
 
     /// A relay has judged what arrived last. What is right is taken; what is not this session's changes nothing. The first
@@ -313,7 +333,7 @@ impl Truth {
                 let addressed = is(&from, &made.prover) && is(&to, &made.asker);
                 let meant = host.is_none_or(|host| is(&host, &made.host));
                 let lasts = made.not_after > SystemTime::UNIX_EPOCH + seconds(clocks.unix);
-                let room = theirs < relay.limits.grants;
+                let room = theirs < relay.limits.grants && !relay.hosts.serves(&made.host);
                 assert!(
                     taken || !(fresh && addressed && meant && lasts && room),
                     "relay {verifier} refuses the secret of {} on {conn}",
@@ -327,7 +347,7 @@ impl Truth {
                 asked.used |= returned;
                 let good = granted && returned && clocks.now < asked.at + ANSWER_WAIT;
                 assert!(
-                    taken || !good || ours >= relay.limits.grants,
+                    taken || !good || ours >= relay.limits.grants || !relay.hosts.serves(&asked.host),
                     "relay {verifier} passes over the result for {} on {conn}",
                     asked.host
                 );

@@ -106,6 +106,9 @@ impl World {
             78..90 => {
                 let (from, to) = (self.some_name(), self.some_host().1);
                 out = format!("<message from='{from}' to='{to}'/>");
+                if self.attacker.joins && self.dice.percent(30) {
+                    out = out.replacen("/>", "><mux xmlns='urn:xmpp:mux:0'/></message>", 1);
+                }
             }
             _ => out = self.dice.pick(&self.attacker.texts).cloned().unwrap_or_default(),
         }
@@ -123,6 +126,10 @@ impl World {
         let mut out = String::new();
         let pretty = if self.dice.percent(10) { format!("\n  {secret}\n") } else { secret.to_owned() };
         iq::write_offer(&mut out, id, from, to, host, &pretty);
+        if self.dice.percent(3) {
+            // Not from the bare domain.
+            out = out.replacen(&format!("from='{from}'"), &format!("from='{from}/r'"), 1);
+        }
         if self.dice.percent(60) { out.replacen(&format!(" host='{host}'"), "", 1) } else { out }
     }
 }

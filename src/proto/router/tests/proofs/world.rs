@@ -58,8 +58,10 @@ pub(super) enum What {
         strand: usize,
         octets: String,
     },
+    /// With `host-gone`, or not.
     Closed {
         strand: usize,
+        gone: bool,
     },
     Ended,
 }
@@ -148,7 +150,7 @@ impl World {
         | What::Taken { strand, .. }
         | What::Refused { strand }
         | What::Text { strand, .. }
-        | What::Closed { strand }) = what
+        | What::Closed { strand, .. }) = what
         else {
             return self.arrive(at, Arrival::On { conn, end: 1 - end, what });
         };
