@@ -180,6 +180,8 @@ reasons! {
     InvalidMechanism = "invalid-mechanism", true, "only EXTERNAL is spoken between servers";
     /// The server of the domain says that it didn't make this dialback key.
     DialbackInvalid = "dialback-invalid", true, "whoever sent it is not the server of that domain, or two servers answer for it";
+    /// An answer of dialback to what was not asked on that stream: passed over (XEP-0220 section 3.1).
+    DialbackUnsolicited = "dialback-unsolicited", false, "nothing: it has no effect; whoever sends it is broken, or tries its luck";
     /// The server of the domain could not be asked.
     DialbackTimeout = "dialback-timeout", false, "the host's own server must be reachable at its `deliver` address";
     /// A source that `sources` doesn't name, for a host with `local_auth = "trusted"`.

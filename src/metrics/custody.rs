@@ -11,7 +11,7 @@ pub struct Custody {
     pub acknowledged_early: IntCounter,
     /// `fedmux_stanzas_uncertain_total{outcome="resent"|"bounced"}`: sent on a stream that ended without a word on them.
     uncertain: IntCounterVec,
-    /// `fedmux_streams_resumed_total{result="resumed"|"lost"}`
+    /// `fedmux_streams_resumed_total{result="resumed"|"lost"|"refused"}`
     streams_resumed: IntCounterVec,
     /// `fedmux_streams_resumable`: broken streams that a peer may resume.
     pub streams_resumable: IntGauge,
@@ -33,7 +33,7 @@ impl Custody {
             )?,
             streams_resumed: make.counters(
                 "streams_resumed_total",
-                "Broken streams that were resumed, or not in time.",
+                "Broken streams that were resumed or not in time, and requests for streams that aren't known to whom asks.",
                 &["result"],
             )?,
             streams_resumable: make.gauge("streams_resumable", "Broken streams that a peer may resume.")?,
@@ -53,5 +53,10 @@ impl Custody {
     pub fn stream_resumed(&self, resumed: bool) {
         let result = if resumed { "resumed" } else { "lost" };
         self.streams_resumed.with_label_values(&[result]).inc();
+    }
+
+    /// A stream was to be resumed that there isn't, or that isn't of whom asked.
+    pub fn resumption_refused(&self) {
+        self.streams_resumed.with_label_values(&["refused"]).inc();
     }
 }

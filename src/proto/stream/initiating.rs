@@ -304,7 +304,10 @@ impl Initiating {
                 Ok(())
             }
             // Nothing is open that this could answer.
-            Some(Dialback::Result { .. } | Dialback::Verified { .. }) => Ok(()),
+            Some(Dialback::Result { .. } | Dialback::Verified { .. }) => {
+                out.tell(Notice::Unsolicited);
+                Ok(())
+            }
             Some(Dialback::Verify { .. }) | None => Err(Reason::UnsupportedStanzaType.into()),
         }
     }

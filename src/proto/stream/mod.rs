@@ -90,6 +90,8 @@ pub enum Notice {
     },
     /// Stream management (XEP-0198).
     Management(Managed),
+    /// An answer of dialback came to what was not asked on this stream. It has no effect.
+    Unsolicited,
     /// The other end closed the stream; `Some`: with this stream error.
     Ended(Option<Reason>),
 }

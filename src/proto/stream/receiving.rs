@@ -398,7 +398,7 @@ impl Receiving {
                 dialback::write_verified(&mut out.octets, &route, &stream_id, valid);
             }
             // We asked nothing on a stream that the other end opened: unsolicited, and without effect.
-            Some(Dialback::Result { .. } | Dialback::Verified { .. }) => {}
+            Some(Dialback::Result { .. } | Dialback::Verified { .. }) => out.tell(Notice::Unsolicited),
         }
         Ok(Dialled::Done)
     }

@@ -3,6 +3,7 @@
 use tracing::warn;
 
 use super::{Lane, Machine};
+use crate::proto::proof::DomainProof;
 use crate::proto::stream::Violation;
 use crate::reason::Reason;
 use crate::relay::mailbox::Close;
@@ -46,6 +47,16 @@ impl Lane {
             Ended::Usurped => self.refuse(Reason::Conflict.into()),
             Ended::Closed(reason) => self.mailbox.close(Close::Now, reason),
             Ended::Lost(_) => {}
+        }
+    }
+
+    /// An answer of dialback came that nobody had asked for: each is counted, and one of a stream said.
+    pub(super) fn on_unsolicited(&mut self) {
+        let reason = Reason::DialbackUnsolicited;
+        self.hub.metrics.proof(DomainProof::Dialback, Err(reason));
+        if !std::mem::replace(&mut self.unsolicited, true) {
+            let (lane, advice) = (self.id.0, reason.advice());
+            warn!(lane, peer = %self.place, %reason, advice, "an answer of dialback that was not asked for");
         }
     }
 

@@ -110,7 +110,8 @@ impl Lane {
             _ => None,
         };
         let Some((mut broken, route)) = claimed else {
-            debug!(lane = self.id.0, "a stream that isn't known was to be resumed");
+            self.hub.metrics.custody.resumption_refused();
+            debug!(lane = self.id.0, peer = %self.place, "a stream that isn't known was to be resumed");
             return self.handle(Event::Resumption { h: None }).map(|_| ());
         };
         let sent = std::mem::take(&mut broken.sent);

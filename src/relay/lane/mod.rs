@@ -102,6 +102,8 @@ pub(crate) struct Lane {
     heard_answer: bool,
     /// So did what came last before the other end ended the stream: nothing beyond that is handled.
     said_all: bool,
+    /// An answer came that nobody had asked for.
+    unsolicited: bool,
     verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
     started: Instant,
 }
@@ -146,6 +148,7 @@ impl Lane {
             waits_to_send: None,
             heard_answer: false,
             said_all: false,
+            unsolicited: false,
             verified: mpsc::unbounded_channel(),
             started: Instant::now(),
         }
@@ -404,6 +407,7 @@ impl Lane {
                     return Some(Ended::Violated(violation));
                 }
             }
+            Notice::Unsolicited => self.on_unsolicited(),
             Notice::Ended(None) => {
                 self.other_end_closes(Reason::Idle);
                 return Some(Ended::Closed(Reason::Idle));

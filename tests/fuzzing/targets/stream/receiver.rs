@@ -195,6 +195,10 @@ impl Receiver {
                 assert!(self.open.len() <= VERIFICATIONS_MAX);
                 self.questions.push_back((route.clone(), self.consent.keys.verify(route, stream_id, key)));
             }
+            Notice::Unsolicited => {
+                let is_answer = |element: &Element| element.ns() == ns::DIALBACK && element.attribute("type").is_some();
+                assert!(happening.element().is_some_and(is_answer), "something else was passed over");
+            }
             Notice::Management(told) => {
                 assert!(!self.believed.is_empty());
                 self.managed.told(told, happening);
