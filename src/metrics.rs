@@ -10,8 +10,8 @@ pub use look_ups::LookUps;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::proto::admission::Side;
@@ -59,6 +59,8 @@ pub struct Metrics {
     pub look_ups: LookUps,
     /// `fedmux_limit_hits_total{limit}`
     limit_hits: IntCounterVec,
+    /// `fedmux_limit_wait_seconds_total{limit}`: that lanes were not read.
+    limit_wait: CounterVec,
     /// `fedmux_hosts`
     pub hosts: IntGauge,
     /// `fedmux_reloads_total{result="done"|"refused"}`: of the configuration, or of renewed certificates alone.
@@ -203,6 +205,12 @@ impl Maker {
         Some(metric)
     }
 
+    fn times(&self, name: &str, help: &str, labels: &[&str]) -> Option<CounterVec> {
+        let metric = CounterVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
+        self.0.register(Box::new(metric.clone())).ok()?;
+        Some(metric)
+    }
+
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Option<IntGaugeVec> {
         let metric = IntGaugeVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
         self.0.register(Box::new(metric.clone())).ok()?;
@@ -289,6 +297,11 @@ impl Metrics {
             )?,
             look_ups: LookUps::new(&make)?,
             limit_hits: make.counters("limit_hits_total", "How often a limit was hit.", &["limit"])?,
+            limit_wait: make.times(
+                "limit_wait_seconds_total",
+                "How long lanes were not read because what they brought was over a rate, all of them together.",
+                &["limit"],
+            )?,
             hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
             reloads: make.counters(
                 "reloads_total",
@@ -401,6 +414,11 @@ impl Metrics {
     /// A limit of `[limits]` was hit.
     pub fn limit_hit(&self, limit: &str) {
         self.limit_hits.with_label_values(&[limit]).inc();
+    }
+
+    /// A lane wasn't read for this time because of a limit of `[limits]`.
+    pub fn held_for(&self, limit: &str, time: Duration) {
+        self.limit_wait.with_label_values(&[limit]).inc_by(time.as_secs_f64());
     }
 
     /// Stanzas accepted from, and delivered to, `side`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::values::{parse_duration, show_duration};
+use crate::proto::budget::{Rate, Rates};
 use crate::proto::limits::{Congestion, Limits};
 use crate::proto::mux::verifier::Allowance;
 
@@ -75,6 +76,9 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         local_connections: count(1, 1_000_000),
         lanes: count(1, 1_000_000),
         lanes_unauthenticated: count(1, 1_000),
+        session_resets: count(1, 1_000_000),
+        session_resets_every: wait(ms(1), hours(1)),
+        rates: rates,
         lane_window: count(16 * KIB, 64 * MIB),
         session_window: count(64 * KIB, 4 * GIB - 1),
         lane_idle: wait(seconds(1), hours(24)),
@@ -100,6 +104,36 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
     check_together(&reader, &limits);
     reader.finish();
     limits
+}
+
+/// The rates, each a key of its own.
+fn rates(r: &mut Reader<'_>, _: &'static str, default: Rates) -> Rates {
+    let mut of = |stanzas, bytes, default: Rate| Rate {
+        stanzas: rate(r, stanzas, default.stanzas, 100..=100_000_000),
+        // So that one read, which comes as a whole, is done within a second.
+        bytes: rate(r, bytes, default.bytes, 64 * KIB..=1_024 * GIB),
+    };
+    Rates {
+        pair: of("pair_stanzas_rate", "pair_bytes_rate", default.pair),
+        host: of("host_stanzas_rate", "host_bytes_rate", default.host),
+        peer: of("peer_stanzas_rate", "peer_bytes_rate", default.peer),
+        pair_bounces: rate(r, "pair_bounces_rate", default.pair_bounces, 10..=1_000_000),
+        burst: wait(r, "rate_burst", default.burst, ms(100)..=hours(1)),
+    }
+}
+
+/// So much in a second; 0: any amount.
+fn rate<T>(reader: &mut Reader<'_>, key: &'static str, default: T, range: RangeInclusive<u64>) -> T
+where
+    T: TryFrom<u64>,
+{
+    let Some(entry) = reader.take(key) else { return default };
+    let expected = format!("a whole number from {} to {}, or 0 for no limit", range.start(), range.end());
+    let Some(value) = entry.integer(&expected) else { return default };
+    if let (true, Ok(count)) = (value == 0 || range.contains(&value), T::try_from(value)) {
+        return count;
+    }
+    entry.refuse(format!("is {value}"), format!("write {expected}")).unwrap_or(default)
 }
 
 /// The limits of a `[[peer]]`, in its own table: those that hold for one session and depend on who is at its other end.

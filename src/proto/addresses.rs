@@ -39,10 +39,12 @@ pub struct Refusal {
 
 /// An address as it is counted: IPv4 as mapped into IPv6, of IPv6 the first 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Network(u128);
+pub struct Network(u128);
 
 impl Network {
-    fn of(address: IpAddr) -> Self {
+    /// That of `address`.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
             IpAddr::V6(v6) => Self(v6.to_bits() & !u128::from(u64::MAX)),

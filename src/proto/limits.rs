@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::addresses::AddressLimits;
+use super::budget::Rates;
 use super::mux::verifier::Allowance;
 use super::queue::Hold;
 use super::stream_management::receipts::Patience;
@@ -96,6 +97,12 @@ pub struct Limits {
     pub lanes: u32,
     /// Lanes that a peer may have open before one of them is authenticated.
     pub lanes_unauthenticated: u32,
+    /// Lanes of one session that its peer may break off at once after a quiet time (QUIC's rapid reset).
+    pub session_resets: u32,
+    /// And then one in this time.
+    pub session_resets_every: Duration,
+    /// How much may come in a time: `pair_stanzas_rate` and its likes.
+    pub rates: Rates,
     /// What a peer may send on one lane before we read it (QUIC's stream window).
     pub lane_window: u32,
     /// What a peer may send in a session before we read it (QUIC's connection window).
@@ -158,6 +165,13 @@ impl Limits {
         Patience { hold: self.ack_hold, unhandled_max: self.unacked_max }
     }
 
+    /// How many lanes of one session may be read no further for what they have brought, so that the octets which nobody reads
+    /// leave half of the session's window to the others.
+    #[must_use]
+    pub const fn held_lanes_max(&self) -> u32 {
+        self.session_window / 2 / self.lane_window
+    }
+
     /// What one address may have of the remote side's connections.
     #[must_use]
     pub const fn of_address(&self) -> AddressLimits {
@@ -213,6 +227,9 @@ impl Default for Limits {
             local_connections: 65_536,
             lanes: 10_000,
             lanes_unauthenticated: 8,
+            session_resets: 200,
+            session_resets_every: Duration::from_millis(100),
+            rates: Rates::default(),
             lane_window: 131_072,
             session_window: 67_108_864,
             lane_idle: seconds(600),

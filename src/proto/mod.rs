@@ -4,7 +4,7 @@
 //! - A protocol feature each: [`features`], [`sasl_external`], [`starttls`], [`mux`], [`bidi`], [`dialback`],
 //!   [`component`].
 //! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`policy`], [`limits`], [`addresses`] (how much one
-//!   address may take).
+//!   address may take), [`budget`] (how much may come in a time).
 //! - How a peer is found and reached: [`discovery`], [`race`].
 //! - How stanzas are acknowledged, and streams resumed: [`stream_management`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
@@ -13,6 +13,7 @@ pub mod addresses;
 pub mod admission;
 pub mod bidi;
 pub mod bounce;
+pub mod budget;
 pub mod component;
 pub mod dialback;
 pub mod discovery;

@@ -68,8 +68,10 @@ impl Hub {
         if stanzas.is_empty() {
             return false;
         }
-        let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
+        let live = self.live();
+        let by = if live.hosts.serves(&route.from) { &route.from } else { &route.to };
         info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
+        self.budgets.bounced(route, stanzas.len(), live.settings.limits.rates, Instant::now());
         let (mut reader, mut error) = (bounce::Reader::new(), String::new());
         let mut wanted = false;
         for Waited { octets: stanza, mark, origin, .. } in stanzas {

@@ -2,14 +2,16 @@
 //! copied once into that route's outlet.
 //!
 //! A route whose outlet is full pauses reading for at most `limits.read_pause`; then reading goes on, and what finds no
-//! room bounces, at once, until something has left that outlet. Acknowledgements and closings travel in-band, so two full directions would else wait for each other for
+//! room bounces, at once, until something has left that outlet. Whoever is over a budget ([`super::budgets`]), that of such
+//! errors among them, isn't read for a while. Acknowledgements and closings travel in-band, so two full directions would else wait for each other for
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
+use super::budgets::Meter;
 use super::hub::Hub;
 use super::inbound::{Inbound, Origin, settle_one};
 use super::mailbox::lock;
@@ -28,10 +30,6 @@ use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
-
-/// How long a stream isn't read after stanzas of it found no room: whoever floods a full queue is answered, but doesn't set
-/// the pace.
-const BOUNCE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Outlets that one stream remembers; over that it forgets them all and looks them up again.
 const KNOWN_MAX: usize = 1024;
@@ -53,6 +51,8 @@ pub(crate) struct Carry {
     grants: u64,
     spotter: Spotter,
     counters: SideCounters,
+    /// What the stream has brought of what its pairs, hosts and peer may.
+    pub(crate) meter: Meter,
     /// Outlets by the domains as they stand on the wire, admitted under the present scope.
     known: FxHashMap<(Box<str>, Box<str>), Arc<Outlet>>,
     last: Option<(Box<str>, Box<str>, Arc<Outlet>)>,
@@ -103,6 +103,7 @@ impl Carry {
     /// `stands`: on the remote side.
     pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, stands: Option<Place>) -> Self {
         let counters = hub.metrics.data.side(scope.side).clone();
+        let meter = Meter::new(hub, scope.side, stands.as_ref().map(|it| it.session.place.address.ip()));
         Self {
             hub: Arc::clone(hub),
             // In this order: what is newer than its number is only looked up once more.
@@ -113,6 +114,7 @@ impl Carry {
             grants: NEVER,
             spotter: Spotter::default(),
             counters,
+            meter,
             known: FxHashMap::default(),
             last: None,
             marks: Vec::new(),
@@ -138,6 +140,7 @@ impl Carry {
     /// The configuration has changed.
     fn reconsider(&mut self) {
         self.generation = self.hub.generation();
+        self.meter.reconsider();
         if self.scope.pair.is_none() {
             self.hosts = Arc::clone(&self.hub.live().hosts);
             self.known.clear();
@@ -207,7 +210,7 @@ impl Carry {
                 self.marks.push(mark);
             }
             Judged::Bounce(route, reason) => self.bounce(&route, stanza, mark, reason),
-            Judged::Drop(reason) => self.discard(reason),
+            Judged::Drop(reason) => self.discard(stanza.len(), reason),
         }
         Ok(())
     }
@@ -217,13 +220,15 @@ impl Carry {
         self.counters.accepted.inc();
         let origin = self.receive(1);
         self.hub.bounce_run(route, stanza, &[mark], &origin, reason);
+        self.meter.charge(Some(route), 1, stanza.len());
     }
 
     /// Accept a single stanza, and drop it.
-    fn discard(&mut self, reason: Reason) {
+    fn discard(&mut self, bytes: usize, reason: Reason) {
         self.counters.accepted.inc();
         settle_one(&self.receive(1));
         self.hub.metrics.discarded(reason);
+        self.meter.charge(None, 1, bytes);
     }
 
     /// Count stanzas that came. The origin of the first.
@@ -244,14 +249,14 @@ impl Carry {
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let route = Route::new(domain(from)?, domain(to)?);
         if let Some(ended) = self.admitted(&route)? {
-            self.discard(ended.reason());
+            self.discard(stanza.len(), ended.reason());
             return Ok(true);
         }
         if self.stands.is_none() {
             self.bounce(&route, stanza, mark, Reason::MuxOwn);
             return Ok(true);
         }
-        self.discard(Reason::MuxOwn);
+        self.discard(stanza.len(), Reason::MuxOwn);
         if let (Some(Place { session, lane, .. }), Some(said)) = (&self.stands, said) {
             let unix = unix_seconds();
             self.hub.control(|router, now| router.mux_iq(session.id, *lane, &said, Clocks { now, unix }));
@@ -338,6 +343,9 @@ impl Carry {
         self.counters.bytes.inc_by(run.len() as u64);
         let origin = self.receive(marks.len());
         self.push(run, &marks, origin).await;
+        if let Some((_, _, outlet)) = &self.last {
+            self.meter.charge(Some(&outlet.route), marks.len(), run.len());
+        }
         self.marks = marks;
         self.marks.clear();
     }
@@ -377,8 +385,7 @@ impl Carry {
                     let until = since + self.hub.limits.read_pause;
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
                         self.hub.metrics.limit_hit("pair_queue_bytes");
-                        self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull);
-                        return tokio::time::sleep(BOUNCE_PAUSE).await;
+                        return self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull);
                     }
                     piece = marks.len();
                 }

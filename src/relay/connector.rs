@@ -4,7 +4,7 @@
 //! certificate is verified and on which no stream was opened yet.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
@@ -264,6 +264,9 @@ pub(crate) async fn session(
         peer: quic::canonical(address).to_string(),
         connection,
         verdict,
+        held: AtomicU32::new(0),
+        resets: Mutex::default(),
+        over_limit: AtomicBool::new(false),
     }))
 }
 

@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::acknowledging::Acknowledger;
 use super::broken::BrokenStreams;
+use super::budgets::Budgets;
 use super::host_meta::Browser;
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
@@ -73,6 +74,7 @@ pub(crate) struct Hub {
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
     pub(crate) acknowledger: Arc<Acknowledger>,
+    pub(crate) budgets: Budgets,
     pub(super) broken: Mutex<BrokenStreams>,
     pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
     pub(super) control: Mutex<Control>,
@@ -116,6 +118,7 @@ impl Hub {
         Self {
             acknowledger,
             broken: Mutex::new(BrokenStreams::new(limits.resumable)),
+            budgets: Budgets::new(limits.pairs),
             queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
             limits,
             live: Mutex::new(Arc::new(parts.live)),

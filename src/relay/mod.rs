@@ -2,6 +2,7 @@
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains; [`reload`]: how it goes by other settings
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
+//! - `budgets.rs`: what lanes share of the rates, and wait for
 //! - `live.rs`: what follows from the settings, and what a reload replaces
 //! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
@@ -18,6 +19,7 @@ mod acknowledging;
 mod acquaintances;
 mod bounces;
 mod broken;
+mod budgets;
 mod carry;
 mod connector;
 mod dialback;

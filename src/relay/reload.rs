@@ -2,7 +2,7 @@
 //!
 //! What changes while it runs, at SIGHUP: hosts (with all that stands in their tables), `[policy]`, and everything that
 //! `[identity]` names: the folder of certificates (which is watched besides, see `renewal`), the authorities, the keys; and
-//! the secrets of components, with what they narrow of the policy. Connections that stand keep the certificates with which
+//! the secrets of components, with what they narrow of the policy; and of `[limits]` the rates and `session_resets`. Connections that stand keep the certificates with which
 //! they were made. The rest needs a restart, and is named.
 //!
 //! A host list is part of a stream's features (XEP-0451 section 2), and features are sent once, when a stream begins: there
@@ -18,6 +18,7 @@ use super::live::Live;
 use super::mailbox::lock;
 use super::settings::{Component, Settings};
 use super::start::{Relay, StartError};
+use crate::proto::limits::Limits;
 use crate::proto::policy::DomainPolicy;
 use crate::xmpp::domain::Domain;
 
@@ -86,7 +87,7 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         local_s2s,
         local_components,
         admin_listen,
-        limits,
+        limits: wanted_limits,
         hosts,
         components,
         peers,
@@ -94,6 +95,7 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         dns,
         local_dns,
     } = wanted;
+    let limits = with_changeable(&former.limits, &wanted_limits);
     let fixed = [
         ("[remote] quic", remote_quic == former.remote_quic),
         ("[remote] direct_tls", remote_direct_tls == former.remote_direct_tls),
@@ -103,14 +105,20 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         ("[admin] listen", admin_listen == former.admin_listen),
         ("[local] dns", local_dns == former.local_dns),
         ("[dns]", dns == former.dns),
-        ("[limits]", limits == former.limits),
+        ("[limits]", limits == wanted_limits),
         ("[[component]]", without_policies(&components) == without_policies(&former.components)),
         ("[[peer]]", peers == former.peers),
     ];
     let same_components = without_policies(&components) == without_policies(&former.components);
     let components = if same_components { components } else { former.components.clone() };
     let needs_restart = fixed.into_iter().filter(|(_, same)| !same).map(|(place, _)| place).collect();
-    (Settings { identity, hosts, components, policy, ..former.clone() }, needs_restart)
+    (Settings { identity, hosts, components, policy, limits, ..former.clone() }, needs_restart)
+}
+
+/// `former` with what can change in a running process as it is `wanted`.
+fn with_changeable(former: &Limits, wanted: &Limits) -> Limits {
+    let Limits { rates, session_resets, session_resets_every, .. } = *wanted;
+    Limits { rates, session_resets, session_resets_every, ..former.clone() }
 }
 
 /// What of the components can't change in a running process.
@@ -141,6 +149,9 @@ fn differences(former: &Live, live: &Live) -> Vec<String> {
         if old.policy != new.policy {
             changed.push(format!("component {}: policy changed", new.domain));
         }
+    }
+    if former.settings.limits != live.settings.limits {
+        changed.push("limits changed".to_owned());
     }
     if former.settings.policy != live.settings.policy {
         changed.push("policy changed".to_owned());

@@ -1,7 +1,8 @@
 //! One QUIC connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -100,7 +101,8 @@ async fn serve(
                 }
                 Ok((send, receive)) => {
                     hub.metrics.quic_streams(Opened::Inbound).inc();
-                    lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), std::mem::take(&mut first), send, receive));
+                    let first = std::mem::take(&mut first);
+                    lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), first, connection.clone(), send, receive));
                 }
                 Err(error) => return session.reason(&error),
             },
@@ -183,18 +185,40 @@ async fn accept(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
     first: bool,
+    connection: quinn::Connection,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
 ) -> Option<Reason> {
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     hub.metrics.lanes.inc();
-    let place = Place::Session { session, first, dialback: None };
+    let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
     let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     guard.down(ended.reason);
+    if ended.broken_off {
+        broken_off(&hub, &session, &connection);
+    }
     None
+}
+
+/// The peer broke a lane off while the connection stood. Too many of them at once end the session: each has cost us a lane,
+/// and the peer next to nothing (CVE-2023-44487 is this in HTTP/2).
+fn broken_off(hub: &Hub, session: &SessionShared, connection: &quinn::Connection) {
+    let limits = &hub.live().settings.limits;
+    let (every, burst) = (limits.session_resets_every, limits.session_resets_every * limits.session_resets);
+    // Several lanes may end at once; it is said for one of them.
+    let mut resets = lock(&session.resets);
+    if connection.close_reason().is_some() || resets.spend(every, burst, Instant::now()).is_none() {
+        return;
+    }
+    let (reason, limit) = (Reason::TooMany, "session_resets");
+    hub.metrics.limit_hit(limit);
+    hub.metrics.refused(Side::Remote, reason);
+    warn!(session = session.id.0, peer = %session.peer, limit, %reason, advice = reason.advice(), "session refused");
+    session.over_limit.store(true, Ordering::Release);
+    connection.close(Code::Limit.into(), b"too many streams were broken off");
 }
 
 /// A lane of ours. Why it did not come to be, if it didn't.

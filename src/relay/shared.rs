@@ -1,12 +1,13 @@
 //! What the tasks of one session share: its machine, its connection, and what is known of the peer.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
 use super::settings::Transport;
 use crate::identity::verdict::Verdict;
+use crate::proto::budget::Bucket;
 use crate::proto::limits::Limits;
 use crate::proto::router::{PeerId, PeerPlace, SessionId};
 use crate::proto::session::Session;
@@ -32,6 +33,12 @@ pub(crate) struct SessionShared {
     /// The peer's address, for logs.
     pub(crate) peer: String,
     pub(crate) verdict: Verdict,
+    /// Lanes that are not read, for what they have brought.
+    pub(crate) held: AtomicU32,
+    /// Lanes that the peer has broken off.
+    pub(crate) resets: Mutex<Bucket>,
+    /// We closed it, for a limit.
+    pub(crate) over_limit: AtomicBool,
 }
 
 /// Tells that the grants of a session have changed.
@@ -95,6 +102,9 @@ impl SessionShared {
 
     /// Why a QUIC connection ended, in our own words where we know better than the transport.
     pub(crate) fn reason(&self, error: &quinn::ConnectionError) -> Reason {
+        if self.over_limit.load(Ordering::Acquire) {
+            return Reason::TooMany;
+        }
         match quic::alert(error) {
             Some(alert) => self.verdict.reason(Some(alert)),
             None => quic::reason(error),

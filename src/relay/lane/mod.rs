@@ -36,6 +36,7 @@ use crate::xmpp::route::Route;
 
 mod deadline;
 mod ending;
+mod holding;
 mod management;
 
 use ending::Ended;
@@ -68,6 +69,8 @@ pub(crate) struct LaneEnd {
     pub(crate) established: bool,
     /// The peer's stream header had come.
     pub(crate) answered: bool,
+    /// Its transport was cut: the connection is gone, or the other end has broken off this stream of it.
+    pub(crate) broken_off: bool,
 }
 
 /// One XML stream.
@@ -185,7 +188,8 @@ impl Lane {
         }
         let reason = ended.reason();
         self.part(ended, sending.end());
-        LaneEnd { reason, established: self.carry.is_some(), answered: self.answered }
+        let broken_off = matches!(ended, Ended::Lost(_));
+        LaneEnd { reason, established: self.carry.is_some(), answered: self.answered, broken_off }
     }
 
     /// Read until the stream ends, and write meanwhile. Why it ended, and how the writing did if it has.
@@ -229,6 +233,14 @@ impl Lane {
             };
             if buffer.is_empty() {
                 buffer = BytesMut::new();
+            }
+            if let Some(hold) = self.carry.as_mut().and_then(|carry| carry.meter.take_hold()) {
+                let begun = Instant::now();
+                if let Some(ended) = self.hold(hold).await {
+                    return ended;
+                }
+                // The other end isn't to blame for that time.
+                partial = partial.map(|since| since + begun.elapsed());
             }
             let deadline = self.deadline(partial);
             // Octets that never cease to come don't outlast it either.

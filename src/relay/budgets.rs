@@ -1,0 +1,184 @@
+//! The budgets of pairs, hosts and peers ([`crate::proto::budget`]), which lanes share, and what each lane is to wait for.
+//!
+//! Where no rate is set nothing is looked up and nothing is remembered: the data path costs what it cost without them.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::hub::Hub;
+use super::mailbox::lock;
+use crate::proto::addresses::Network;
+use crate::proto::admission::Side;
+use crate::proto::budget::{Bucket, Budget, Hold, Level, Rates, cost};
+use crate::xmpp::domain::Domain;
+use crate::xmpp::route::Route;
+
+/// How often it is looked which of them can be forgotten.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The key in `[limits]` of the rate of errors.
+const BOUNCES: &str = "pair_bounces_rate";
+
+/// What is remembered of each, as long as it makes a difference.
+#[derive(Debug)]
+struct Table<K, V> {
+    entries: FxHashMap<K, V>,
+    looked: Option<Instant>,
+}
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self { entries: FxHashMap::default(), looked: None }
+    }
+}
+
+impl<K: Eq + Hash, V: Default> Table<K, V> {
+    /// That of `key`. Now and then, and before the table has `most` entries, those that are `idle` are forgotten.
+    fn of(&mut self, key: K, most: usize, now: Instant, idle: impl Fn(&V) -> bool) -> &mut V {
+        let due = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_EVERY);
+        if due || self.entries.len() >= most {
+            self.looked = Some(now);
+            self.entries.retain(|_, entry| !idle(entry));
+        }
+        if self.entries.len() >= most && !self.entries.contains_key(&key) {
+            // Whoever is over its budget is so again soon; nobody is held for too many of them.
+            self.entries.clear();
+        }
+        self.entries.entry(key).or_default()
+    }
+}
+
+/// Whose budget it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Pair(Route),
+    /// A host of ours, and the side that its stanzas come from.
+    Host(Domain, Side),
+    Peer(Network),
+}
+
+type Shared = Arc<Mutex<Budget>>;
+
+/// The budgets of a relay.
+#[derive(Debug)]
+pub(crate) struct Budgets {
+    budgets: Mutex<Table<Whose, Shared>>,
+    /// Errors that answer stanzas of a route.
+    bounces: Mutex<Table<Route, Bucket>>,
+    /// There are any.
+    bounced: AtomicBool,
+    most: usize,
+}
+
+impl Budgets {
+    /// `pairs`: routes that the relay remembers at once.
+    pub(crate) fn new(pairs: usize) -> Self {
+        let (budgets, bounces) = Default::default();
+        Self { budgets, bounces, bounced: AtomicBool::new(false), most: pairs.saturating_mul(2).max(1024) }
+    }
+
+    fn of(&self, whose: Whose, now: Instant) -> Shared {
+        let idle = |entry: &Shared| Arc::strong_count(entry) == 1 && lock(entry).is_whole(now);
+        Arc::clone(lock(&self.budgets).of(whose, self.most, now, idle))
+    }
+
+    /// Stanzas of `route` could not go on.
+    pub(super) fn bounced(&self, route: &Route, stanzas: usize, rates: Rates, now: Instant) {
+        if rates.pair_bounces == 0 || stanzas == 0 {
+            return;
+        }
+        let (count, burst) = (stanzas as u64, rates.burst);
+        let mut bounces = lock(&self.bounces);
+        let bucket = bounces.of(route.clone(), self.most, now, |bucket| bucket.is_whole(now));
+        bucket.spend(cost(count, u64::from(rates.pair_bounces)), burst, now);
+        // What waited long came back at once: nobody is made to wait long for that.
+        bucket.forgive(burst, burst, now);
+        self.bounced.store(true, Ordering::Relaxed);
+    }
+
+    /// Until when nothing more of `route` should come, because too much of it came back.
+    fn held_for_bounces(&self, route: &Route, rates: Rates, now: Instant) -> Option<Hold> {
+        if rates.pair_bounces == 0 || !self.bounced.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut bounces = lock(&self.bounces);
+        let bucket = *bounces.entries.get(route)?;
+        if bucket.is_whole(now) {
+            bounces.entries.remove(route);
+            self.bounced.store(!bounces.entries.is_empty(), Ordering::Relaxed);
+        }
+        bucket.until(rates.burst, now).map(|until| Hold { until, limit: BOUNCES })
+    }
+}
+
+/// What one lane has brought.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    hub: Arc<Hub>,
+    side: Side,
+    rates: Rates,
+    /// Where its peer is.
+    address: Option<IpAddr>,
+    peer: Option<Shared>,
+    /// The budgets of the route that came last.
+    last: Option<(Route, Option<Shared>, Option<Shared>)>,
+    hold: Option<Hold>,
+}
+
+impl Meter {
+    /// `address`: where the peer is, on the remote side.
+    pub(crate) fn new(hub: &Arc<Hub>, side: Side, address: Option<IpAddr>) -> Self {
+        let rates = hub.live().settings.limits.rates;
+        Self { hub: Arc::clone(hub), side, rates, address, peer: None, last: None, hold: None }
+    }
+
+    /// The configuration has changed.
+    pub(crate) fn reconsider(&mut self) {
+        self.rates = self.hub.live().settings.limits.rates;
+        (self.peer, self.last) = (None, None);
+    }
+
+    /// Stanzas came; `None`: they weren't admitted for any route.
+    pub(crate) fn charge(&mut self, route: Option<&Route>, stanzas: usize, bytes: usize) {
+        let (rates, now) = (self.rates, Instant::now());
+        if let Some(route) = route {
+            self.hold = Hold::longer(self.hold, self.hub.budgets.held_for_bounces(route, rates, now));
+        }
+        if [rates.pair, rates.host, rates.peer].iter().all(|rate| rate.is_unlimited()) {
+            return;
+        }
+        if let Some(route) = route
+            && self.last.as_ref().is_none_or(|(last, ..)| last != route)
+        {
+            let of = |level, whose: Whose| {
+                (!rates.of(level).is_unlimited()).then(|| self.hub.budgets.of(whose, now))
+            };
+            let host = if self.side == Side::Remote { &route.to } else { &route.from };
+            let pair = of(Level::Pair, Whose::Pair(route.clone()));
+            let host = of(Level::Host, Whose::Host(host.clone(), self.side));
+            self.last = Some((route.clone(), pair, host));
+        }
+        if let (Some(address), None, false) = (self.address, &self.peer, rates.peer.is_unlimited()) {
+            self.peer = Some(self.hub.budgets.of(Whose::Peer(Network::of(address)), now));
+        }
+        let last = self.last.as_ref().filter(|_| route.is_some());
+        let (pair, host) = last.map_or((None, None), |(_, pair, host)| (pair.as_ref(), host.as_ref()));
+        let load = (stanzas as u64, bytes as u64);
+        for (level, budget) in [(Level::Pair, pair), (Level::Host, host), (Level::Peer, self.peer.as_ref())] {
+            if let Some(budget) = budget {
+                let hold = lock(budget).charge((level, rates.of(level)), rates.burst, load, now);
+                self.hold = Hold::longer(self.hold, hold);
+            }
+        }
+    }
+
+    /// What its lane is to wait for now.
+    pub(crate) fn take_hold(&mut self) -> Option<Hold> {
+        self.hold.take()
+    }
+}
