@@ -28,6 +28,10 @@ use crate::xmpp::route::Route;
 /// Longest time before a certificate's end at which a session hands over to a new one.
 const HANDOVER_MAX: Duration = Duration::from_secs(86_400);
 
+/// Lanes that are accepted before it is everybody else's turn: however many come at once, none that stands waits behind all
+/// of them.
+const ACCEPTED_AT_ONCE: u32 = 16;
+
 /// Longest sleep towards the end of a grant.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
@@ -81,6 +85,7 @@ async fn serve(
     let mut retired = false;
     let mut overdue = false;
     let mut closing = None;
+    let mut turn = 0;
     let mut first = opened == Opened::Inbound;
     loop {
         if overdue && lanes.is_empty() && !session.is_up() {
@@ -103,6 +108,10 @@ async fn serve(
                     hub.metrics.quic_streams(Opened::Inbound).inc();
                     let first = std::mem::take(&mut first);
                     lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), first, connection.clone(), send, receive));
+                    turn = (turn + 1) % ACCEPTED_AT_ONCE;
+                    if turn == 0 {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(error) => return session.reason(&error),
             },
