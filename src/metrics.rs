@@ -2,9 +2,11 @@
 //! and no remote domain is a label.
 
 mod custody;
+mod limits;
 mod look_ups;
 
 pub use custody::Custody;
+use limits::LimitCounters;
 pub use look_ups::LookUps;
 
 use std::time::Duration;
@@ -57,10 +59,8 @@ pub struct Metrics {
     dial_failures: IntCounterVec,
     /// Peers looked for.
     pub look_ups: LookUps,
-    /// `fedmux_limit_hits_total{limit}`
-    limit_hits: IntCounterVec,
-    /// `fedmux_limit_wait_seconds_total{limit}`: that lanes were not read.
-    limit_wait: CounterVec,
+    /// Limits that are hit.
+    limits: LimitCounters,
     /// `fedmux_hosts`
     pub hosts: IntGauge,
     /// `fedmux_reloads_total{result="done"|"refused"}`: of the configuration, or of renewed certificates alone.
@@ -296,12 +296,7 @@ impl Metrics {
                 &["side", "reason"],
             )?,
             look_ups: LookUps::new(&make)?,
-            limit_hits: make.counters("limit_hits_total", "How often a limit was hit.", &["limit"])?,
-            limit_wait: make.times(
-                "limit_wait_seconds_total",
-                "How long lanes were not read because what they brought was over a rate, all of them together.",
-                &["limit"],
-            )?,
+            limits: LimitCounters::new(&make)?,
             hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
             reloads: make.counters(
                 "reloads_total",
@@ -413,12 +408,12 @@ impl Metrics {
 
     /// A limit of `[limits]` was hit.
     pub fn limit_hit(&self, limit: &str) {
-        self.limit_hits.with_label_values(&[limit]).inc();
+        self.limits.hit(limit);
     }
 
     /// A lane wasn't read for this time because of a limit of `[limits]`.
     pub fn held_for(&self, limit: &str, time: Duration) {
-        self.limit_wait.with_label_values(&[limit]).inc_by(time.as_secs_f64());
+        self.limits.waited(limit, time);
     }
 
     /// Stanzas accepted from, and delivered to, `side`.

@@ -4,7 +4,7 @@
 //! - A protocol feature each: [`features`], [`sasl_external`], [`starttls`], [`mux`], [`bidi`], [`dialback`],
 //!   [`component`].
 //! - What they decide by: [`admission`] (who may speak for whom), [`proof`], [`hosts`], [`policy`], [`limits`], [`addresses`] (how much one
-//!   address may take), [`budget`] (how much may come in a time).
+//!   address may take), [`budget`] (how much may come in a time), [`telling`] (how often it is said).
 //! - How a peer is found and reached: [`discovery`], [`race`].
 //! - How stanzas are acknowledged, and streams resumed: [`stream_management`].
 //! - What stanzas wait in, and how they come back: [`queue`], [`bounce`].
@@ -31,3 +31,4 @@ pub mod session;
 pub mod starttls;
 pub mod stream;
 pub mod stream_management;
+pub mod telling;

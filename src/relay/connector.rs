@@ -4,7 +4,7 @@
 //! certificate is verified and on which no stream was opened yet.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
@@ -16,7 +16,7 @@ use super::io::resolve;
 use super::reach::{Goal, reach};
 use super::session::Opening;
 use super::settings::{Endpoint, Peer, Placement, Transport};
-use super::shared::{Connection, GrantChanges, SessionShared};
+use super::shared::{Connection, GrantChanges, SessionShared, Strain};
 use super::{over_quic, over_tls, session, single};
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
@@ -264,9 +264,7 @@ pub(crate) async fn session(
         peer: quic::canonical(address).to_string(),
         connection,
         verdict,
-        held: AtomicU32::new(0),
-        resets: Mutex::default(),
-        over_limit: AtomicBool::new(false),
+        strain: Strain::default(),
     }))
 }
 

@@ -46,9 +46,12 @@ impl Hub {
     ) {
         self.metrics.proof(DomainProof::MuxSecret, Err(reason));
         self.metrics.refused(Side::Remote, reason);
+        let told = session.and_then(|session| control.sessions.get(&session));
+        let told = told.map_or(Some(0), |(_, shared)| lock(&shared.strain.refusals).tell(Instant::now()));
+        let Some(unsaid) = told else { return };
         let pair = session.and_then(|session| control.router.anchor(session)).map(tracing::field::display);
         let (session, host) = (session.map(|session| session.0), host.map(tracing::field::display));
-        warn!(session, host, pair, %reason, advice = reason.advice(), "host not proven for the session");
+        warn!(session, host, pair, %reason, unsaid, advice = reason.advice(), "host not proven for the session");
     }
 
     /// The peer of `session` says that it no longer serves `host`: a grant for it is over at this end too.

@@ -218,7 +218,7 @@ fn broken_off(hub: &Hub, session: &SessionShared, connection: &quinn::Connection
     let limits = &hub.live().settings.limits;
     let (every, burst) = (limits.session_resets_every, limits.session_resets_every * limits.session_resets);
     // Several lanes may end at once; it is said for one of them.
-    let mut resets = lock(&session.resets);
+    let mut resets = lock(&session.strain.resets);
     if connection.close_reason().is_some() || resets.spend(every, burst, Instant::now()).is_none() {
         return;
     }
@@ -226,7 +226,7 @@ fn broken_off(hub: &Hub, session: &SessionShared, connection: &quinn::Connection
     hub.metrics.limit_hit(limit);
     hub.metrics.refused(Side::Remote, reason);
     warn!(session = session.id.0, peer = %session.peer, limit, %reason, advice = reason.advice(), "session refused");
-    session.over_limit.store(true, Ordering::Release);
+    session.strain.over_limit.store(true, Ordering::Release);
     connection.close(Code::Limit.into(), b"too many streams were broken off");
 }
 

@@ -11,6 +11,7 @@ use crate::proto::budget::Bucket;
 use crate::proto::limits::Limits;
 use crate::proto::router::{PeerId, PeerPlace, SessionId};
 use crate::proto::session::Session;
+use crate::proto::telling::Telling;
 use crate::reason::Reason;
 use crate::transport::quic;
 
@@ -33,12 +34,20 @@ pub(crate) struct SessionShared {
     /// The peer's address, for logs.
     pub(crate) peer: String,
     pub(crate) verdict: Verdict,
+    pub(crate) strain: Strain,
+}
+
+/// What the peer of a session costs.
+#[derive(Debug, Default)]
+pub(crate) struct Strain {
     /// Lanes that are not read, for what they have brought.
     pub(crate) held: AtomicU32,
     /// Lanes that the peer has broken off.
     pub(crate) resets: Mutex<Bucket>,
-    /// We closed it, for a limit.
+    /// We closed the session, for a limit.
     pub(crate) over_limit: AtomicBool,
+    /// What is said of refusals.
+    pub(crate) refusals: Mutex<Telling>,
 }
 
 /// Tells that the grants of a session have changed.
@@ -102,7 +111,7 @@ impl SessionShared {
 
     /// Why a QUIC connection ended, in our own words where we know better than the transport.
     pub(crate) fn reason(&self, error: &quinn::ConnectionError) -> Reason {
-        if self.over_limit.load(Ordering::Acquire) {
+        if self.strain.over_limit.load(Ordering::Acquire) {
             return Reason::TooMany;
         }
         match quic::alert(error) {

@@ -1,12 +1,14 @@
 //! Why reading from a lane ended, and what is said then.
 
+use std::time::Instant;
+
 use tracing::warn;
 
 use super::{Lane, Machine};
 use crate::proto::proof::DomainProof;
 use crate::proto::stream::Violation;
 use crate::reason::Reason;
-use crate::relay::mailbox::Close;
+use crate::relay::mailbox::{Close, lock};
 use crate::relay::random;
 
 /// Why reading ended.
@@ -63,8 +65,17 @@ impl Lane {
     fn report_refusal(&self, reason: Reason) {
         let side = self.place.side();
         self.hub.metrics.refused(side, reason);
+        let Some(unsaid) = self.may_tell() else { return };
         let (lane, advice) = (self.id.0, reason.advice());
-        warn!(lane, side = side.as_str(), peer = %self.place, %reason, advice, "stream refused");
+        warn!(lane, side = side.as_str(), peer = %self.place, %reason, unsaid, advice, "stream refused");
+    }
+
+    /// Whether one more refusal is said, and how many were not before it. Our own servers are told everything.
+    fn may_tell(&self) -> Option<u64> {
+        match self.place.session() {
+            Some(session) => lock(&session.strain.refusals).tell(Instant::now()),
+            None => Some(0),
+        }
     }
 
     fn refuse(&mut self, violation: Violation) {

@@ -15,7 +15,7 @@ struct Held(Arc<SessionShared>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::Relaxed);
+        self.0.strain.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -47,7 +47,7 @@ impl Lane {
         let Some(session) = session.filter(|it| matches!(it.connection, Connection::Quic(_))) else {
             return Ok(None);
         };
-        let before = session.held.fetch_add(1, Ordering::Relaxed);
+        let before = session.strain.held.fetch_add(1, Ordering::Relaxed);
         let held = Held(session);
         if before < self.hub.limits.held_lanes_max() { Ok(Some(held)) } else { Err(()) }
     }
