@@ -166,7 +166,8 @@ impl Initiator {
                 assert!(!learned.mux || (self.wants.mux && offered.mux.is_some() && self.succeeded));
             }
             Notice::Unsolicited => {
-                let is_answer = |element: &Element| element.ns() == ns::DIALBACK && element.attribute("type").is_some();
+                let is_answer =
+                    |element: &Element| element.ns() == ns::DIALBACK && element.attribute("type").is_some();
                 assert!(happening.element().is_some_and(is_answer), "something else was passed over");
             }
             Notice::Management(told) => {

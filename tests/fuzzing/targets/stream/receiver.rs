@@ -196,7 +196,8 @@ impl Receiver {
                 self.questions.push_back((route.clone(), self.consent.keys.verify(route, stream_id, key)));
             }
             Notice::Unsolicited => {
-                let is_answer = |element: &Element| element.ns() == ns::DIALBACK && element.attribute("type").is_some();
+                let is_answer =
+                    |element: &Element| element.ns() == ns::DIALBACK && element.attribute("type").is_some();
                 assert!(happening.element().is_some_and(is_answer), "something else was passed over");
             }
             Notice::Management(told) => {

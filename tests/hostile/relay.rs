@@ -1,0 +1,148 @@
+//! `fedmux run` as a process: what it says in its metrics and its log, and what it holds of the machine.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::certificates::{Authority, Certificate};
+use crate::support::soon;
+
+/// A running relay.
+pub(crate) struct Relay {
+    process: Child,
+    folder: TempDir,
+    /// Where peers reach it, by QUIC and by TLS over TCP.
+    pub(crate) quic: SocketAddr,
+    pub(crate) direct_tls: SocketAddr,
+    /// Where its server reaches it.
+    pub(crate) s2s: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// What a relay holds of the machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    /// Octets in memory now, and at most so far.
+    pub(crate) resident: u64,
+    pub(crate) peak: u64,
+    pub(crate) descriptors: usize,
+}
+
+fn free<T>(bind: impl Fn(SocketAddr) -> std::io::Result<T>, at: impl Fn(&T) -> SocketAddr) -> SocketAddr {
+    at(&bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap())
+}
+
+fn tcp() -> SocketAddr {
+    free(TcpListener::bind, |socket| socket.local_addr().unwrap())
+}
+
+impl Relay {
+    /// A relay that shows `certificate`; `limits` and `tables` end its configuration.
+    pub(crate) async fn start(
+        authority: &Authority,
+        certificate: &Certificate,
+        limits: &str,
+        tables: &str,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let quic = free(UdpSocket::bind, |socket| socket.local_addr().unwrap());
+        let (direct_tls, s2s, admin) = (tcp(), tcp(), tcp());
+        std::fs::create_dir(folder.path().join("certs")).unwrap();
+        certificate.write_into(&folder.path().join("certs"), "hosts");
+        let trust = authority.file();
+        let text = format!(
+            "[identity]\ncertificates = \"certs\"\ntrust = {trust:?}\n\
+             [remote]\nquic = \"{quic}\"\ndirect_tls = \"{direct_tls}\"\n\
+             [local]\ns2s = \"{s2s}\"\n[admin]\nlisten = \"{admin}\"\n[limits]\n{limits}\n{tables}"
+        );
+        std::fs::write(folder.path().join("relay.toml"), text).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_fedmux"))
+            .args(["run", "--config", "relay.toml", "--log-level", "info"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let relay = Self { process, folder, quic, direct_tls, s2s, admin };
+        soon("the relay to listen", async {
+            while TcpStream::connect(relay.admin).await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        relay
+    }
+
+    /// Change the text of its configuration, and let it read that.
+    pub(crate) fn reload(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("relay.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from:?} in {text}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
+
+    /// Its metrics as they are scraped.
+    pub(crate) async fn scrape(&self) -> Scrape {
+        let mut connection = TcpStream::connect(self.admin).await.unwrap();
+        connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        soon("the metrics", connection.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        Scrape(answer)
+    }
+
+    /// How many lines of its log hold all of this.
+    pub(crate) fn logged(&self, words: &[&str]) -> usize {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        let lines: Vec<_> = log.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// What it holds.
+    pub(crate) fn holds(&self) -> Held {
+        let of = format!("/proc/{}", self.process.id());
+        let status = std::fs::read_to_string(format!("{of}/status")).unwrap();
+        let kilobytes = |key: &str| -> u64 {
+            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let descriptors = std::fs::read_dir(format!("{of}/fd")).unwrap().count();
+        Held { resident: 1024 * kilobytes("VmRSS:"), peak: 1024 * kilobytes("VmHWM:"), descriptors }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("--- the relay's last words\n{}", self.last_words());
+        }
+        let _gone = (self.process.kill(), self.process.wait());
+    }
+}
+
+/// The text of a scrape.
+#[derive(Debug, Clone)]
+pub(crate) struct Scrape(String);
+
+impl Scrape {
+    /// The sum of a metric's series that carry these labels.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let has = |line: &str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));
+        let series = self.0.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && has(line)
+        });
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+}
