@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use fedmux::config;
+use fedmux::proto::budget::Rates;
 use fedmux::proto::limits::Limits;
 
 /// Keys of the reference whose commented value is an example: left out, they are off or have no value.
@@ -148,11 +149,15 @@ fn the_socket_unit_listens_where_its_configuration_does() {
     assert_eq!((listens("ListenStream"), listens("ListenDatagram")), (tcp, udp));
 }
 
-/// The names of the fields of [`Limits`], from its Debug form: `Limits { stanza_bytes: 524288, ... }`.
+/// The names of the fields of [`Limits`], from its Debug form: `Limits { stanza_bytes: 524288, ... }`; and the keys of the rates.
 fn limits() -> Vec<String> {
+    let rates = format!("rates: {:?}, ", Rates::default());
     let debug = format!("{:?}", Limits::default());
+    assert!(debug.contains(&rates));
+    let debug = debug.replace(&rates, "");
     let fields = debug.trim_start_matches("Limits { ").trim_end_matches(" }").split(", ");
-    fields.map(|field| field.split(':').next().unwrap().to_owned()).collect()
+    let fields = fields.map(|field| field.split(':').next().unwrap());
+    fields.chain(Rates::KEYS).map(str::to_owned).collect()
 }
 
 #[test]

@@ -74,6 +74,18 @@ impl Level {
 }
 
 impl Rates {
+    /// Their keys in `[limits]`.
+    pub const KEYS: [&'static str; 8] = [
+        Level::Pair.keys()[0],
+        Level::Pair.keys()[1],
+        Level::Host.keys()[0],
+        Level::Host.keys()[1],
+        Level::Peer.keys()[0],
+        Level::Peer.keys()[1],
+        "pair_bounces_rate",
+        "rate_burst",
+    ];
+
     /// That of one level.
     #[must_use]
     pub const fn of(&self, level: Level) -> Rate {
@@ -252,7 +264,8 @@ mod tests {
         }
         assert!(longest <= SECOND, "{longest:?}");
         let (least, most) = (counts[1..].iter().min().unwrap(), counts[1..].iter().max().unwrap());
-        assert!(most - least <= 200, "{counts:?}");
+        // One of them has had the burst at the beginning.
+        assert!(most - least <= 1_200, "{counts:?}");
     }
 
     #[test]

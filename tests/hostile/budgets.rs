@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use crate::scene::{Attacker, EVIL, EVIL_TOO, OURS, Scene, becomes};
-use crate::support::wire::{Wire, message};
+use fedmux::reason::Reason;
+
+use crate::scene::{Attacker, EVIL, EVIL_TOO, OURS, OURS_TOO, Scene, becomes, refused};
+use crate::support::wire::Wire;
 
 /// Stanzas in a second, and how many may come at once.
 const RATE: usize = 400;
@@ -11,9 +13,13 @@ const BURST: usize = 200;
 /// Stanzas of a flood.
 const FLOOD: usize = 600;
 
-/// Send a flood on `lane`, and count it in.
+fn request(from: &str, to: &str, n: usize) -> String {
+    format!("<iq type='get' from='{from}' to='{to}' id='{from}-{n}'><ping xmlns='urn:xmpp:ping'/></iq>")
+}
+
+/// Send a flood of requests on `lane`, and count it in.
 async fn flood(attacker: &mut Attacker, lane: &mut Wire, from: &str) {
-    let flood: String = (0..FLOOD).map(|n| message(from, OURS, &format!("{from}-{n}"))).collect();
+    let flood: String = (0..FLOOD).map(|n| request(from, OURS, n)).collect();
     lane.say(flood).await;
     for n in 0..FLOOD {
         let heard = attacker.ours.receive().await;
@@ -94,5 +100,35 @@ async fn a_peer_over_its_rate_waits_with_all_its_lanes() {
     let limit = [("limit", "peer_stanzas_rate")];
     assert!(attacker.relay.scrape().await.sum("fedmux_limit_hits_total", &limit) > 0.0);
     drop(lanes);
+    scene.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_wait_leave_half_of_the_sessions_window_to_the_others() {
+    // Two lanes that aren't read could fill half of it.
+    let windows = "lane_window = 131072\nsession_window = 524288\n";
+    let limits = format!("pair_stanzas_rate = 100\nrate_burst = \"100ms\"\n{windows}");
+    let mut scene = Scene::with_limits(&limits).await;
+    let counted = scene
+        .withstands("lanes that wait for their rates", async |attacker| {
+            let pairs = [(EVIL, OURS), (EVIL_TOO, OURS), (EVIL, OURS_TOO), (EVIL_TOO, OURS_TOO)];
+            let mut lanes = Vec::new();
+            for (from, to) in pairs {
+                let mut lane = attacker.session.lane(from, to).await;
+                lane.say((0..FLOOD).map(|n| request(from, to, n)).collect::<String>()).await;
+                lanes.push(lane);
+            }
+            for lane in lanes.drain(2..) {
+                attacker.is_refused(lane, "resource-constraint", Reason::TooMany).await;
+            }
+            while attacker.ours_too.received().is_some() {}
+            for lane in &mut lanes {
+                lane.mouth.reset(0);
+            }
+        })
+        .await;
+    let moves = scene.attacker.moves as f64;
+    assert_eq!(counted.grown("fedmux_limit_hits_total", &[("limit", "session_window")]), 2.0 * moves);
+    assert_eq!(counted.grown("fedmux_refusals_total", &refused(Reason::TooMany)), 2.0 * moves);
     scene.ends().await;
 }

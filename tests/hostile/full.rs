@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::scene::ALONE;
 use crate::support::certificates::Authority;
 use crate::support::provider::{Plan, Provider};
 use crate::support::wire::{Ear, Heard, Mouth, Wire};
@@ -77,6 +78,7 @@ async fn say_all(mut mouth: Mouth, from: &'static str, to: &'static str) -> Mout
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_full_directions_do_not_wait_for_each_other() {
+    let _alone = ALONE.lock().await;
     let authority = Authority::new();
     let limits = |limits: &mut Limits| {
         limits.pair_queue_bytes = PAIR_QUEUE;

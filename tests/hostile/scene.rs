@@ -32,7 +32,7 @@ pub(crate) const AWAY: &str = "away.a.test";
 const HOSTS: [&str; 5] = [OURS, OURS_TOO, "calm.a.test", "good.a.test", AWAY];
 
 /// What a relay may grow by under any attack: its peak of memory, in octets.
-pub(crate) const GROWTH_MAX: u64 = 64 << 20;
+pub(crate) const GROWTH_MAX: u64 = 16 << 20;
 /// How much later the 99th of a hundred stanzas of a good pair may be than without the attack.
 const LATER_MAX: f64 = 1.5;
 /// Below this nobody notices: what a debug build on two busy processors needs for itself.
@@ -43,13 +43,13 @@ const TURNS: usize = 3;
 const ROUNDS: usize = 50;
 
 /// Streams with our own server close soon after their last stanza, so that the descriptors come back while we look.
-const LIMITS: &str = "lane_idle = \"2s\"\n";
+const LIMITS: &str = "lane_idle = \"1s\"\n";
 
 /// Refusals of one session that are said at once at least.
 const LINES: usize = 50;
 
 /// Latency is that of the whole machine: one test at a time.
-static ALONE: Mutex<()> = Mutex::const_new(());
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// What an attacker has.
 pub(crate) struct Attacker {

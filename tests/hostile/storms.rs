@@ -84,7 +84,7 @@ async fn refusals_by_the_thousand_are_counted_and_do_not_fill_the_log() {
         .withstands("refusals by the thousand", async |attacker| {
             for _ in 0..100 {
                 let mut wire = attacker.session.open().await;
-                wire.say("<stream:stream><").await;
+                wire.say("<<").await;
                 attacker.is_refused(wire, "not-well-formed", Reason::NotWellFormed).await;
             }
         })
