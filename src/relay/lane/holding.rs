@@ -13,6 +13,15 @@ use crate::relay::shared::{Connection, SessionShared};
 /// A lane that isn't read, as its session counts them.
 struct Held(Arc<SessionShared>);
 
+impl Held {
+    /// Count one more, if there are fewer than `most`.
+    fn count(session: &Arc<SessionShared>, most: u32) -> Option<Self> {
+        let before = session.strain.held.fetch_add(1, Ordering::Relaxed);
+        let held = Self(Arc::clone(session));
+        (before < most).then_some(held)
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.strain.held.fetch_sub(1, Ordering::Relaxed);
@@ -22,33 +31,39 @@ impl Drop for Held {
 impl Lane {
     /// Wait. Why the lane ends, if it ends meanwhile.
     pub(super) async fn hold(&mut self, hold: Hold) -> Option<Ended> {
-        let (metrics, begun) = (Arc::clone(&self.hub.metrics), Instant::now());
-        metrics.limit_hit(hold.limit);
-        // Whoever is held for its peer leaves nothing to others: they are held too.
-        let of_peer = Level::Peer.keys().contains(&hold.limit);
-        let held = if of_peer { Ok(None) } else { self.count_held() };
-        let Ok(_held) = held else {
-            metrics.limit_hit("session_window");
-            return Some(Ended::Violated(Reason::TooMany.into()));
+        let (hub, mailbox, begun) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox), Instant::now());
+        hub.metrics.limit_hit(hold.limit);
+        let session = self.place.session();
+        let quic = session.as_ref().and_then(|session| match &session.connection {
+            Connection::Quic(connection) => Some((session, connection)),
+            Connection::Tls { .. } => None,
+        });
+        // What the peer sends meanwhile takes of the session's window: as long as reading may pause for want of room in any
+        // case that is nothing new. Whoever waits for all of its peer's lanes takes nothing that they would have.
+        let long = hold.until.saturating_duration_since(begun) > hub.limits.read_pause
+            && !Level::Peer.keys().contains(&hold.limit);
+        let mut held = None;
+        if let (true, Some((session, _))) = (long, quic) {
+            held = Held::count(session, hub.limits.held_lanes_max());
+            if held.is_none() {
+                hub.metrics.limit_hit("session_window");
+                return Some(Ended::Violated(Reason::TooMany.into()));
+            }
+        }
+        let gone = async {
+            match quic {
+                Some((_, connection)) => drop(connection.closed().await),
+                None => std::future::pending().await,
+            }
         };
-        let mailbox = Arc::clone(&self.mailbox);
         let ended = tokio::select! {
             () = mailbox.is_usurped() => Some(Ended::Usurped),
+            // The next read says so.
+            () = gone => None,
             () = tokio::time::sleep_until(hold.until.into()) => None,
         };
-        metrics.held_for(hold.limit, begun.elapsed());
+        drop(held);
+        hub.metrics.held_for(hold.limit, begun.elapsed());
         ended
-    }
-
-    /// Count the lane among those of its session that aren't read. It is an error if there are too many: what their peer has
-    /// sent on them would take the session's window from the others.
-    fn count_held(&self) -> Result<Option<Held>, ()> {
-        let session = self.place.session();
-        let Some(session) = session.filter(|it| matches!(it.connection, Connection::Quic(_))) else {
-            return Ok(None);
-        };
-        let before = session.strain.held.fetch_add(1, Ordering::Relaxed);
-        let held = Held(session);
-        if before < self.hub.limits.held_lanes_max() { Ok(Some(held)) } else { Err(()) }
     }
 }
