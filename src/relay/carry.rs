@@ -7,7 +7,7 @@
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
@@ -30,6 +30,10 @@ use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
+
+/// How long a stream isn't read after stanzas of it found no room, within the rate of what may come back too: whoever floods
+/// a full queue is answered, but doesn't set the pace.
+const BOUNCE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Outlets that one stream remembers; over that it forgets them all and looks them up again.
 const KNOWN_MAX: usize = 1024;
@@ -385,7 +389,8 @@ impl Carry {
                     let until = since + self.hub.limits.read_pause;
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
                         self.hub.metrics.limit_hit("pair_queue_bytes");
-                        return self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull);
+                        self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull);
+                        return tokio::time::sleep(BOUNCE_PAUSE).await;
                     }
                     piece = marks.len();
                 }
