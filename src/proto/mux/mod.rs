@@ -102,9 +102,10 @@ use crate::xmpp::namespace as ns;
 
 /// The element that turns mux on, before authentication.
 pub const REQUEST: &str = "<mux xmlns='urn:xmpp:mux:0'/>";
-/// Entries of a received host list that are kept.
+/// Entries of a host list that are sent, and of a received one that are kept.
 pub const HOST_LIST_ENTRIES_MAX: usize = 4096;
-/// Octets of names of a received host list that are kept.
+/// Octets of names of a host list that are sent, and of a received one that are kept. With their tags that many are far
+/// below `limits.stanza_bytes`, and Prosody's own limit for a stanza.
 pub const HOST_LIST_BYTES_MAX: usize = 262_144;
 
 /// Whether `element` is the initiating entity's request.
@@ -118,17 +119,18 @@ pub fn is_request(element: &Element) -> bool {
 /// The list is a hint: it never proves anything and never makes us connect anywhere.
 #[must_use]
 pub fn read_host_list(feature: &Element) -> Vec<Domain> {
+    let hosts = feature.children().filter(|child| child.is("host", ns::MUX));
+    within_bounds(hosts.filter_map(|child| Domain::parse(child.text().trim()).ok()))
+}
+
+/// As many of `hosts`, from the first on, as a host list may hold.
+pub fn within_bounds(hosts: impl IntoIterator<Item = Domain>) -> Vec<Domain> {
     let mut bytes = 0;
-    feature
-        .children()
-        .filter(|child| child.is("host", ns::MUX))
-        .filter_map(|child| Domain::parse(child.text().trim()).ok())
-        .take(HOST_LIST_ENTRIES_MAX)
-        .take_while(|domain| {
-            bytes += domain.as_str().len();
-            bytes <= HOST_LIST_BYTES_MAX
-        })
-        .collect()
+    let fits = |host: &Domain| {
+        bytes += host.as_str().len();
+        bytes <= HOST_LIST_BYTES_MAX
+    };
+    hosts.into_iter().take(HOST_LIST_ENTRIES_MAX).take_while(fits).collect()
 }
 
 /// Write the feature: empty before authentication, with the host list after it.
@@ -162,6 +164,20 @@ mod tests {
         let list = read_host_list(&Element::parse(text.as_bytes()).unwrap());
         assert_eq!(list.len(), HOST_LIST_ENTRIES_MAX);
         assert_eq!(list[0].as_str(), "b1.test");
+    }
+
+    #[test]
+    fn the_names_of_a_host_list_are_bounded_in_octets_too() {
+        let label = "a".repeat(63);
+        let long = |n: usize| Domain::parse(&format!("{n:04}.{label}.{label}.{label}.test")).unwrap();
+        let fit = HOST_LIST_BYTES_MAX / long(0).as_str().len();
+        assert!(fit + 1 < HOST_LIST_ENTRIES_MAX);
+        for count in [fit, fit + 1, HOST_LIST_ENTRIES_MAX] {
+            let mut text = String::new();
+            write_feature(&mut text, &(0..count).map(long).collect::<Vec<_>>());
+            let list = read_host_list(&Element::parse(text.as_bytes()).unwrap());
+            assert_eq!(list, (0..fit).map(long).collect::<Vec<_>>());
+        }
     }
 
     #[test]

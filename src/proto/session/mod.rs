@@ -321,8 +321,7 @@ impl Session {
             .map(|(domain, _)| domain.clone())
             .collect();
         list.sort_unstable();
-        list.truncate(super::mux::HOST_LIST_ENTRIES_MAX);
-        list
+        super::mux::within_bounds(list)
     }
 
     fn certificate_scope(&self) -> Scope {

@@ -176,6 +176,38 @@ fn a_granted_host_counts_until_its_grant_ends_and_never_proves_others() {
 }
 
 #[test]
+fn a_session_takes_4096_grants_each_way_and_no_more() {
+    let name = |n: usize| domain(&format!("h{n}.test"));
+    let facts = HostFacts { entry: 0, announce: false };
+    let hosts = (0..4097).map(|n| (domain(&format!("o{n}.test")), facts));
+    let hosts = Arc::new(Hosts::new(hosts, DomainPolicy::default()));
+    let mut session = Session::new(Facts { hosts, ..session(false).facts });
+    let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10);
+    for n in 0..4096 {
+        assert_eq!(session.grant_theirs(name(n), until), Ok(()));
+        assert_eq!(session.grant_ours(domain(&format!("o{n}.test")), until), Ok(()));
+    }
+    assert_eq!(session.grant_theirs(name(4096), until), Err(Reason::TooMany));
+    assert_eq!(session.grant_ours(domain("o4096.test"), until), Err(Reason::TooMany));
+    assert_eq!(session.grants(), (4096, 4096));
+    assert_eq!(session.grant_theirs(name(0), until), Ok(()), "one that it has may last longer");
+}
+
+/// Its secret may have been on its way when the host was taken away.
+#[test]
+fn a_host_that_is_not_or_no_longer_served_does_not_join() {
+    let mut session = session(false);
+    let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(10);
+    assert_eq!(session.grant_ours(domain("unserved.test"), until), Err(Reason::HostUnknown));
+    let facts = HostFacts { entry: 0, announce: true };
+    let hosts = Hosts::new([(domain("a.test"), facts)], DomainPolicy::default());
+    session.set_hosts(&Arc::new(hosts.after(&session.facts.hosts)));
+    assert_eq!(session.grant_ours(domain("x.test"), until), Err(Reason::HostUnknown), "it has gone");
+    assert_eq!(session.grant_ours(domain("a.test"), until), Ok(()));
+    assert_eq!(session.grants(), (0, 1));
+}
+
+#[test]
 fn a_change_of_hosts_ends_their_grants_and_shows_the_list_once_more() {
     let mut session = session(false);
     session.learn(Learned { mux: true, ..Learned::default() });
@@ -202,4 +234,23 @@ fn the_host_list_stands_on_the_first_stream_and_shows_what_is_announced() {
     let session = session(false);
     assert_eq!(session.host_list(), [domain("a.test"), domain("x.test")]);
     assert!(StreamAuthority { session: &session, first: false }.host_list().is_empty());
+    let all = Session::new(Facts { announce_all: true, ..session.facts });
+    assert_eq!(all.host_list(), ["a.test", "x.test", "y.test"].map(domain));
+}
+
+#[test]
+fn a_host_list_is_sent_within_its_bounds() {
+    let facts = HostFacts { entry: 0, announce: true };
+    let label = "a".repeat(63);
+    // 262144 octets of names, each 201 long.
+    for (name, fit) in [(String::from("test"), 4096), (format!("{label}.{label}.{label}.test"), 1304)] {
+        let hosts = (0..5000).map(|n| (domain(&format!("{n:04}.{name}")), facts));
+        let hosts = Arc::new(Hosts::new(hosts, DomainPolicy::default()));
+        let session = Session::new(Facts { hosts, ..session(false).facts });
+        let list = StreamAuthority { session: &session, first: true }.host_list();
+        assert_eq!(list.len(), fit, "of {name}");
+        let mut feature = String::new();
+        crate::proto::mux::write_feature(&mut feature, &list);
+        assert!(feature.len() < Limits::default().stanza_bytes);
+    }
 }
