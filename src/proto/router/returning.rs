@@ -45,18 +45,20 @@ impl Router {
         let (host, verifier) =
             if self.hosts.serves(&pair.to) { (&pair.to, &pair.from) } else { (&pair.from, &pair.to) };
         let known = self.sessions.get(&second).and_then(|entry| {
-            let session = entry.session.as_ref()?;
-            session.ours_by_certificate(host).then_some(session.facts().ours.not_after)
+            let facts = entry.session.as_ref().filter(|session| session.ours_by_certificate(host))?.facts();
+            Some((facts.ours.not_after, facts.dialled))
         });
-        // Where we asked, it is for the session that we named. Else several may match: first the one that takes new lanes,
+        // Where we asked, it is for the session that we named, and where we dialled it comes for no other reason: asked for
+        // something that is forgotten by now, it goes nowhere. Else several may match: first the one that takes new lanes,
         // at both ends alike.
         let named = self.asked_for(second, host);
+        let may_come_unasked = known.is_some_and(|(_, dialled)| !dialled);
         let fits = |(first, entry): (&SessionId, &SessionEntry)| {
             let (_, anchor) = entry.as_first()?;
             let lane = entry.by_route.get(&anchor.route()).copied()?;
             let fits = match named {
                 Some(named) => named == *first,
-                None => *first != second && anchor.theirs == *verifier,
+                None => may_come_unasked && *first != second && anchor.theirs == *verifier,
             };
             (fits && anchor.ours == *prover).then_some((entry.exporter, *first, lane))
         };
@@ -67,7 +69,7 @@ impl Router {
             self.actions.push(Action::LimitHit { limit: "secrets_returned" });
             return self.refused(None, Some(host.clone()), Reason::MuxBusy);
         }
-        let (Some(not_after), Some((first, lane))) = (known, others.pop()) else {
+        let (Some((not_after, _)), Some((first, lane))) = (known, others.pop()) else {
             return self.refused(None, Some(host.clone()), Reason::MuxAddress);
         };
         let Some(Anchor { theirs: verifier, .. }) =

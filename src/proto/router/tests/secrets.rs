@@ -411,3 +411,39 @@ fn a_pair_whose_grant_ends_leaves_its_lane_at_once_and_the_lane_finishes() {
         "nothing more goes there"
     );
 }
+
+/// Who shares the name v, with a certificate of its own, may have a session with us too, which takes new lanes.
+#[test]
+fn a_secret_that_was_asked_for_goes_back_on_the_session_that_was_named_and_on_no_other() {
+    let mut two = Two::new();
+    let said = two.ask();
+    let rival = two.p.shell.router.fresh_session();
+    let (session, facts) = two.p.session("p.test", "v.test", false, true);
+    let facts = SessionFacts { exporter: [0; 32], mux_exporter: [0; 32], ..facts };
+    two.p.shell.tell(|router, now| router.session_up(rival, session, facts, now));
+    let rivals_lane = two.p.shell.peer_opened(rival, &route("p.test", "v.test"));
+    let Ok(Some(Authorization::Secret { prover, secret })) = Authorization::parse(&said) else { panic!() };
+    let (second, pair) = (two.p.second.0, route("n.test", "v.test"));
+    two.p.shell.tell(|router, now| {
+        router.secret_received(second, &pair, &prover, &secret, "fedmux-mux-1".to_owned(), now);
+    });
+    let returned_on = |two: &Two| {
+        let on = two.p.shell.told.iter().filter_map(|action| match action {
+            Action::Post { lane, octets } if octets.starts_with("<iq") => Some(*lane),
+            _ => None,
+        });
+        on.collect::<Vec<_>>()
+    };
+    assert_eq!(returned_on(&two), [two.p.first.1], "the rival would be {rivals_lane:?}");
+    // And if it isn't taken there, that is the last word.
+    let refusal = MuxIq::Answer {
+        id: "fedmux-mux-1".to_owned(),
+        from: "v.test".to_owned(),
+        to: "p.test".to_owned(),
+        granted: false,
+    };
+    let ((first, lane), clocks) = (two.p.first, two.p.clocks());
+    two.p.shell.tell(|router, _| router.mux_iq(first, lane, &refusal, clocks));
+    assert_eq!(returned_on(&two), [two.p.first.1]);
+    assert!(matches!(two.p.said()[..], [Action::ProofRefused { reason: Reason::MuxRefused, .. }]));
+}

@@ -246,12 +246,25 @@ impl World {
         }
         if octets.starts_with("<authorize") {
             assert!(self.conns[conn].authorizes, "asked for a secret where none is made");
+            self.names_session(relay, (conn, strand), &octets);
         }
         if octets.starts_with("<iq type='result'") {
             self.truth.result_sent(conn, relay);
         }
         let end = usize::from(self.conns[conn].parties[0] != relay);
         self.send(conn, end, What::Text { strand, octets });
+    }
+
+    /// A relay asks for a secret with which the session of the stream that it names is to speak for a host of its own.
+    fn names_session(&mut self, relay: usize, (second, strand): (usize, usize), octets: &str) {
+        let element = Element::parse(octets.as_bytes()).unwrap();
+        let named = element.attribute("stream").unwrap();
+        let of = |held: &&Held| {
+            held.first.is_some_and(|first| self.conns[held.conn].strands[first].stream_id == named)
+        };
+        let firsts = self.relays[relay].sessions.values().filter(of).map(|held| held.conn).collect();
+        let host = self.conns[second].strands[strand].route.from.clone();
+        self.truth.named.insert((second, host), firsts);
     }
 
     fn granted(&mut self, relay: usize, session: SessionId, host: Domain, until: SystemTime, ours: bool) {

@@ -63,6 +63,9 @@ pub(super) struct Truth {
     pub(super) judging: Option<(usize, MuxIq)>,
     /// The request that arrived last: the connection, the prover and the stream that it names.
     pub(super) asking: Option<(usize, Domain, String)>,
+    /// The session for which an honest relay asked on a connection that one of its hosts join it. Several, where somebody
+    /// gave a stream an id that is not its own.
+    pub(super) named: BTreeMap<(usize, Domain), Vec<usize>>,
     offers: BTreeSet<Sent>,
     /// Offers of honest relays by their id.
     asked: BTreeMap<String, Asked>,
@@ -158,6 +161,12 @@ impl Truth {
         };
         let (on, end) = (&conns[conn], usize::from(conns[conn].parties[0] != relay));
         assert!(asked.second != conn && asked.certified, "{} isn't proven by certificate", asked.host);
+        let named = self.named.get(&(asked.second, asked.host.clone()));
+        assert!(
+            named.is_none_or(|named| named.contains(&conn)),
+            "{} was to join {named:?}, not {conn}",
+            asked.host
+        );
         let names =
             |end: usize, name: &str| Domain::parse(name).is_ok_and(|name| on.certificates[end].covers(&name));
         assert!(names(end, from) && names(1 - end, to), "a secret for {to} to somebody else");
