@@ -95,3 +95,51 @@ pub(super) fn clock_stepped(seconds: i64) {
 pub(crate) fn unix_seconds() -> u64 {
     UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// The log, as text.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            lock(&self.0).write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// No test can set the clock of the machine. That the router says so if it was set is held by
+    /// `proto::router::tests::secrets`.
+    #[test]
+    fn a_clock_that_was_set_is_told_in_the_log_with_by_how_much_and_which_way() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            clock_stepped(600);
+            clock_stepped(-600);
+        });
+        let log = String::from_utf8(lock(&written.0).clone()).unwrap();
+        let lines: Vec<&str> = log.lines().map(str::trim_start).collect();
+        let expected = [("forward", 600), ("back", -600)].map(|(way, seconds)| {
+            format!(
+                "WARN fedmux::relay::proofs: the clock of this relay was set {way} by 600 s while a secret was out \
+                 seconds={seconds}"
+            )
+        });
+        assert_eq!(lines, expected);
+    }
+}

@@ -164,6 +164,26 @@ fn a_domain_without_records_goes_only_where_a_session_with_its_certificate_lists
     }
 }
 
+/// Otherwise whoever holds a certificate for a domain gets what is sent to it while its DNS servers are away.
+#[test]
+fn a_list_does_not_stand_in_for_records_that_could_not_be_had() {
+    for reason in [Reason::DnsFailed, Reason::DnsTimeout] {
+        let mut shell = Shell::discovering();
+        shell.send(&route("a1.test", "x.test"));
+        let (peer, _) = shell.find();
+        shell.found(peer, leads_to("x.test", HERE));
+        let (session, lane, _) = shell.dial();
+        shell.comes_up(session, &["x.test", "rooms.x.test"], HERE, 1, &["rooms.x.test"]);
+        shell.established(lane);
+        let wanted = route("a1.test", "rooms.x.test");
+        shell.send(&wanted);
+        let (peer, _) = shell.find();
+        shell.found(peer, Found::failed(reason));
+        shell.flush_all();
+        assert!(shell.told.is_empty() && shell.lanes_of(&wanted).is_empty(), "{:?}", shell.told);
+    }
+}
+
 #[test]
 fn a_lookup_that_fails_is_tried_again_with_back_off_and_says_why_it_bounced() {
     let mut shell = Shell::discovering();
