@@ -24,6 +24,25 @@ fn two_relays_agree_on_external_mux_and_bidi() {
 }
 
 #[test]
+fn what_two_relays_say_is_what_the_profile_of_mux_shows() {
+    let mut a = End::initiating_for(route("montague.example", "capulet.example"), PLAIN);
+    let hosts = ["capulet.example", "rooms.capulet.example"].map(domain).to_vec();
+    let mut b = End::receiving(Told { hosts, ..Told::default() });
+    let mut said = Vec::new();
+    while !a.outgoing.is_empty() {
+        let there = std::mem::take(&mut a.outgoing);
+        let back = say(&mut b, &there);
+        a.read(back.as_bytes());
+        said.extend([format!("I: {there}"), format!("R: {back}")]);
+    }
+    // The relay makes up ids at random.
+    let [first, second] = &a.ids[..] else { panic!("{:?}", a.ids) };
+    let ids = |line: &String| line.replace(first, "s0").replace(second, "s1");
+    let said: Vec<String> = said.iter().map(ids).filter(|line| line != "R: ").collect();
+    assert_eq!(mux::example_tests::of_a_first_stream().concat(), said);
+}
+
+#[test]
 fn what_is_not_offered_is_not_asked_for() {
     for (mux, bidi) in [(true, false), (false, true), (false, false)] {
         let told = Told { offers: Ok(Offers { mux, bidi, ..EXTERNAL }), ..Told::default() };

@@ -110,8 +110,12 @@ impl End {
     }
 
     pub(super) fn initiating(wants: Wants) -> Self {
+        Self::initiating_for(a_to_b(), wants)
+    }
+
+    pub(super) fn initiating_for(route: Route, wants: Wants) -> Self {
         let mut out = Outbox::default();
-        let machine = Initiating::start(a_to_b(), wants, &mut out);
+        let machine = Initiating::start(route, wants, &mut out);
         assert!(out.notices.is_empty());
         Self::new(Machine::Initiating(machine), Told::default(), out.octets)
     }
