@@ -4,7 +4,7 @@ use fedmux::reason::Reason;
 use fedmux::xmpp::namespace as ns;
 
 use crate::scene::{Scene, condition, offering, proofs};
-use crate::support::wire::{Wire, header, message};
+use crate::support::wire::{Heard, Wire, header, message};
 
 /// A local stream of v.test's server towards p.test.
 async fn local(scene: &Scene) -> Wire {
@@ -74,4 +74,32 @@ async fn what_only_speaks_of_them_passes() {
     let about = "<message from='p.test' to='v.test' id='about'><body>urn:xmpp:mux:0</body></message>";
     scene.lane.say(about).await;
     assert_eq!(scene.v.receive().await.attribute("id"), Some("about"));
+}
+
+/// Both ways: what the relay says it has handled, and what it takes for handled.
+#[tokio::test]
+async fn they_count_in_stream_management() {
+    let namespace = ns::STREAM_MANAGEMENT;
+    let mut scene = Scene::set().await;
+    scene.lane.say(format!("<enable xmlns='{namespace}'/>")).await;
+    let secret = scene.secret("n.test").await;
+    scene.lane.say(offering("offer", "p.test", "v.test", &secret)).await;
+    loop {
+        match scene.lane.hear().await {
+            Heard::Stanza(answer) => break assert_eq!(answer.attribute("type"), Some("result")),
+            Heard::Element(said) => assert_eq!(said.ns(), namespace),
+            other => panic!("{other:?} instead of the answer"),
+        }
+    }
+    scene.lane.say(format!("<a xmlns='{namespace}' h='1'/><r xmlns='{namespace}'/>")).await;
+    loop {
+        match scene.lane.hear().await {
+            Heard::Element(said) if said.is("a", namespace) && said.attribute("h") == Some("1") => break,
+            Heard::Element(said) => assert!(said.ns() == namespace && said.attribute("h") != Some("2")),
+            other => panic!("{other:?} instead of an acknowledgement"),
+        }
+    }
+    // More than were sent is a violation.
+    scene.lane.say(format!("<a xmlns='{namespace}' h='2'/>")).await;
+    assert_eq!(scene.lane.expect_error("undefined-condition").await, "handled-count-too-high");
 }
