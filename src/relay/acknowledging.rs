@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 use tokio::sync::Notify;
 
+use super::clock;
 use super::hub::Hub;
 use super::inbound::{Inbound, Run, Waited};
 use super::mailbox::{Mailbox, lock};
@@ -130,13 +131,13 @@ impl Acknowledger {
 /// Ask, answer, and see to broken streams, for ever.
 pub(crate) async fn run(hub: Arc<Hub>) {
     let acknowledger = &hub.acknowledger;
-    let mut answered = Instant::now();
+    let mut answered = clock::now();
     loop {
         if acknowledger.is_idle() && hub.broken_deadline().is_none() {
             acknowledger.work.notified().await;
         }
         tokio::time::sleep(acknowledger.request_within).await;
-        let now = Instant::now();
+        let now = clock::now();
         acknowledger.ask(now);
         if answered + acknowledger.within <= now {
             answered = now;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tracing::info;
 
+use super::clock;
 use super::hub::{Control, Hub};
 use super::inbound::{Origin, Waited, settle_one};
 use super::mailbox::lock;
@@ -27,7 +28,7 @@ impl Hub {
         origin: &Origin,
         reason: Reason,
     ) {
-        let (mut rest, since) = (Bytes::copy_from_slice(octets), Instant::now());
+        let (mut rest, since) = (Bytes::copy_from_slice(octets), clock::now());
         let stanzas: Vec<Waited> = (0..)
             .zip(marks)
             .map(|(at, mark)| Waited {
@@ -71,7 +72,7 @@ impl Hub {
         let live = self.live();
         let by = if live.hosts.serves(&route.from) { &route.from } else { &route.to };
         info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
-        self.budgets.bounced(route, stanzas.len(), live.settings.limits.rates, Instant::now());
+        self.budgets.bounced(route, stanzas.len(), live.settings.limits.rates, clock::now());
         let (mut reader, mut error) = (bounce::Reader::new(), String::new());
         let mut wanted = false;
         for Waited { octets: stanza, mark, origin, .. } in stanzas {
@@ -104,7 +105,7 @@ impl Hub {
     fn push_answer(&self, back: &Route, error: &[u8], origin: &Origin) -> Option<Pushed> {
         loop {
             let outlet = self.outlet(back).ok()?;
-            match outlet.push_answer(error, origin.clone(), Instant::now()) {
+            match outlet.push_answer(error, origin.clone(), clock::now()) {
                 Pushed::Full(_) => return None,
                 // Whoever retired it takes it out of the map, unless that was done already.
                 Pushed::Retired => drop(lock(&self.outlets).remove(back)),

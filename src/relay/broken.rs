@@ -12,6 +12,7 @@ use std::time::Instant;
 use rustc_hash::FxHashSet;
 use tracing::{debug, info};
 
+use super::clock;
 use super::hub::Hub;
 use super::inbound::Inbound;
 use super::mailbox::{Mailbox, lock};
@@ -78,7 +79,7 @@ impl Hub {
         let mut streams = lock(&self.broken);
         if let Some(outlet) = &broken.holds {
             outlet.hold(true);
-            streams.held.insert((Instant::now() + self.limits.resume_wait, id.clone()));
+            streams.held.insert((clock::now() + self.limits.resume_wait, id.clone()));
         }
         let forgotten = streams.theirs.broke(&id, broken, until);
         drop(streams);
@@ -105,7 +106,7 @@ impl Hub {
     /// What the peer asks to resume, authenticated for `route` (in the initiating entity's direction). If its lane still
     /// lives, that has to let go first. Its outlet is still held.
     pub(crate) async fn claim(&self, id: &str, route: &Route) -> Option<Broken> {
-        let until = Instant::now() + LET_GO;
+        let until = clock::now() + LET_GO;
         loop {
             let gone = self.lane_gone.notified();
             tokio::pin!(gone);
@@ -127,7 +128,7 @@ impl Hub {
     pub(crate) fn broken_deadline(&self) -> Option<Instant> {
         let streams = lock(&self.broken);
         if !streams.ours.is_empty() {
-            return Some(Instant::now());
+            return Some(clock::now());
         }
         let held = streams.held.first().map(|(at, _)| *at);
         held.into_iter().chain(streams.theirs.deadline()).min()

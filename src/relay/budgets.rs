@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::clock;
 use super::hub::Hub;
 use super::mailbox::lock;
 use crate::proto::addresses::Network;
@@ -145,7 +146,7 @@ impl Meter {
 
     /// Stanzas came; `None`: they weren't admitted for any route.
     pub(crate) fn charge(&mut self, route: Option<&Route>, stanzas: usize, bytes: usize) {
-        let (rates, now) = (self.rates, Instant::now());
+        let (rates, now) = (self.rates, clock::now());
         if let Some(route) = route {
             self.hold = Hold::longer(self.hold, self.hub.budgets.held_for_bounces(route, rates, now));
         }

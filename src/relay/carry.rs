@@ -7,11 +7,12 @@
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use super::budgets::Meter;
+use super::clock;
 use super::hub::Hub;
 use super::inbound::{Inbound, Origin, settle_one};
 use super::mailbox::lock;
@@ -238,7 +239,7 @@ impl Carry {
     /// Count stanzas that came. The origin of the first.
     fn receive(&self, count: usize) -> Origin {
         let inbound = self.inbound.as_ref()?;
-        Some((Arc::clone(inbound), inbound.receive(count, Instant::now())))
+        Some((Arc::clone(inbound), inbound.receive(count, clock::now())))
     }
 
     /// Deal with a stanza that may be the relay's own: connection authorization (XEP-0451 section 3.2). Such stanzas are
@@ -365,7 +366,7 @@ impl Carry {
             // From here on no shrinking is missed, whatever happens between the push and the wait.
             room.as_mut().enable();
             let len = octets(&marks[..piece]);
-            match outlet.push(&run[..len], &marks[..piece], origin.clone(), Instant::now()) {
+            match outlet.push(&run[..len], &marks[..piece], origin.clone(), clock::now()) {
                 pushed @ (Pushed::Taken | Pushed::Wanted) => {
                     if pushed == Pushed::Wanted {
                         self.hub.want(&outlet.route);

@@ -17,6 +17,7 @@ use super::reach::{Goal, reach};
 use super::session::Opening;
 use super::settings::{Endpoint, Peer, Placement, Transport};
 use super::shared::{Connection, GrantChanges, SessionShared, Strain};
+use super::streams::QuicStreams;
 use super::{over_quic, over_tls, session, single};
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
@@ -89,14 +90,17 @@ impl Connected {
     /// Why no stream of it was ever authenticated.
     pub(crate) async fn run(self, hub: Arc<Hub>, first: Option<Opening>) -> Result<(), Reason> {
         match self {
-            Self::Quic(session, connection) => session::run(hub, session, connection, first).await,
+            Self::Quic(session, connection) => {
+                let streams = QuicStreams::new(connection, &session);
+                session::run(hub, session, streams, first).await
+            }
             Self::Tls(session, stream) => single::run(hub, session, *stream, first).await,
         }
     }
 }
 
 /// Tells the router that an attempt failed, whatever ended its task.
-struct DialGuard {
+pub(super) struct DialGuard {
     hub: Arc<Hub>,
     session: SessionId,
     lane: LaneId,

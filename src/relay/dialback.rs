@@ -9,11 +9,10 @@
 //! (section 2.4, [`crate::proto::session`]). The second, for the same certificate at both of the domain's ends (section 2.6),
 //! is for certificates that nobody vouches for, and those count for nothing here.
 
-use std::time::SystemTime;
-
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tracing::warn;
 
+use super::clock;
 use super::connector::{Asked, Target};
 use super::frames::{Frames, Said};
 use super::hub::Hub;
@@ -55,7 +54,7 @@ pub(crate) async fn ask(hub: &Hub, route: &Route, stream_id: &str, key: &str) ->
 }
 
 async fn asked(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<bool, Reason> {
-    let ours = hub.live().certificates.choose(&route.to, Role::Initiating, SystemTime::now())?;
+    let ours = hub.live().certificates.choose(&route.to, Role::Initiating, clock::wall())?;
     let mut last = Reason::NoRoute;
     let authorities = authorities(hub, &route.from).await?;
     for (target, tls) in &authorities.servers {

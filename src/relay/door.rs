@@ -4,12 +4,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
 use super::acquaintances::{self, Acquaintances};
+use super::clock;
 use super::hub::Hub;
 use super::mailbox::lock;
 use crate::metrics::Metrics;
@@ -61,7 +61,7 @@ impl Door {
         };
         let address = (!self.peers.contains(ip)).then_some(ip);
         if let Some(ip) = address
-            && let Err(refusal) = lock(&self.addresses).connect(ip, Instant::now())
+            && let Err(refusal) = lock(&self.addresses).connect(ip, clock::now())
         {
             self.refused(refusal.limit);
             if refusal.tell {
@@ -79,7 +79,7 @@ impl Door {
     pub(crate) fn is_crowded(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         self.places.available_permits() < self.places_all.div_ceil(2)
-            || !self.peers.contains(ip) && lock(&self.addresses).is_crowded(ip, Instant::now())
+            || !self.peers.contains(ip) && lock(&self.addresses).is_crowded(ip, clock::now())
     }
 
     fn refused(&self, limit: &str) {

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tracing::{debug, error, warn};
 
+use super::clock;
 use super::hub::Hub;
 use super::settings::{Dns, Settings};
 use super::start::StartError;
@@ -93,9 +93,9 @@ impl Drop for FindGuard {
 pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
     let Some(finder) = hub.finder.as_ref() else { return };
     let mut guard = FindGuard { hub: Arc::clone(&hub), peer, answer: None };
-    let began = Instant::now();
+    let began = clock::now();
     let found = finder.find(&domain, super::random::seed()).await;
-    let (took, look_ups) = (began.elapsed(), &hub.metrics.look_ups);
+    let (took, look_ups) = (clock::now().saturating_duration_since(began), &hub.metrics.look_ups);
     for refused in &found.refused {
         let (host, address, reason) = (&refused.host, refused.address, refused.reason);
         look_ups.address_refused(reason);

@@ -15,6 +15,7 @@ use tracing::debug;
 use super::acknowledging::Acknowledger;
 use super::broken::BrokenStreams;
 use super::budgets::Budgets;
+use super::clock;
 use super::host_meta::Browser;
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
@@ -187,7 +188,7 @@ impl Hub {
 
     fn steer<T>(self: &Arc<Self>, tell: impl FnOnce(&mut Control, Instant) -> T) -> T {
         let mut control = lock(&self.control);
-        let now = Instant::now();
+        let now = clock::now();
         let told = tell(&mut control, now);
         loop {
             let actions = control.router.actions();
@@ -455,7 +456,7 @@ impl Hub {
     pub(crate) fn refresh_gauges(&self) {
         let (pairs, (proofs, requests)) = {
             let control = lock(&self.control);
-            (control.router.pair_count(), control.router.proof_counts(Instant::now()))
+            (control.router.pair_count(), control.router.proof_counts(clock::now()))
         };
         for (gauge, count) in [
             (&self.metrics.domain_pairs, pairs),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use tracing::warn;
 
+use super::clock;
 use super::settings::{Component, Host, RemoteDialback, Settings, Transport, Trust};
 use super::start::StartError;
 use crate::identity::component_secret;
@@ -173,7 +174,7 @@ impl Keys {
         let quic = ring.derive(QUIC_KEY_LABEL).next();
         let no_key = || StartError::new("no key in the ring of keys");
         let (dialback, quic) = (dialback.ok_or_else(no_key)?, quic.ok_or_else(no_key)?);
-        let gone = former.map(|former| former.ring.gone_from(&mux, Instant::now())).unwrap_or_default();
+        let gone = former.map(|former| former.ring.gone_from(&mux, clock::now())).unwrap_or_default();
         Ok(Self { dialback, mux, quic, gone, of_this_process: file.is_none() })
     }
 
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_key_that_has_left_takes_its_secrets_for_as_long_as_these_are_good() {
-        let start = Instant::now();
+        let start = clock::now();
         let keys = |mux: &[u8], gone| {
             let mux = mux.iter().map(|key| [*key; 32]).collect();
             Keys { dialback: [0; 32], mux, quic: [0; 32], gone, of_this_process: false }

@@ -8,7 +8,7 @@
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
 //! - `door.rs`: who of the peers is let in; `acquaintances.rs`: where those are that the operator knows
 //! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session.rs` runs one
-//!   of QUIC, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
+//!   of many `streams.rs`, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
@@ -21,6 +21,7 @@ mod bounces;
 mod broken;
 mod budgets;
 mod carry;
+mod clock;
 mod connector;
 mod dialback;
 mod door;
@@ -54,6 +55,7 @@ mod shared;
 mod single;
 pub mod start;
 mod starttls;
+mod streams;
 mod tasks;
 mod unacknowledged;
 

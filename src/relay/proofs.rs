@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
+use super::clock;
 use super::hub::{Control, Hub};
 use super::mailbox::lock;
 use super::shared::SessionShared;
@@ -47,7 +48,7 @@ impl Hub {
         self.metrics.proof(DomainProof::MuxSecret, Err(reason));
         self.metrics.refused(Side::Remote, reason);
         let told = session.and_then(|session| control.sessions.get(&session));
-        let told = told.map_or(Some(0), |(_, shared)| lock(&shared.strain.refusals).tell(Instant::now()));
+        let told = told.map_or(Some(0), |(_, shared)| lock(&shared.strain.refusals).tell(clock::now()));
         let Some(unsaid) = told else { return };
         let pair = session.and_then(|session| control.router.anchor(session)).map(tracing::field::display);
         let (session, host) = (session.map(|session| session.0), host.map(tracing::field::display));
@@ -93,7 +94,7 @@ pub(super) fn clock_stepped(seconds: i64) {
 
 /// Seconds since 1970, by the system's clock.
 pub(crate) fn unix_seconds() -> u64 {
-    UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
+    clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

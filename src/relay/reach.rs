@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 
+use super::clock;
 use super::connector::{Asked, Attempt, Connected, Target, connect};
 use super::hub::Hub;
 use super::io::resolve;
@@ -74,7 +74,7 @@ pub(crate) async fn reach(
     let peer = goal.peer;
     let live = hub.live();
     let route = opening.route.clone();
-    let certificate = live.certificates.choose(&route.from, Role::Initiating, SystemTime::now())?;
+    let certificate = live.certificates.choose(&route.from, Role::Initiating, clock::wall())?;
     let mut ways = match goal.found.as_ref().map(|found| &found.answer) {
         Some(Answer::Ways(ways)) => ways.attempts(random::seed()),
         Some(Answer::Nothing) => return Err(Reason::NoRecords),
@@ -107,7 +107,7 @@ async fn configured(live: &Live, peer: PeerId) -> Result<Vec<found::Attempt>, Re
 
 async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected, Reason> {
     let bound = course.hub.limits.connect;
-    let mut race = Race::new(ways.len(), bound, Instant::now());
+    let mut race = Race::new(ways.len(), bound, clock::now());
     let mut dialling = JoinSet::new();
     let mut runners: Vec<Option<AbortHandle>> = ways.iter().map(|_| None).collect();
     let mut up: Vec<Option<Connected>> = ways.iter().map(|_| None).collect();
@@ -142,12 +142,12 @@ async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected
                     }
                     race.handle_connected(index);
                 }
-                Ok((index, Err(reason))) => race.handle_failed(index, reason, Instant::now()),
+                Ok((index, Err(reason))) => race.handle_failed(index, reason, clock::now()),
                 // Abandoned, which the race knows.
                 Err(ended) if ended.is_cancelled() => {}
                 Err(_) => return Err(Reason::InternalServerError),
             },
-            () = tokio::time::sleep_until(deadline.into()) => race.handle_timeout(Instant::now()),
+            () = tokio::time::sleep_until(deadline.into()) => race.handle_timeout(clock::now()),
         }
     }
 }

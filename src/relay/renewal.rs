@@ -5,10 +5,10 @@
 //! therefore not taken up; the next change, or SIGHUP, decides again.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tracing::{error, info, warn};
 
+use super::clock;
 use super::hub::Hub;
 use super::live::Live;
 use super::mailbox::lock;
@@ -82,7 +82,7 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
 
 /// The hosts that have a certificate now, and would have none in `store`.
 fn left_bare(former: &Live, store: &CertificateStore) -> Vec<String> {
-    let now = SystemTime::now();
+    let now = clock::wall();
     let lost = |role, domain: &_| {
         former.certificates.choose(domain, role, now).is_ok() && store.choose(domain, role, now).is_err()
     };

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use prometheus::IntCounter;
 
 use super::acknowledging::Acknowledger;
+use super::clock;
 use super::inbound::{self, Inbound, Run};
 use super::io::Transmit;
 use super::mailbox::{Mailbox, Next, lock};
@@ -96,7 +97,7 @@ impl Sending {
             inbound: Mutex::default(),
             asking: AtomicBool::new(false),
             written: AtomicU64::new(0),
-            epoch: Instant::now(),
+            epoch: clock::now(),
         })
     }
 
@@ -134,7 +135,7 @@ impl Sending {
                     if settling.is_none() {
                         self.request(transmit).await?;
                     }
-                    let until = *settling.get_or_insert_with(|| Instant::now() + ack_wait);
+                    let until = *settling.get_or_insert_with(|| clock::now() + ack_wait);
                     if tokio::time::timeout_at(until.into(), mailbox.woken()).await.is_err() {
                         mailbox.close_unsettled();
                     }
@@ -163,7 +164,8 @@ impl Sending {
         lock(&self.state).sent.push(run, outlet);
         transmit.write(octets).await?;
         let ask = self.wrote(count);
-        let elapsed = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed =
+            u64::try_from(clock::now().saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
         self.written.store(elapsed, Ordering::Relaxed);
         match ask {
             Ask::Now => self.request(transmit).await,
@@ -186,7 +188,7 @@ impl Sending {
             }
             // Behind a stanza that comes alone it goes in the same datagram.
             let due = state.asked.map(|asked| asked + self.asks_within);
-            let now = Instant::now();
+            let now = clock::now();
             return due.filter(|due| *due > now).map_or(Ask::Now, Ask::At);
         }
         if state.confirmed {
@@ -200,7 +202,7 @@ impl Sending {
         let due = {
             let mut state = lock(&self.state);
             state.unasked = 0;
-            state.asked = Some(Instant::now());
+            state.asked = Some(clock::now());
             state.managed && !state.sent.is_empty()
         };
         if due { transmit.write(Bytes::from_static(REQUEST.as_bytes())).await } else { Ok(()) }
@@ -352,7 +354,7 @@ enum Ask {
 
 fn run_of_own(octets: String) -> Run {
     let mark = Mark { ours: true, wait: Wait::Iq, ..Mark::of(octets.len()) };
-    Run::of([Waited { octets: octets.into(), mark, origin: None, since: Instant::now() }])
+    Run::of([Waited { octets: octets.into(), mark, origin: None, since: clock::now() }])
 }
 
 #[cfg(test)]

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::clock;
 use super::guard::{LaneGuard, SessionGuard};
 use super::hub::{Command, Hub};
+use super::io::{Receive, Transmit};
 use super::lane::{Lane, LaneEnd, Machine};
 use super::mailbox::{Mailbox, lock};
 use super::place::Place;
 use super::shared::SessionShared;
+use super::streams::Streams;
 use super::tasks::observe;
 use crate::metrics::Opened;
 use crate::proto::admission::Side;
@@ -50,10 +53,10 @@ pub(crate) struct Opening {
 ///
 /// # Errors
 /// Why no stream of it was ever authenticated.
-pub(crate) async fn run(
+pub(crate) async fn run<S: Streams>(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
-    connection: quinn::Connection,
+    connection: S,
     first: Option<Opening>,
 ) -> Result<(), Reason> {
     let opened = if first.is_some() { Opened::Outbound } else { Opened::Inbound };
@@ -72,9 +75,9 @@ pub(crate) async fn run(
     if session.is_up() { Ok(()) } else { Err(guard.reason) }
 }
 
-async fn serve(
+async fn serve<S: Streams>(
     hub: &Arc<Hub>,
-    (session, connection): (&Arc<SessionShared>, &quinn::Connection),
+    (session, connection): (&Arc<SessionShared>, &S),
     lanes: &mut JoinSet<Option<Reason>>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     opened: Opened,
@@ -95,26 +98,19 @@ async fn serve(
         if let Some(reason) = closing
             && lanes.is_empty()
         {
-            connection.close(Code::Done.into(), b"");
+            connection.close(Code::Done);
             return reason;
         }
         tokio::select! {
-            accepted = connection.accept_bi() => match accepted {
-                Ok((mut send, mut receive)) if overdue && !session.is_up() => {
-                    // It fails only if the peer gave the stream up already.
-                    let _over = (send.reset(Code::Refused.into()), receive.stop(Code::Refused.into()));
+            biased;
+            Some(ended) = lanes.join_next() => {
+                let refused = observe(&hub.metrics, ended).flatten();
+                if lanes.is_empty() && opened == Opened::Outbound && !session.is_up() {
+                    // The one lane that it was dialled for was refused: nothing else would ever be opened on it.
+                    connection.close(Code::Done);
+                    return refused.unwrap_or(Reason::ExternalRefused);
                 }
-                Ok((send, receive)) => {
-                    hub.metrics.quic_streams(Opened::Inbound).inc();
-                    let first = std::mem::take(&mut first);
-                    lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), first, connection.clone(), send, receive));
-                    turn = (turn + 1) % ACCEPTED_AT_ONCE;
-                    if turn == 0 {
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Err(error) => return session.reason(&error),
-            },
+            }
             command = commands.recv() => match command {
                 Some(Command::OpenLane { lane, route, plain, mailbox }) => {
                     let opening = Opening { lane, route, plain, second: false, mailbox };
@@ -123,14 +119,23 @@ async fn serve(
                 Some(Command::Close(reason)) => closing = Some(reason),
                 None => return Reason::Draining,
             },
-            Some(ended) = lanes.join_next() => {
-                let refused = observe(&hub.metrics, ended).flatten();
-                if lanes.is_empty() && opened == Opened::Outbound && !session.is_up() {
-                    // The one lane that it was dialled for was refused: nothing else would ever be opened on it.
-                    connection.close(Code::Done.into(), b"");
-                    return refused.unwrap_or(Reason::ExternalRefused);
+            accepted = connection.accept() => match accepted {
+                Ok((mut send, mut receive)) if overdue && !session.is_up() => {
+                    send.reset(Code::Refused);
+                    receive.stop(Code::Refused, Duration::ZERO).await;
                 }
-            }
+                Ok((send, receive)) => {
+                    hub.metrics.quic_streams(Opened::Inbound).inc();
+                    let first = std::mem::take(&mut first);
+                    let standing = connection.clone();
+                    lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), first, standing, send, receive));
+                    turn = (turn + 1) % ACCEPTED_AT_ONCE;
+                    if turn == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Err(reason) => return reason,
+            },
             // A lane that is under way still has its time, and its last words.
             () = &mut silence, if !overdue && opened == Opened::Inbound => overdue = true,
             () = &mut retire, if !retired => {
@@ -139,7 +144,7 @@ async fn serve(
             }
             () = grant_due(session) => end_grants(hub, session),
             () = &mut end => {
-                connection.close(Code::Done.into(), b"");
+                connection.close(Code::Done);
                 return Reason::CertificateExpired;
             }
         }
@@ -147,16 +152,16 @@ async fn serve(
 }
 
 /// Close a connection that never became a session.
-fn refuse(hub: &Hub, session: &SessionShared, connection: &quinn::Connection, reason: Reason) -> Reason {
+fn refuse(hub: &Hub, session: &SessionShared, connection: &impl Streams, reason: Reason) -> Reason {
     hub.metrics.refused(Side::Remote, reason);
     warn!(peer = %session.peer, %reason, advice = reason.advice(), "connection refused");
-    connection.close(Code::Refused.into(), b"");
+    connection.close(Code::Refused);
     reason
 }
 
 /// When the session takes no new lane any more, and when what its certificates prove ends.
 pub(crate) fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Sleep, tokio::time::Sleep) {
-    let left = lock(&session.machine).not_after().duration_since(SystemTime::now()).unwrap_or_default();
+    let left = lock(&session.machine).not_after().duration_since(clock::wall()).unwrap_or_default();
     let margin = (left / 10).min(HANDOVER_MAX);
     (tokio::time::sleep((left - margin).min(hub.limits.session_age)), tokio::time::sleep(left))
 }
@@ -165,8 +170,9 @@ pub(crate) fn lifetime(hub: &Hub, session: &SessionShared) -> (tokio::time::Slee
 pub(crate) async fn grant_due(session: &SessionShared) {
     loop {
         let next = lock(&session.machine).next_grant_end();
-        let left = next.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        let left = next.map(|end| end.duration_since(clock::wall()).unwrap_or_default());
         tokio::select! {
+            biased;
             () = session.grants.changed() => {}
             // Certificates end by the system's clock, which may be set while we sleep.
             () = tokio::time::sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)), if left.is_some() => return,
@@ -176,7 +182,7 @@ pub(crate) async fn grant_due(session: &SessionShared) {
 
 /// Take back what has ended: the pairs concerned find another way, and the others stay.
 pub(crate) fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
-    let now = SystemTime::now();
+    let now = clock::wall();
     let ended = lock(&session.machine).end_grants(now);
     if !ended.is_empty() {
         session.grants.tell();
@@ -194,9 +200,9 @@ async fn accept(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
     first: bool,
-    connection: quinn::Connection,
-    send: quinn::SendStream,
-    receive: quinn::RecvStream,
+    connection: impl Streams,
+    send: impl Transmit,
+    receive: impl Receive,
 ) -> Option<Reason> {
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Remote);
@@ -214,12 +220,12 @@ async fn accept(
 
 /// The peer broke a lane off while the connection stood. Too many of them at once end the session: each has cost us a lane,
 /// and the peer next to nothing (CVE-2023-44487 is this in HTTP/2).
-fn broken_off(hub: &Hub, session: &SessionShared, connection: &quinn::Connection) {
+fn broken_off(hub: &Hub, session: &SessionShared, connection: &impl Streams) {
     let limits = &hub.live().settings.limits;
     let (every, burst) = (limits.session_resets_every, limits.session_resets_every * limits.session_resets);
     // Several lanes may end at once; it is said for one of them.
     let mut resets = lock(&session.strain.resets);
-    if connection.close_reason().is_some() || resets.spend(every, burst, Instant::now()).is_none() {
+    if connection.closed().is_some() || resets.spend(every, burst, clock::now()).is_none() {
         return;
     }
     let (reason, limit) = (Reason::TooMany, "session_resets");
@@ -227,25 +233,24 @@ fn broken_off(hub: &Hub, session: &SessionShared, connection: &quinn::Connection
     hub.metrics.refused(Side::Remote, reason);
     warn!(session = session.id.0, peer = %session.peer, limit, %reason, advice = reason.advice(), "session refused");
     session.strain.over_limit.store(true, Ordering::Release);
-    connection.close(Code::Limit.into(), b"too many streams were broken off");
+    connection.close(Code::Limit);
 }
 
 /// A lane of ours. Why it did not come to be, if it didn't.
 async fn open(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
-    connection: quinn::Connection,
+    connection: impl Streams,
     opening: Opening,
     first: bool,
 ) -> Option<Reason> {
     let Opening { lane: id, route, plain, mailbox, .. } = opening;
     let guard = LaneGuard::new(&hub, id, Side::Remote);
     let opened =
-        tokio::time::timeout(hub.limits.credit_wait.max(credit_patience(first, &hub)), connection.open_bi());
+        tokio::time::timeout(hub.limits.credit_wait.max(credit_patience(first, &hub)), connection.open());
     let (send, receive) = match opened.await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            let reason = session.reason(&error);
+        Ok(Err(reason)) => {
             guard.down(reason);
             return Some(reason);
         }
@@ -279,7 +284,7 @@ async fn open(
         guard.down(ended.reason);
         return None;
     }
-    let failure = failure(&session, &connection, ended, pipelined, first);
+    let failure = failure(&connection, ended, pipelined, first);
     let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
     // The end of the first one is the end of the attempt, which the dialler tells.
     if !first {
@@ -294,15 +299,9 @@ fn credit_patience(first: bool, hub: &Hub) -> Duration {
     if first { hub.limits.handshake } else { Duration::ZERO }
 }
 
-fn failure(
-    session: &SessionShared,
-    connection: &quinn::Connection,
-    ended: LaneEnd,
-    pipelined: bool,
-    first: bool,
-) -> LaneFailure {
-    if let Some(error) = connection.close_reason() {
-        return LaneFailure::Other(session.reason(&error));
+fn failure(connection: &impl Streams, ended: LaneEnd, pipelined: bool, first: bool) -> LaneFailure {
+    if let Some(reason) = connection.closed() {
+        return LaneFailure::Other(reason);
     }
     if pipelined && ended.answered {
         return LaneFailure::PipeliningRefused;

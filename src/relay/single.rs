@@ -92,6 +92,7 @@ async fn attend(
     let (mut retired, mut over) = (false, false);
     loop {
         tokio::select! {
+            biased;
             ended = &mut lane => return ended,
             Some(command) = commands.recv() => match command {
                 Command::OpenLane { lane, route, .. } => {

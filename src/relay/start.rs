@@ -2,12 +2,12 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::clock;
 use super::door::Door;
 use super::host_meta::Browser;
 use super::hub::{Hub, Order, Parts};
@@ -176,7 +176,7 @@ impl Relay {
         let hub = &self.hub;
         hub.start_draining();
         let lanes = hub.lane_count();
-        let until = Instant::now() + hub.limits.drain;
+        let until = clock::now() + hub.limits.drain;
         loop {
             let gone = hub.lane_gone.notified();
             tokio::pin!(gone);

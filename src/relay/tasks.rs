@@ -41,6 +41,7 @@ impl Supervisor {
     pub(crate) async fn run(mut self) {
         loop {
             tokio::select! {
+                biased;
                 task = self.incoming.recv() => match task {
                     Some(task) => { self.running.spawn(task); }
                     None => break,

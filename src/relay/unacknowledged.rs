@@ -6,11 +6,12 @@
 //! error is possible here, silence is not, and each such stanza is counted.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use tracing::warn;
 
 use super::broken::{Certainty, by_outlet};
+use super::clock;
 use super::hub::Hub;
 use super::inbound::{Run, Waited};
 use super::outlet::Outlet;
@@ -73,11 +74,13 @@ impl Hub {
     fn delayed(&self, outlet: &Outlet, stanza: Waited) -> Waited {
         let route = &outlet.route;
         let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
-        let came = SystemTime::now().checked_sub(stanza.since.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let came = clock::wall()
+            .checked_sub(clock::now().saturating_duration_since(stanza.since))
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         let Some(octets) = delay::stamp(&stanza.octets, by, came) else { return stanza };
         outlet.grown(octets.len() - stanza.octets.len());
         // It waits anew: how long it was under way says nothing about how long its next hop is away.
-        Waited { octets, since: Instant::now(), ..stanza }
+        Waited { octets, since: clock::now(), ..stanza }
     }
 }
 

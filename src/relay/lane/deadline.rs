@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Ended, Lane, Machine};
 use crate::reason::Reason;
+use crate::relay::clock;
 use crate::relay::mailbox::Close;
 
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +33,7 @@ impl Lane {
             // From its beginning: however slowly it trickles in, it doesn't hold its buffer for ever.
             return (since + limits.path_idle, Deadline::Partial);
         }
-        (Instant::now() + limits.lane_idle, Deadline::Idle)
+        (clock::now() + limits.lane_idle, Deadline::Idle)
     }
 
     pub(super) fn on_deadline(&mut self, deadline: Deadline) -> Option<Ended> {
@@ -46,7 +47,7 @@ impl Lane {
                 None
             }
             Deadline::Idle => {
-                let idle = self.sending.last_written() + self.hub.limits.lane_idle <= Instant::now();
+                let idle = self.sending.last_written() + self.hub.limits.lane_idle <= clock::now();
                 if idle && matches!(self.machine, Machine::Initiating(_)) {
                     self.hub.control(|router, _| router.lane_closing(self.id));
                     self.mailbox.close(Close::AfterQueue, Reason::Idle);

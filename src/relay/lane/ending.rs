@@ -1,6 +1,5 @@
 //! Why reading from a lane ended, and what is said then.
 
-use std::time::Instant;
 
 use tracing::warn;
 
@@ -8,6 +7,7 @@ use super::{Lane, Machine};
 use crate::proto::proof::DomainProof;
 use crate::proto::stream::Violation;
 use crate::reason::Reason;
+use crate::relay::clock;
 use crate::relay::mailbox::{Close, lock};
 use crate::relay::random;
 
@@ -73,7 +73,7 @@ impl Lane {
     /// Whether one more refusal is said, and how many were not before it. Our own servers are told everything.
     fn may_tell(&self) -> Option<u64> {
         match self.place.session() {
-            Some(session) => lock(&session.strain.refusals).tell(Instant::now()),
+            Some(session) => lock(&session.strain.refusals).tell(clock::now()),
             None => Some(0),
         }
     }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::{Ended, Lane};
 use crate::proto::budget::{Hold, Level};
 use crate::reason::Reason;
+use crate::relay::clock;
 use crate::relay::shared::{Connection, SessionShared};
 
 /// A lane that isn't read, as its session counts them.
@@ -31,7 +31,7 @@ impl Drop for Held {
 impl Lane {
     /// Wait. Why the lane ends, if it ends meanwhile.
     pub(super) async fn hold(&mut self, hold: Hold) -> Option<Ended> {
-        let (hub, mailbox, begun) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox), Instant::now());
+        let (hub, mailbox, begun) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox), clock::now());
         hub.metrics.limit_hit(hold.limit);
         let session = self.place.session();
         let quic = session.as_ref().and_then(|session| match &session.connection {

@@ -1,7 +1,7 @@
 //! Stream management (XEP-0198) on a lane: turned on, resumed, and what becomes of unacknowledged stanzas when it ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::debug;
 
@@ -11,6 +11,7 @@ use crate::proto::stream::{Event, Managed, Violation};
 use crate::proto::stream_management::element::write_enabled;
 use crate::reason::Reason;
 use crate::relay::broken::{Broken, Certainty};
+use crate::relay::clock;
 use crate::relay::inbound::Inbound;
 use crate::relay::mailbox::lock;
 use crate::relay::random;
@@ -234,13 +235,13 @@ impl Lane {
             sent,
             inbound: self.inbound.take(),
             told: 0,
-            until: Instant::now() + within,
+            until: clock::now() + within,
             asked: false,
             holds: if holds { self.hub.known_outlet(&route.reversed()) } else { None },
         };
         if initiating {
             // What it was good for lately it is wanted for again; an idle one waits for its next stanza.
-            let idle = self.sending.last_written() + self.hub.limits.resume_wait < Instant::now();
+            let idle = self.sending.last_written() + self.hub.limits.resume_wait < clock::now();
             if !broken.sent.is_empty() || !idle {
                 self.hub.keep_ours(&route, broken);
             }

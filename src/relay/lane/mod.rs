@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::carry::{self, Carry};
+use super::clock;
 use super::hub::Hub;
 use super::inbound::Inbound;
 use super::io::{LAST_WORDS, Receive, Transmit};
@@ -153,7 +154,7 @@ impl Lane {
             said_all: false,
             unsolicited: false,
             verified: mpsc::unbounded_channel(),
-            started: Instant::now(),
+            started: clock::now(),
         }
     }
 
@@ -202,6 +203,7 @@ impl Lane {
         let reader = self.read(receive);
         tokio::pin!(reader);
         tokio::select! {
+            biased;
             ended = &mut reader => (ended, None),
             wrote = &mut writer => {
                 // Having finished, we carry what the other end still sends until it closes too. If it takes nothing
@@ -229,13 +231,13 @@ impl Lane {
             partial = match partial {
                 _ if buffer.is_empty() => None,
                 Some(since) if buffer.len() == before => Some(since),
-                _ => Some(Instant::now()),
+                _ => Some(clock::now()),
             };
             if buffer.is_empty() {
                 buffer = BytesMut::new();
             }
             if let Some(hold) = self.carry.as_mut().and_then(|carry| carry.meter.take_hold()) {
-                let begun = Instant::now();
+                let begun = clock::now();
                 if let Some(ended) = self.hold(hold).await {
                     return ended;
                 }
@@ -244,7 +246,7 @@ impl Lane {
             }
             let deadline = self.deadline(partial);
             // Octets that never cease to come don't outlast it either.
-            if deadline.0 <= Instant::now()
+            if deadline.0 <= clock::now()
                 && let Some(ended) = self.on_deadline(deadline.1)
             {
                 return ended;
@@ -478,7 +480,7 @@ impl Lane {
                 self.mailbox.open();
             }
             Machine::Receiving(machine) if bidi && machine.may_be_managed() => {
-                self.waits_to_send = Some(Instant::now());
+                self.waits_to_send = Some(clock::now());
             }
             _ if bidi => self.mailbox.open(),
             _ => {}

@@ -1,6 +1,7 @@
 //! Streams that we open to our own servers: one for each pair, because servers answer further pairs of a shared stream
 //! on the wrong one. EXTERNAL where it is offered, else dialback.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -13,6 +14,7 @@ use crate::proto::stream::Outbox;
 use crate::proto::stream::initiating::{Bidi, Initiating, Manage, Wants};
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
+use crate::relay::io::{Receive, Transmit};
 use crate::relay::lane::{Lane, Machine};
 use crate::relay::mailbox::Mailbox;
 use crate::relay::place::{Dialling, Place};
@@ -29,6 +31,18 @@ pub(crate) async fn run(hub: Arc<Hub>, lane: LaneId, route: Route, mailbox: Arc<
             return guard.down(reason);
         }
     };
+    let (receive, send) = connection.into_split();
+    carry(hub, guard, (lane, route, mailbox), server, (receive, send)).await;
+}
+
+/// Run the stream over a connection that was made to `server`.
+pub(crate) async fn carry(
+    hub: Arc<Hub>,
+    guard: LaneGuard,
+    (lane, route, mailbox): (LaneId, Route, Arc<Mailbox>),
+    server: SocketAddr,
+    (receive, send): (impl Receive, impl Transmit),
+) {
     hub.metrics.local_streams(Opened::Outbound).inc();
     let wants = Wants {
         mux: false,
@@ -42,7 +56,6 @@ pub(crate) async fn run(hub: Arc<Hub>, lane: LaneId, route: Route, mailbox: Arc<
     let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));
     mailbox.post(&out.octets);
     let place = Place::ToServer { server, dialback: Dialling::new(route.clone()) };
-    let (receive, send) = connection.into_split();
     let ended = Lane::new(&hub, lane, mailbox, place, machine).run(receive, send).await;
     hub.metrics.local_streams(Opened::Outbound).dec();
     if !ended.established {

@@ -14,6 +14,7 @@ use crate::proto::stream::receiving::Receiving;
 use crate::reason::Reason;
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
+use crate::relay::io::{Receive, Transmit};
 use crate::relay::lane::{Lane, Machine};
 use crate::relay::listeners::Listening;
 use crate::relay::local::component::{self, ToComponent};
@@ -65,18 +66,28 @@ async fn serve(
 ) {
     // Stanzas are small and somebody waits for each.
     let _best_effort = connection.set_nodelay(true);
+    if who == Who::Components {
+        component::watch(&connection);
+    }
+    let (receive, send) = connection.into_split();
+    carry(hub, source, who, (receive, send)).await;
+    drop(place);
+}
+
+/// Run the stream over a connection that was made by `source`.
+pub(crate) async fn carry(
+    hub: Arc<Hub>,
+    source: SocketAddr,
+    who: Who,
+    (receive, send): (impl Receive, impl Transmit),
+) {
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Local);
     hub.metrics.local_streams(Opened::Inbound).inc();
     let lane = |machine| Lane::new(&hub, id, mailbox, Place::FromServer { source }, machine);
     let ended = match who {
-        Who::Servers => {
-            let (receive, send) = connection.into_split();
-            lane(Machine::Receiving(Receiving::default())).run(receive, send).await
-        }
+        Who::Servers => lane(Machine::Receiving(Receiving::default())).run(receive, send).await,
         Who::Components => {
-            component::watch(&connection);
-            let (receive, send) = connection.into_split();
             let lane = lane(Machine::Component(Component::default()));
             let ended = lane.run(receive, ToComponent::new(send)).await;
             if ended.established {
@@ -87,5 +98,4 @@ async fn serve(
     };
     hub.metrics.local_streams(Opened::Inbound).dec();
     guard.down(ended.reason);
-    drop(place);
 }
