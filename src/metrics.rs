@@ -11,6 +11,7 @@ pub use look_ups::LookUps;
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     CounterVec, Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -414,6 +415,24 @@ impl Metrics {
     /// A lane wasn't read for this time because of a limit of `[limits]`.
     pub fn held_for(&self, limit: &str, time: Duration) {
         self.limits.waited(limit, time);
+    }
+
+    /// What became of all stanzas so far: accepted, delivered, answered with an error, dropped. What is missing from the first
+    /// is in custody.
+    #[must_use]
+    pub fn ledger(&self) -> [u64; 4] {
+        let (from_local, to_local) = self.stanzas(Side::Local);
+        let (from_remote, to_remote) = self.stanzas(Side::Remote);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole numbers far below 2^53, which the library shows as f64"
+        )]
+        let sum = |counters: &IntCounterVec| {
+            let families = Collector::collect(counters);
+            let counts = families.iter().flat_map(|family| family.get_metric());
+            counts.map(|metric| metric.get_counter().get_value() as u64).sum()
+        };
+        [from_local + from_remote, to_local + to_remote, sum(&self.bounced), sum(&self.discarded)]
     }
 
     /// Stanzas accepted from, and delivered to, `side`.

@@ -108,6 +108,16 @@ impl Verdict {
         })
     }
 
+    /// That of a handshake in which `shown` was shown to a proven `peer`.
+    #[cfg(test)]
+    pub(crate) fn of(shown: &Arc<Certificate>, peer: PeerIdentity) -> Self {
+        let verdict = Self::default();
+        verdict.show(shown);
+        verdict.present(peer);
+        verdict.prove();
+        verdict
+    }
+
     pub(super) fn show(&self, certificate: &Arc<Certificate>) {
         self.slot().shown = Some(Arc::clone(certificate));
     }

@@ -49,6 +49,12 @@ impl Custody {
         self.uncertain.with_label_values(&[outcome]).inc();
     }
 
+    /// How many broken streams were resumed.
+    #[must_use]
+    pub fn resumed(&self) -> u64 {
+        self.streams_resumed.with_label_values(&["resumed"]).get()
+    }
+
     /// A broken stream was resumed, or not in time.
     pub fn stream_resumed(&self, resumed: bool) {
         let result = if resumed { "resumed" } else { "lost" };

@@ -138,7 +138,7 @@ pub struct Limits {
     pub peers_poll: Duration,
     /// How often the folder of certificates is looked at for renewed ones.
     pub certificates_poll: Duration,
-    /// How long lanes may take to finish when the relay stops.
+    /// How long lanes may take to finish when the relay stops; what is left is answered for after that.
     pub drain: Duration,
     /// Congestion controller of QUIC.
     pub congestion: Congestion,

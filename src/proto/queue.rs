@@ -21,7 +21,12 @@ pub enum Wait {
     Groupchat,
     /// Messages and presence (`limits.hold`).
     Other,
+    /// An error or a result: it answers somebody, and nobody can be told that it didn't arrive ([`ANSWERS_WAIT`] times as long).
+    Answer,
 }
+
+/// How many times as long as messages an answer may wait.
+pub const ANSWERS_WAIT: u32 = 10;
 
 /// What is known of one queued stanza.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +97,7 @@ impl Hold {
                 Wait::Iq => self.iq,
                 Wait::Groupchat => self.groupchat,
                 Wait::Other => self.other,
+                Wait::Answer => self.other * ANSWERS_WAIT,
             }
     }
 }

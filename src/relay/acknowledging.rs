@@ -24,6 +24,8 @@ pub(crate) struct Acknowledger {
     pub(crate) ack_request_every: u32,
     within: Duration,
     request_within: Duration,
+    /// Whoever gives no answer is asked again after this.
+    pub(crate) ask_again: Duration,
     /// Lanes that have sent something and not asked yet, and when they do.
     asking: Mutex<Vec<(Instant, Arc<Mailbox>)>>,
     /// Streams on which something came that isn't handled, or that hasn't been told.
@@ -44,6 +46,7 @@ impl Acknowledger {
             ack_request_every: limits.ack_request_every,
             within: limits.ack_within,
             request_within: limits.ack_request_within,
+            ask_again: limits.ack_wait,
             asking: Mutex::default(),
             answering: Mutex::default(),
             work: Notify::new(),
@@ -60,7 +63,7 @@ impl Acknowledger {
     }
 
     /// Whether a stanza of `outlet` must not go on because its sender has taken it back; then it is counted and gone.
-    pub(crate) fn drops(&self, outlet: &Outlet, stanza: &Waited) -> bool {
+    pub(crate) fn drops(&self, outlet: &Arc<Outlet>, stanza: &Waited) -> bool {
         let Some((inbound, ticket)) = &stanza.origin else { return false };
         if !inbound.is_taken_back(*ticket) {
             return false;
@@ -74,7 +77,7 @@ impl Acknowledger {
     }
 
     /// `run` without what its senders have taken back.
-    pub(crate) fn wanted(&self, outlet: &Outlet, run: Run) -> Run {
+    pub(crate) fn wanted(&self, outlet: &Arc<Outlet>, run: Run) -> Run {
         // Of a stream everything from some stanza on is taken back: the last one tells for its segment.
         let suspect = run
             .origins()
@@ -103,6 +106,11 @@ impl Acknowledger {
             lock(&self.answering).push(Arc::clone(inbound));
             self.work.notify_one();
         }
+    }
+
+    /// There are broken streams to look after.
+    pub(super) fn attend_to_broken(&self) {
+        self.work.notify_one();
     }
 
     fn ask(&self, now: Instant) {

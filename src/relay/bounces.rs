@@ -13,13 +13,28 @@ use super::inbound::{Origin, Waited, settle_one};
 use super::mailbox::lock;
 use super::outlet::Pushed;
 use crate::proto::bounce;
-use crate::proto::queue::Mark;
+use crate::proto::queue::{Mark, Wait};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
+/// What became of answers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Answered {
+    /// Their queue has to be wanted.
+    back: bool,
+    /// That of the stanzas which could not be answered has to be.
+    forth: bool,
+    /// There was no room for all of them.
+    overflown: bool,
+}
+
 impl Hub {
-    /// Answer stanzas of `route` that can't go on. `octets` holds them one behind the other.
+    /// Answer stanzas of `route` that are being read and can't go on. `octets` holds them one behind the other.
     /// `origin`: that of the first.
+    ///
+    /// # Errors
+    /// [`Reason::QueueFull`] if there is no room for all the answers. What wasn't answered isn't handled, as far as the stream
+    /// can tell: that has to end.
     pub(crate) fn bounce_run(
         self: &Arc<Self>,
         route: &Route,
@@ -27,7 +42,7 @@ impl Hub {
         marks: &[Mark],
         origin: &Origin,
         reason: Reason,
-    ) {
+    ) -> Result<(), Reason> {
         let (mut rest, since) = (Bytes::copy_from_slice(octets), clock::now());
         let stanzas: Vec<Waited> = (0..)
             .zip(marks)
@@ -38,13 +53,21 @@ impl Hub {
                 since,
             })
             .collect();
-        self.bounce_all(route, &stanzas, reason);
+        let back = route.reversed();
+        let answered = self.answer(route, &back, &stanzas, reason, false);
+        if answered.back {
+            self.want(&back);
+        }
+        if answered.forth {
+            self.want(route);
+        }
+        if answered.overflown { Err(Reason::QueueFull) } else { Ok(()) }
     }
 
-    /// Answer stanzas of `route` that can't go on.
+    /// Answer stanzas of `route` that we held and that can't go on.
     pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Waited], reason: Reason) {
         let back = route.reversed();
-        if self.answer(route, &back, stanzas, reason) {
+        if self.answer(route, &back, stanzas, reason, true).back {
             self.want(&back);
         }
     }
@@ -58,23 +81,30 @@ impl Hub {
         now: Instant,
     ) {
         let back = route.reversed();
-        if self.answer(route, &back, stanzas, reason) {
+        if self.answer(route, &back, stanzas, reason, true).back {
             control.router.want(&back, now);
         }
     }
 
-    /// Put the answers into the queue of `back`. Whether that has to be wanted. It takes no lock that others wait for: a
-    /// flood is answered at length.
-    fn answer(&self, route: &Route, back: &Route, stanzas: &[Waited], reason: Reason) -> bool {
+    /// Put the answers into the queue of `back`. It takes no lock that others wait for: a flood is answered at length. `held`: the
+    /// stanzas were in our custody, so that there is room for their answers.
+    fn answer(
+        &self,
+        route: &Route,
+        back: &Route,
+        stanzas: &[Waited],
+        reason: Reason,
+        held: bool,
+    ) -> Answered {
+        let mut answered = Answered::default();
         if stanzas.is_empty() {
-            return false;
+            return answered;
         }
         let live = self.live();
         let by = if live.hosts.serves(&route.from) { &route.from } else { &route.to };
         info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
         self.budgets.bounced(route, stanzas.len(), live.settings.limits.rates, clock::now());
         let (mut reader, mut error) = (bounce::Reader::new(), String::new());
-        let mut wanted = false;
         for Waited { octets: stanza, mark, origin, .. } in stanzas {
             let taken_back = origin.as_ref().is_some_and(|(from, ticket)| from.is_taken_back(*ticket));
             if mark.ours || taken_back {
@@ -89,26 +119,47 @@ impl Hub {
             let written = reader
                 .read(stanza)
                 .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
-            let pushed = if written { self.push_answer(back, error.as_bytes(), origin) } else { None };
-            if let Some(pushed) = pushed {
-                wanted |= pushed == Pushed::Wanted;
-                self.metrics.bounced(reason);
-            } else {
-                self.metrics.discarded(reason);
-                settle_one(origin);
+            let ours = Mark { ours: true, wait: Wait::Answer, ..Mark::of(error.len()) };
+            let pushed = match (written, reason) {
+                (true, _) => self.push_anyway(back, error.as_bytes(), ours, origin, held),
+                // Nobody could be told. It goes on, though there is no room for more of its kind.
+                (false, Reason::QueueFull) if !held => self.push_anyway(route, stanza, *mark, origin, held),
+                (false, _) => {
+                    self.metrics.discarded(reason);
+                    settle_one(origin);
+                    continue;
+                }
+            };
+            match pushed {
+                Some(pushed) if written => {
+                    answered.back |= pushed == Pushed::Wanted;
+                    self.metrics.bounced(reason);
+                }
+                Some(pushed) => answered.forth |= pushed == Pushed::Wanted,
+                None => {
+                    self.metrics.discarded(Reason::QueueFull);
+                    answered.overflown = true;
+                }
             }
         }
-        wanted
+        answered
     }
 
     /// `None`: there is no room for it.
-    fn push_answer(&self, back: &Route, error: &[u8], origin: &Origin) -> Option<Pushed> {
+    fn push_anyway(
+        &self,
+        route: &Route,
+        stanza: &[u8],
+        mark: Mark,
+        origin: &Origin,
+        held: bool,
+    ) -> Option<Pushed> {
         loop {
-            let outlet = self.outlet(back).ok()?;
-            match outlet.push_answer(error, origin.clone(), clock::now()) {
+            let outlet = self.outlet(route).ok()?;
+            match outlet.push_anyway(stanza, mark, origin.clone(), held, clock::now()) {
                 Pushed::Full(_) => return None,
                 // Whoever retired it takes it out of the map, unless that was done already.
-                Pushed::Retired => drop(lock(&self.outlets).remove(back)),
+                Pushed::Retired => drop(lock(&self.outlets).remove(route)),
                 pushed @ (Pushed::Taken | Pushed::Wanted) => return Some(pushed),
             }
         }

@@ -71,6 +71,7 @@ impl Hub {
             return self.gone(broken, Reason::Unacknowledged);
         }
         lock(&self.broken).ours.insert(route.clone());
+        self.acknowledger.attend_to_broken();
     }
 
     /// A stream that a peer opened broke; it is expected to come back.
@@ -83,6 +84,7 @@ impl Hub {
         }
         let forgotten = streams.theirs.broke(&id, broken, until);
         drop(streams);
+        self.acknowledger.attend_to_broken();
         if let Some(forgotten) = forgotten {
             self.metrics.limit_hit("resumable");
             self.gone(forgotten, Reason::TooMany);
@@ -118,7 +120,7 @@ impl Hub {
                     lock(&self.broken).held.retain(|(_, held)| held != id);
                     return Some(broken);
                 }
-                Claim::Live(lane) => lane.usurp(),
+                Claim::Live(lane) => lane.break_off(Reason::Conflict),
             }
             tokio::time::timeout_at(until.into(), gone).await.ok()?;
         }
@@ -127,7 +129,7 @@ impl Hub {
     /// When there is something to do about broken streams.
     pub(crate) fn broken_deadline(&self) -> Option<Instant> {
         let streams = lock(&self.broken);
-        if !streams.ours.is_empty() {
+        if !streams.ours.is_empty() || !lock(&self.lingering).is_empty() {
             return Some(clock::now());
         }
         let held = streams.held.first().map(|(at, _)| *at);
@@ -149,6 +151,10 @@ impl Hub {
         for route in ours {
             self.see_to_ours(&route, now);
         }
+        let lingering = std::mem::take(&mut *lock(&self.lingering));
+        let (over, left): (Vec<_>, Vec<_>) = lingering.into_iter().partition(|outlet| !outlet.lingers());
+        lock(&self.lingering).extend(left);
+        over.iter().for_each(|outlet| self.retire(&outlet.route, outlet));
         let count = lock(&self.broken).theirs.broken();
         self.metrics.custody.streams_resumable.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
@@ -171,6 +177,21 @@ impl Hub {
             // Nobody else would ask for a lane if nothing new comes.
             self.control(|router, now| router.want_resumed(route, now));
         }
+    }
+
+    /// Nothing is resumed any more.
+    pub(super) fn give_up_broken(self: &Arc<Self>, reason: Reason) {
+        let mut broken = {
+            let mut streams = lock(&self.broken);
+            streams.held.clear();
+            streams.theirs.give_up()
+        };
+        let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
+        for outlet in outlets {
+            let next = || outlet.look_at_broken(|broken| Some(broken.id.clone()));
+            broken.extend(std::iter::from_fn(|| outlet.take_broken(&next()?)));
+        }
+        broken.into_iter().for_each(|broken| self.gone(broken, reason));
     }
 
     /// A stream can't be resumed: what was sent on it may have arrived or not.

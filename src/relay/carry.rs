@@ -167,7 +167,7 @@ impl Carry {
         head: Head,
     ) -> Result<(), Reason> {
         if self.generation != self.hub.generation() {
-            self.flush(buffer, at).await;
+            self.flush(buffer, at).await?;
             self.reconsider();
         }
         if self.here_already > 0 {
@@ -187,12 +187,12 @@ impl Carry {
         let (from, to) = (domain_of(&from), domain_of(&to));
         if self.is_outdated() {
             // What came before was admitted before.
-            self.flush(buffer, at).await;
+            self.flush(buffer, at).await?;
             self.refresh();
         }
         // One search over the octets; everybody else's stanzas go on at once.
         if self.spotter.suspects(stanza, head.id(stanza).as_deref()) {
-            self.flush(buffer, at).await;
+            self.flush(buffer, at).await?;
             if self.relays_own(stanza, mark, from, to)? {
                 return Ok(());
             }
@@ -207,25 +207,26 @@ impl Carry {
             self.marks.push(mark);
             return Ok(());
         }
-        self.flush(buffer, at).await;
+        self.flush(buffer, at).await?;
         match self.judge(from, to)? {
             Judged::Carry(outlet) => {
                 self.last = Some((from.into(), to.into(), outlet));
                 self.start = at;
                 self.marks.push(mark);
             }
-            Judged::Bounce(route, reason) => self.bounce(&route, stanza, mark, reason),
+            Judged::Bounce(route, reason) => self.bounce(&route, stanza, mark, reason)?,
             Judged::Drop(reason) => self.discard(stanza.len(), reason),
         }
         Ok(())
     }
 
     /// Accept a single stanza, and answer it.
-    fn bounce(&mut self, route: &Route, stanza: &[u8], mark: Mark, reason: Reason) {
+    fn bounce(&mut self, route: &Route, stanza: &[u8], mark: Mark, reason: Reason) -> Result<(), Reason> {
         self.counters.accepted.inc();
         let origin = self.receive(1);
-        self.hub.bounce_run(route, stanza, &[mark], &origin, reason);
+        self.hub.bounce_run(route, stanza, &[mark], &origin, reason)?;
         self.meter.charge(Some(route), 1, stanza.len());
+        Ok(())
     }
 
     /// Accept a single stanza, and drop it.
@@ -247,7 +248,7 @@ impl Carry {
     /// secret by somebody, they are refused. Whether it was one.
     fn relays_own(&mut self, stanza: &[u8], mark: Mark, from: &str, to: &str) -> Result<bool, Reason> {
         let element = Element::parse(stanza)?;
-        let said = if mark.wait == Wait::Iq { MuxIq::read(&element) } else { None };
+        let said = if element.name() == "iq" { MuxIq::read(&element) } else { None };
         if said.is_none() && !iq::holds_mux(&element) {
             return Ok(false);
         }
@@ -258,7 +259,7 @@ impl Carry {
             return Ok(true);
         }
         if self.stands.is_none() {
-            self.bounce(&route, stanza, mark, Reason::MuxOwn);
+            self.bounce(&route, stanza, mark, Reason::MuxOwn)?;
             return Ok(true);
         }
         self.discard(stanza.len(), Reason::MuxOwn);
@@ -282,8 +283,9 @@ impl Carry {
             Ok(Some(Ended::Theirs)) => return Ok(Judged::Drop(Ended::Theirs.reason())),
             Ok(Some(Ended::Ours)) => return Ok(Judged::Bounce(route, Ended::Ours.reason())),
             Err(Reason::PolicyDenied) => return Ok(self.denied(route)),
-            // Other pairs go on, on a stream that several share.
-            Err(Reason::HostGone) if self.scope.pair.is_none() => {
+            // Other pairs go on, on a stream that several share. But one of our own servers has to answer for a host itself to which
+            // we don't speak any more: its stream ends, and this stanza isn't handled.
+            Err(Reason::HostGone) if self.scope.pair.is_none() && self.scope.side == Side::Remote => {
                 return Ok(Judged::Bounce(route, Reason::HostGone));
             }
             Err(reason) => return Err(reason),
@@ -338,28 +340,30 @@ impl Carry {
     }
 
     /// Push the run that ends at `buffer[..end]` to its outlet.
-    pub(crate) async fn flush(&mut self, buffer: &[u8], end: usize) {
+    ///
+    /// # Errors
+    /// [`Reason::QueueFull`] if there is room neither for it nor for the answers that say so: the stream has to end.
+    pub(crate) async fn flush(&mut self, buffer: &[u8], end: usize) -> Result<(), Reason> {
         if self.marks.is_empty() {
-            return;
+            return Ok(());
         }
         let marks = std::mem::take(&mut self.marks);
         let run = &buffer[self.start..end];
-        self.counters.accepted.inc_by(marks.len() as u64);
-        self.counters.bytes.inc_by(run.len() as u64);
         let origin = self.receive(marks.len());
-        self.push(run, &marks, origin).await;
+        self.push(run, &marks, origin).await?;
         if let Some((_, _, outlet)) = &self.last {
             self.meter.charge(Some(&outlet.route), marks.len(), run.len());
         }
         self.marks = marks;
         self.marks.clear();
+        Ok(())
     }
 
-    async fn push(&mut self, mut run: &[u8], mut marks: &[Mark], mut origin: Origin) {
+    async fn push(&mut self, mut run: &[u8], mut marks: &[Mark], mut origin: Origin) -> Result<(), Reason> {
         // The first attempt is with everything, and if there is no room for that, with a little of it.
         let mut piece = marks.len();
         while !marks.is_empty() {
-            let Some((_, _, outlet)) = &self.last else { return };
+            let Some((_, _, outlet)) = &self.last else { return Ok(()) };
             let outlet = Arc::clone(outlet);
             let room = outlet.room();
             tokio::pin!(room);
@@ -368,6 +372,7 @@ impl Carry {
             let len = octets(&marks[..piece]);
             match outlet.push(&run[..len], &marks[..piece], origin.clone(), clock::now()) {
                 pushed @ (Pushed::Taken | Pushed::Wanted) => {
+                    self.accepted(&marks[..piece]);
                     if pushed == Pushed::Wanted {
                         self.hub.want(&outlet.route);
                     }
@@ -381,6 +386,7 @@ impl Carry {
                     match self.hub.outlet(&outlet.route) {
                         Ok(fresh) => self.replace_last(fresh),
                         Err(reason) => {
+                            self.accepted(marks);
                             return self.hub.bounce_run(&outlet.route, run, marks, &origin, reason);
                         }
                     }
@@ -390,13 +396,22 @@ impl Carry {
                     let until = since + self.hub.limits.read_pause;
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
                         self.hub.metrics.limit_hit("pair_queue_bytes");
-                        self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull);
-                        return tokio::time::sleep(BOUNCE_PAUSE).await;
+                        self.accepted(marks);
+                        self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull)?;
+                        tokio::time::sleep(BOUNCE_PAUSE).await;
+                        return Ok(());
                     }
                     piece = marks.len();
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Stanzas are in our custody. Until then, whatever is read and waits for room is as good as unread.
+    fn accepted(&self, marks: &[Mark]) {
+        self.counters.accepted.inc_by(marks.len() as u64);
+        self.counters.bytes.inc_by(octets(marks) as u64);
     }
 
     fn replace_last(&mut self, outlet: Arc<Outlet>) {
@@ -408,10 +423,11 @@ impl Carry {
 
 /// How long a stanza may wait.
 fn wait(kind: StanzaKind, head: Head, stanza: &[u8]) -> Wait {
-    match kind {
-        StanzaKind::Iq => Wait::Iq,
-        StanzaKind::Message if head.type_(stanza).as_deref() == Some("groupchat") => Wait::Groupchat,
-        StanzaKind::Message | StanzaKind::Presence => Wait::Other,
+    match (kind, head.type_(stanza).as_deref()) {
+        (_, Some("error" | "result")) => Wait::Answer,
+        (StanzaKind::Iq, _) => Wait::Iq,
+        (StanzaKind::Message, Some("groupchat")) => Wait::Groupchat,
+        (StanzaKind::Message | StanzaKind::Presence, _) => Wait::Other,
     }
 }
 

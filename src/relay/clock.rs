@@ -11,6 +11,34 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Now, by the clock of the system.
+#[cfg(not(test))]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+pub(crate) use simulated::{set_wall, wall};
+
+/// Under a simulation the system's clock goes on with virtual time, from where the simulation sets it.
+#[cfg(test)]
+mod simulated {
+    use std::cell::Cell;
+
+    use super::{Instant, SystemTime, now};
+
+    thread_local! {
+        static SET: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn wall() -> SystemTime {
+        match SET.get() {
+            Some((at, time)) => time + now().saturating_duration_since(at),
+            None => SystemTime::now(),
+        }
+    }
+
+    /// Set the clock of this thread's simulation; `None`: there is none any more.
+    pub(crate) fn set_wall(time: Option<SystemTime>) {
+        SET.set(time.map(|time| (now(), time)));
+    }
 }

@@ -104,7 +104,14 @@ pub(super) struct DialGuard {
     hub: Arc<Hub>,
     session: SessionId,
     lane: LaneId,
-    failed: Option<Reason>,
+    pub(super) failed: Option<Reason>,
+}
+
+impl DialGuard {
+    pub(super) fn new(hub: &Arc<Hub>, session: SessionId, opening: &Opening) -> Self {
+        let failed = Some(Reason::InternalServerError);
+        Self { hub: Arc::clone(hub), session, lane: opening.lane, failed }
+    }
 }
 
 impl Drop for DialGuard {
@@ -118,8 +125,7 @@ impl Drop for DialGuard {
 
 /// Connect to a peer for `opening`, and run the session that comes of it to its end.
 pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening: Opening) {
-    let failed = Some(Reason::InternalServerError);
-    let mut guard = DialGuard { hub: Arc::clone(&hub), session, lane: opening.lane, failed };
+    let mut guard = DialGuard::new(&hub, session, &opening);
     let route = opening.route.clone();
     let outcome = match reach(&hub, &goal, session, &opening).await {
         Ok(connected) => {

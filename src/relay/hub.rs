@@ -4,7 +4,7 @@
 //! is taken when something is placed, opened or lost, and the router's actions are carried out under it, so that they
 //! take effect in the order in which the router decided them. Nothing is awaited meanwhile.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -78,12 +78,16 @@ pub(crate) struct Hub {
     pub(crate) budgets: Budgets,
     pub(super) broken: Mutex<BrokenStreams>,
     pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
+    /// Outlets without a lane of which something is under way.
+    pub(super) lingering: Mutex<Vec<Arc<Outlet>>>,
     pub(super) control: Mutex<Control>,
     /// Streams of ours on which a dialback key was sent and that are still open.
     open_keys: Mutex<FxHashSet<(Route, String)>>,
     /// The router's deadline may have changed.
     pub(crate) retime: Notify,
-    draining: watch::Sender<bool>,
+    pub(super) draining: watch::Sender<bool>,
+    /// The time to drain is over.
+    pub(super) ending: AtomicBool,
     /// Told whenever a lane goes.
     pub(crate) lane_gone: Notify,
 }
@@ -133,6 +137,7 @@ impl Hub {
             tasks: parts.tasks,
             orders: parts.orders,
             outlets: Mutex::default(),
+            lingering: Mutex::default(),
             control: Mutex::new(Control {
                 router: parts.router,
                 lanes: FxHashMap::default(),
@@ -141,6 +146,7 @@ impl Hub {
             open_keys: Mutex::default(),
             retime: Notify::new(),
             draining: watch::Sender::new(false),
+            ending: AtomicBool::new(false),
             lane_gone: Notify::new(),
         }
     }
@@ -278,6 +284,11 @@ impl Hub {
             Left::Waiting => control.router.want(route, now),
             Left::Broken => control.router.want_resumed(route, now),
             Left::Held => control.router.unwanted(route),
+            Left::UnderWay => {
+                control.router.unwanted(route);
+                lock(&self.lingering).push(outlet);
+                self.acknowledger.attend_to_broken();
+            }
             Left::Nothing => {
                 control.router.unwanted(route);
                 lock(&self.outlets).remove(route);
@@ -306,7 +317,7 @@ impl Hub {
         lock(&self.outlets).get(route).cloned()
     }
 
-    fn retire(&self, route: &Route, outlet: &Arc<Outlet>) {
+    pub(super) fn retire(&self, route: &Route, outlet: &Arc<Outlet>) {
         let mut outlets = lock(&self.outlets);
         if outlet.retire_if_empty() && outlets.get(route).is_some_and(|known| Arc::ptr_eq(known, outlet)) {
             outlets.remove(route);
@@ -389,51 +400,6 @@ impl Hub {
             control.router.session_down(session, reason, now);
         });
         self.lane_gone.notify_waiters();
-    }
-
-    /// How many lanes there are, on both sides.
-    pub(crate) fn lane_count(&self) -> usize {
-        lock(&self.control).lanes.len()
-    }
-
-    /// Close every lane in good order.
-    pub(crate) fn close_lanes(&self, reason: Reason) {
-        let mut control = lock(&self.control);
-        let lanes: Vec<_> =
-            control.lanes.iter().map(|(lane, mailbox)| (*lane, Arc::clone(mailbox))).collect();
-        for (lane, mailbox) in lanes {
-            control.router.lane_closing(lane);
-            mailbox.close(Close::AfterQueue, reason);
-        }
-    }
-
-    /// Drop everything that waits, and count it: nobody is left to tell.
-    pub(crate) fn discard_everything(&self, reason: Reason) -> usize {
-        let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
-        let mut count = 0;
-        for outlet in outlets {
-            let stanzas = outlet.drain();
-            for _ in stanzas.iter().filter(|stanza| !stanza.mark.ours) {
-                count += 1;
-                self.metrics.discarded(reason);
-            }
-        }
-        count
-    }
-
-    pub(crate) fn start_draining(&self) {
-        self.draining.send_replace(true);
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
-    }
-
-    /// Resolves when the relay begins to drain.
-    pub(crate) async fn drains(&self) {
-        let mut draining = self.draining.subscribe();
-        // The sender is ours: it is there for as long as somebody waits.
-        let _begun = draining.wait_for(|begun| *begun).await;
     }
 
     /// A dialback key was sent on a stream with this id, which is open.

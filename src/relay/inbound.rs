@@ -25,7 +25,7 @@ pub(crate) struct Inbound {
     lane: Mutex<Option<Arc<Mailbox>>>,
     /// Its sender has taken something back: looked at for each run, so that it costs nothing else.
     taken_back: AtomicBool,
-    /// The last acknowledgement was sent.
+    /// Nothing more is handled.
     closed: AtomicBool,
     /// It stands in the list of those that are looked after.
     pub(super) listed: AtomicBool,
@@ -86,7 +86,19 @@ impl Inbound {
         receipts.tell()
     }
 
-    /// Whether the last acknowledgement was sent: what comes now is sent again by its sender.
+    /// We end the stream: what comes from here on isn't handled any more, and its sender sends it again. Whether everything that
+    /// came before is.
+    pub(crate) fn shut(&self) -> bool {
+        self.closed.store(true, Ordering::Relaxed);
+        self.is_handled()
+    }
+
+    /// Whether everything that came is handled.
+    pub(crate) fn is_handled(&self) -> bool {
+        lock(&self.receipts).uncounted() == 0
+    }
+
+    /// Whether the last acknowledgement was sent, or will be: what comes now is sent again by its sender.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -95,10 +107,14 @@ impl Inbound {
     /// (`None`). That number, and how many of the stanzas that follow are here already.
     pub(crate) fn resume(&self, lane: &Arc<Mailbox>, told: Option<u32>) -> (u32, u32) {
         *lock(&self.lane) = Some(Arc::clone(lane));
+        // It was ending when it broke, perhaps; now it goes on.
+        self.closed.store(false, Ordering::Relaxed);
         let mut receipts = lock(&self.receipts);
-        let now = receipts.tell();
-        let told = told.unwrap_or(now);
-        (told, now.wrapping_sub(told).wrapping_add(receipts.uncounted()))
+        let told = told.unwrap_or_else(|| receipts.tell());
+        if receipts.h() != told {
+            lane.acknowledge();
+        }
+        (told, receipts.h().wrapping_sub(told).wrapping_add(receipts.uncounted()))
     }
 
     /// No lane reads the stream any more.

@@ -100,13 +100,7 @@ impl Live {
         // open request no secret is taken.
         let gone = ring.gone.iter().map(|(key, _)| key);
         let secrets = SecretKeys::new(ring.mux.iter().chain(gone).copied());
-        let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
-            let facts = HostFacts { entry, announce: host.announce };
-            host.domains.iter().map(move |domain| (domain.clone(), facts))
-        });
-        let mut hosts = Hosts::new(hosts, settings.policy.domains.clone())
-            .with_components(components(&settings)?)
-            .with_policies(own_policies(&settings));
+        let mut hosts = hosts(&settings)?;
         if let Some(former) = former {
             hosts = hosts.after(&former.hosts);
         }
@@ -126,6 +120,16 @@ impl Live {
     /// The same with other certificates.
     pub(crate) fn with_certificates(&self, certificates: CertificateStore) -> Self {
         Self { certificates: Arc::new(certificates), ..self.clone() }
+    }
+
+    /// The same with other settings that name the same files.
+    #[cfg(test)]
+    pub(crate) fn with_settings(&self, settings: Settings, after: bool) -> Self {
+        let mut hosts = hosts(&settings).unwrap();
+        if after {
+            hosts = hosts.after(&self.hosts);
+        }
+        Self { hosts: Arc::new(hosts), settings, ..self.clone() }
     }
 
     /// The `[[host]]` entry of `domain`, if we serve it.
@@ -184,6 +188,17 @@ impl Keys {
         let before = self.gone.iter().copied().filter(|(_, at)| now.duration_since(*at) < KEY_OUTLIVES);
         left.chain(before).filter(|(key, _)| !mux.contains(key)).take(KEYS_GONE_MAX).collect()
     }
+}
+
+/// The hosts, with what stands in the settings about each.
+fn hosts(settings: &Settings) -> Result<Hosts, StartError> {
+    let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
+        let facts = HostFacts { entry, announce: host.announce };
+        host.domains.iter().map(move |domain| (domain.clone(), facts))
+    });
+    Ok(Hosts::new(hosts, settings.policy.domains.clone())
+        .with_components(components(settings)?)
+        .with_policies(own_policies(settings)))
 }
 
 /// The policies of the hosts and components that have one of their own.

@@ -71,6 +71,8 @@ struct MailboxState {
     finished: bool,
     /// What isn't acknowledged is waited for no longer.
     unsettled: bool,
+    /// It ends here and now.
+    broken_off: Option<Reason>,
 }
 
 impl MailboxState {
@@ -103,8 +105,8 @@ impl MailboxState {
 pub(crate) struct Mailbox {
     state: Mutex<MailboxState>,
     wake: Notify,
-    /// The stream goes on elsewhere.
-    usurped: Notify,
+    /// Told with `broken_off`.
+    broken: Notify,
 }
 
 impl Mailbox {
@@ -172,14 +174,21 @@ impl Mailbox {
         lock(&self.state).unsettled = true;
     }
 
-    /// The other end resumes the stream on another connection: this one is over.
-    pub(crate) fn usurp(&self) {
-        self.usurped.notify_one();
+    /// The lane ends here and now: with [`Reason::Conflict`] because the other end resumes its stream on another connection, with
+    /// another reason without a word.
+    pub(crate) fn break_off(&self, reason: Reason) {
+        lock(&self.state).broken_off = Some(reason);
+        self.broken.notify_one();
     }
 
-    /// Resolves when [`Mailbox::usurp`] was called.
-    pub(crate) async fn is_usurped(&self) {
-        self.usurped.notified().await;
+    /// Resolves when [`Mailbox::break_off`] was called.
+    pub(crate) async fn broken_off(&self) -> Reason {
+        loop {
+            if let Some(reason) = lock(&self.state).broken_off {
+                return reason;
+            }
+            self.broken.notified().await;
+        }
     }
 
     pub(super) fn offer(&self, outlet: Arc<Outlet>) {
@@ -217,13 +226,18 @@ impl Mailbox {
         self.wake.notify_one();
     }
 
+    /// Whether the closing tag was said, or is just being said.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
     /// Whether, and why, the lane is ending.
     pub(crate) fn closing(&self) -> Option<Reason> {
         lock(&self.state).closing.map(|(_, reason)| reason)
     }
 
-    /// What to write next. `settled`: nothing that was sent waits for an acknowledgement.
-    pub(crate) fn next(self: &Arc<Self>, settled: bool) -> Next {
+    /// What to write next. `settled` is asked before the end: nothing waits for an acknowledgement.
+    pub(crate) fn next(self: &Arc<Self>, settled: impl Fn() -> bool) -> Next {
         loop {
             let mut state = lock(&self.state);
             if let Some(next) = state.before_stanzas() {
@@ -248,11 +262,17 @@ impl Mailbox {
                     return Next::Finish;
                 }
                 let orderly = matches!(state.closing, Some((Close::AfterQueue, _)));
-                if orderly && !settled && !state.unsettled {
-                    return Next::Settle;
+                let reason = state.closing.map(|(_, reason)| reason);
+                if orderly && !state.unsettled {
+                    // Whoever answers that locks in another order.
+                    drop(state);
+                    if !settled() {
+                        return Next::Settle;
+                    }
+                    state = lock(&self.state);
                 }
                 state.closed = true;
-                return Next::Close(last_words(state.closing.map(|(_, reason)| reason)));
+                return Next::Close(last_words(reason));
             };
             drop(state);
             if let Some((run, more)) = outlet.take(self) {
@@ -304,7 +324,7 @@ mod tests {
     fn written(mailbox: &Arc<Mailbox>) -> String {
         let mut text = String::new();
         loop {
-            match mailbox.next(true) {
+            match mailbox.next(|| true) {
                 Next::Octets(octets) | Next::Own(octets) | Next::Close(octets) => text.push_str(&octets),
                 Next::Stanzas(run, _) => text.push_str(std::str::from_utf8(&run.octets).unwrap()),
                 Next::Again(octets) => text.push_str(std::str::from_utf8(&octets).unwrap()),
@@ -342,7 +362,7 @@ mod tests {
         }
         push(&quiet, b"q");
         mailbox.open();
-        let turns: Vec<usize> = std::iter::from_fn(|| match mailbox.next(true) {
+        let turns: Vec<usize> = std::iter::from_fn(|| match mailbox.next(|| true) {
             Next::Stanzas(run, _) => Some(run.octets.len()),
             _ => None,
         })

@@ -1,6 +1,6 @@
 //! Floor 3: the shell. Tasks, listeners, the connector and the local side run the machines.
 //!
-//! - [`settings`]: what a relay is told; [`start`]: how it starts, and drains; [`reload`]: how it goes by other settings
+//! - [`settings`]: what a relay is told; [`start`]: how it starts; `drain.rs`: how it stops; [`reload`]: how it goes by other settings
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `budgets.rs`: what lanes share of the rates, and wait for
 //! - `live.rs`: what follows from the settings, and what a reload replaces
@@ -25,6 +25,7 @@ mod clock;
 mod connector;
 mod dialback;
 mod door;
+mod drain;
 mod finder;
 mod frames;
 mod guard;
@@ -52,6 +53,8 @@ mod sending;
 mod session;
 pub mod settings;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod single;
 pub mod start;
 mod starttls;
@@ -59,7 +62,8 @@ mod streams;
 mod tasks;
 mod unacknowledged;
 
+pub use drain::DrainReport;
 pub use inherited::Inherited;
 pub use listeners::Listeners;
 pub use reload::{ReloadError, ReloadReport};
-pub use start::{DrainReport, Relay, RelayFailure, StartError};
+pub use start::{Relay, RelayFailure, StartError};

@@ -25,6 +25,10 @@ pub(super) const TURN_BYTES: usize = 16 * 1024;
 /// everything that the relay may hold, the others still flow.
 pub(super) const LITTLE_BYTES: usize = 4 * 1024;
 
+/// How many times over its bound a queue takes what can't be refused. Whoever floods on and doesn't read the answers isn't listened
+/// to any more.
+const OVERDRAFT: usize = 2;
+
 /// Broken streams of one route: where both relays dial at once there may be two.
 const BROKEN_MAX: usize = 8;
 
@@ -52,6 +56,8 @@ pub(crate) enum Left {
     Broken,
     /// A stream that the peer may resume; nothing goes before that.
     Held,
+    /// Nothing waits, but a lane that it left has not yet let go of what it took.
+    UnderWay,
 }
 
 /// The queue of one route.
@@ -70,6 +76,8 @@ struct OutletState {
     queue: Queue<Arc<Inbound>>,
     /// Octets that a lane has taken and that are still ours.
     under_way: usize,
+    /// Which lane took them last: no other takes anything before it has let go of them, so that the order is kept.
+    taker: Option<Arc<Mailbox>>,
     /// Since when nothing left it while something found no room.
     full_since: Option<Instant>,
     lane: Option<Arc<Mailbox>>,
@@ -83,7 +91,12 @@ struct OutletState {
 
 impl OutletState {
     fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.broken.is_empty() && !self.held
+        self.is_clear() && self.broken.is_empty() && !self.held
+    }
+
+    /// Whether what another lane than `lane` took is still under way.
+    fn is_elsewhere(&self, lane: &Arc<Mailbox>) -> bool {
+        self.under_way > 0 && self.taker.as_ref().is_some_and(|taker| !Arc::ptr_eq(taker, lane))
     }
 
     /// Whether nothing may leave: what was sent on a broken stream comes first.
@@ -128,6 +141,7 @@ impl Outlet {
         let state = OutletState {
             queue: Queue::new(usize::MAX),
             under_way: 0,
+            taker: None,
             full_since: None,
             lane: None,
             scheduled: false,
@@ -161,18 +175,27 @@ impl Outlet {
         self.schedule(&mut state)
     }
 
-    /// Append one small stanza of our own making whatever the bounds say: an error that answers a stanza which was
-    /// itself within them. That one, of `origin`, is handled when the answer is.
-    pub(crate) fn push_answer(self: &Arc<Self>, octets: &[u8], origin: Origin, now: Instant) -> Pushed {
+    /// Append one stanza for which nobody can be told that there is no room: an error of ours that answers a stanza of `origin`,
+    /// which is handled when the answer is; or one that may not be answered. If it takes the place of a stanza that was `held`
+    /// by us, and so within the bounds, it finds room whatever these say, else up to [`OVERDRAFT`].
+    pub(crate) fn push_anyway(
+        self: &Arc<Self>,
+        octets: &[u8],
+        mark: Mark,
+        origin: Origin,
+        held: bool,
+        now: Instant,
+    ) -> Pushed {
         let mut state = lock(&self.state);
         if state.retired {
             return Pushed::Retired;
         }
-        let mark = Mark { ours: true, ..Mark::of(octets.len()) };
-        if !self.has_room(&state, octets.len()) || state.queue.push(octets, &[mark], origin, now).is_err() {
+        let overdrawn = state.queue.len() + state.under_way + octets.len() > OVERDRAFT * self.limit
+            || self.total.bytes() > OVERDRAFT * self.total.limit;
+        if overdrawn && !held || state.queue.push(octets, &[mark], origin, now).is_err() {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
-        self.count(octets.len(), 0);
+        self.count(octets.len(), usize::from(!mark.ours));
         self.schedule(&mut state)
     }
 
@@ -220,8 +243,23 @@ impl Outlet {
             (true, ..) => Left::Nothing,
             (_, true, _) => Left::Broken,
             (.., true) => Left::Held,
+            _ if state.queue.is_empty() => Left::UnderWay,
             _ => Left::Waiting,
         }
+    }
+
+    /// What a lane took that is gone goes on with `lane`, on which its stream was resumed.
+    pub(crate) fn taken_over(&self, lane: &Arc<Mailbox>) {
+        let mut state = lock(&self.state);
+        if state.under_way > 0 {
+            state.taker = Some(Arc::clone(lane));
+        }
+    }
+
+    /// Whether a lane that it has left must still let go of something.
+    pub(crate) fn lingers(&self) -> bool {
+        let state = lock(&self.state);
+        state.lane.is_none() && state.under_way > 0
     }
 
     /// Put the outlet out of use if nothing waits in it.
@@ -237,48 +275,64 @@ impl Outlet {
         if !state.lane.as_ref().is_some_and(|attached| Arc::ptr_eq(attached, lane)) {
             return None;
         }
-        let run = if state.is_blocked() { None } else { state.queue.take(TURN_BYTES) };
+        let blocked = state.is_blocked() || state.is_elsewhere(lane);
+        let run = if blocked { None } else { state.queue.take(TURN_BYTES) };
         let Some(run) = run else {
             state.scheduled = false;
             return None;
         };
         state.under_way += run.octets.len();
+        state.taker = Some(Arc::clone(lane));
         state.scheduled = !state.queue.is_empty();
         let more = state.scheduled;
         Some((run, more))
     }
 
-    /// Put back what a lane took: it goes before whatever waits. The run taken last comes first.
-    pub(crate) fn put_back(self: &Arc<Self>, run: Run) {
+    /// Put back what a lane took: it goes before whatever waits. The run taken last comes first. An outlet that was put out of
+    /// use meanwhile gives it back.
+    pub(crate) fn put_back(self: &Arc<Self>, run: Run) -> Option<Run> {
         let mut state = lock(&self.state);
+        if state.retired {
+            return Some(run);
+        }
         state.under_way = state.under_way.saturating_sub(run.octets.len());
         state.queue.put_back(run);
-        // A route that is put back can't be out of use: it was attached until now.
-        state.retired = false;
-        // It may be attached to the next lane already; without one, whoever ends the former wants it.
+        if state.under_way == 0 {
+            state.taker = None;
+        }
+        // It may be attached to the next lane already.
         self.schedule(&mut state);
+        None
     }
 
     /// What a lane took is nothing of ours any more: it was passed on, or its senders are told.
-    pub(crate) fn release(&self, run: &Run) {
+    pub(crate) fn release(self: &Arc<Self>, run: &Run) {
         self.left(run.octets.len());
         self.uncount(run.octets.len(), run.counted());
     }
 
     /// The same for a single stanza.
-    pub(crate) fn release_one(&self, waited: &Waited) {
+    pub(crate) fn release_one(self: &Arc<Self>, waited: &Waited) {
         self.left(waited.octets.len());
         self.uncount_one(waited);
     }
 
     /// So many octets of what a lane took are gone.
-    fn left(&self, octets: usize) {
+    fn left(self: &Arc<Self>, octets: usize) {
         let mut state = lock(&self.state);
         state.under_way = state.under_way.saturating_sub(octets);
         let waited_for = state.full_since.take().is_some();
+        self.let_go(&mut state);
         drop(state);
         if waited_for {
             self.room.notify_waiters();
+        }
+    }
+
+    /// Some of what a lane took is under way no longer: if it was the last, another lane may go on.
+    fn let_go(self: &Arc<Self>, state: &mut OutletState) {
+        if state.under_way == 0 && state.taker.take().is_some() {
+            self.schedule(state);
         }
     }
 
@@ -361,6 +415,20 @@ impl Outlet {
         drained
     }
 
+    /// Take out everything that waits but what answers somebody.
+    pub(crate) fn drain_all_but_answers(&self) -> Vec<Waited> {
+        let mut state = lock(&self.state);
+        let (answers, others): (Vec<_>, Vec<_>) =
+            state.queue.drain().into_iter().partition(|stanza| stanza.mark.ours);
+        if !answers.is_empty() {
+            state.queue.put_back(Run::of(answers));
+        }
+        drop(state);
+        self.uncount_all(&others);
+        self.room.notify_waiters();
+        others
+    }
+
     pub(super) fn waiting_bytes(&self) -> usize {
         lock(&self.state).queue.len()
     }
@@ -385,78 +453,4 @@ impl Outlet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::xmpp::domain::Domain;
-
-    const LIMIT: usize = 1 << 20;
-
-    fn outlet(total: &Arc<TotalQueued>, name: &str) -> Arc<Outlet> {
-        let route = Route::new(Domain::parse(name).unwrap(), Domain::parse("b.test").unwrap());
-        Arc::new(Outlet::new(route, LIMIT, Arc::clone(total)))
-    }
-
-    fn push(outlet: &Arc<Outlet>, len: usize) -> Pushed {
-        outlet.push(&vec![b'x'; len], &[Mark::of(len)], None, Instant::now())
-    }
-
-    #[test]
-    fn an_empty_outlet_without_a_lane_is_out_of_use() {
-        let outlet = outlet(&Arc::new(TotalQueued::new(LIMIT)), "a.test");
-        outlet.attach(&Arc::new(Mailbox::default()));
-        assert_eq!(outlet.detach(), Left::Nothing);
-        assert_eq!(push(&outlet, 1), Pushed::Retired);
-    }
-
-    #[test]
-    fn a_stanza_counts_until_it_was_passed_on() {
-        let total = Arc::new(TotalQueued::new(LIMIT));
-        let (outlet, lane) = (outlet(&total, "a.test"), Arc::new(Mailbox::default()));
-        outlet.attach(&lane);
-        push(&outlet, 10);
-        let (run, _) = outlet.take(&lane).unwrap();
-        assert_eq!((total.bytes(), total.stanzas()), (10, 1));
-        outlet.put_back(run);
-        let (run, _) = outlet.take(&lane).unwrap();
-        outlet.release(&run);
-        assert_eq!((total.bytes(), total.stanzas()), (0, 0));
-    }
-
-    #[test]
-    fn pairs_that_are_stalled_leave_room_for_those_that_flow() {
-        let total = Arc::new(TotalQueued::new(LIMIT));
-        let stalled = outlet(&total, "a.test");
-        while matches!(push(&stalled, 1024), Pushed::Wanted) {}
-        assert_eq!(total.bytes(), LIMIT);
-        let (flowing, lane) = (outlet(&total, "c.test"), Arc::new(Mailbox::default()));
-        flowing.attach(&lane);
-        for len in [LITTLE_BYTES, 100, 10 * LITTLE_BYTES] {
-            assert_eq!(push(&flowing, len), Pushed::Taken);
-            assert!(matches!(push(&flowing, 1), Pushed::Full(_)), "but no more than that");
-            let (run, _) = flowing.take(&lane).unwrap();
-            flowing.release(&run);
-        }
-        let marks = [Mark::of(LITTLE_BYTES); 2];
-        let run = vec![b'x'; 2 * LITTLE_BYTES];
-        assert!(
-            matches!(flowing.push(&run, &marks, None, Instant::now()), Pushed::Full(_)),
-            "and not many at once"
-        );
-    }
-
-    #[test]
-    fn a_full_queue_says_since_when_until_something_leaves_it() {
-        let total = Arc::new(TotalQueued::new(8 * LIMIT));
-        let (outlet, lane) = (outlet(&total, "a.test"), Arc::new(Mailbox::default()));
-        outlet.attach(&lane);
-        push(&outlet, LIMIT);
-        let Pushed::Full(since) = push(&outlet, 1) else { panic!("it is full") };
-        assert_eq!(push(&outlet, 1), Pushed::Full(since));
-        let (run, _) = outlet.take(&lane).unwrap();
-        assert_eq!(push(&outlet, 1), Pushed::Full(since), "it is on its way, and ours");
-        outlet.release(&run);
-        push(&outlet, LIMIT);
-        let Pushed::Full(again) = push(&outlet, 1) else { panic!("it is full again") };
-        assert!(again > since);
-    }
-}
+mod tests;

@@ -42,6 +42,8 @@ pub(crate) struct Sending {
     inbound: Mutex<Option<Arc<Inbound>>>,
     /// The lane asks for an acknowledgement soon.
     asking: AtomicBool,
+    /// When we ask again if there is no answer, in milliseconds since `epoch`.
+    again: AtomicU64,
     /// When something was last written, in milliseconds since `epoch`.
     written: AtomicU64,
     epoch: Instant,
@@ -65,8 +67,8 @@ struct State {
 /// What is left of the sending half when its lane has ended.
 #[derive(Debug)]
 pub(crate) enum Remainder {
-    /// Nothing was read of it: the negotiation was never confirmed. It is back in its queues.
-    PutBack,
+    /// Nothing was read of it: the negotiation was refused. It goes back to its queues, the run sent last first.
+    PutBack(Vec<SentRun>),
     /// It may have been handled or not.
     Unknown(Unacknowledged),
 }
@@ -96,13 +98,14 @@ impl Sending {
             asks_within: acknowledger.asks_within(side),
             inbound: Mutex::default(),
             asking: AtomicBool::new(false),
+            again: AtomicU64::new(0),
             written: AtomicU64::new(0),
             epoch: clock::now(),
         })
     }
 
-    /// Write until everything is said. The last octets may take `patience` to arrive, and acknowledgements before the end
-    /// `ack_wait`.
+    /// Write until everything is said. The last octets may take `patience` to arrive. Before the end both directions may take
+    /// their time until everything is acknowledged: `ack_wait`, and `drain` if it is the relay that ends.
     ///
     /// # Errors
     /// Why the other end takes nothing more.
@@ -111,11 +114,11 @@ impl Sending {
         mailbox: &Arc<Mailbox>,
         transmit: &mut T,
         patience: Duration,
-        ack_wait: Duration,
+        (ack_wait, drain): (Duration, Duration),
     ) -> Result<(), Reason> {
         let mut settling: Option<Instant> = None;
         loop {
-            match mailbox.next(self.is_settled()) {
+            match mailbox.next(|| self.is_settled()) {
                 Next::Octets(octets) => transmit.write(octets.into()).await?,
                 Next::Own(octets) => self.write_run(transmit, run_of_own(octets), None, mailbox).await?,
                 Next::Again(octets) => transmit.write(octets).await?,
@@ -130,12 +133,14 @@ impl Sending {
                         transmit.write(answer.into()).await?;
                     }
                 }
-                Next::Request => self.request(transmit).await?,
+                Next::Request => self.request(transmit, mailbox).await?,
                 Next::Settle => {
                     if settling.is_none() {
-                        self.request(transmit).await?;
+                        self.request(transmit, mailbox).await?;
                     }
-                    let until = *settling.get_or_insert_with(|| clock::now() + ack_wait);
+                    // Whoever drains breaks the lane off before that, so that nothing is promised which won't be kept.
+                    let wait = if mailbox.closing() == Some(Reason::Draining) { drain * 2 } else { ack_wait };
+                    let until = *settling.get_or_insert_with(|| clock::now() + wait);
                     if tokio::time::timeout_at(until.into(), mailbox.woken()).await.is_err() {
                         mailbox.close_unsettled();
                     }
@@ -168,7 +173,7 @@ impl Sending {
             u64::try_from(clock::now().saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
         self.written.store(elapsed, Ordering::Relaxed);
         match ask {
-            Ask::Now => self.request(transmit).await,
+            Ask::Now => self.request(transmit, mailbox).await,
             Ask::At(due) if !self.asking.swap(true, Ordering::AcqRel) => {
                 self.acknowledger.ask_at(due, mailbox);
                 Ok(())
@@ -197,7 +202,7 @@ impl Sending {
         Ask::Never
     }
 
-    async fn request<T: Transmit>(&self, transmit: &mut T) -> Result<(), Reason> {
+    async fn request<T: Transmit>(&self, transmit: &mut T, mailbox: &Arc<Mailbox>) -> Result<(), Reason> {
         self.asking.store(false, Ordering::Release);
         let due = {
             let mut state = lock(&self.state);
@@ -205,7 +210,23 @@ impl Sending {
             state.asked = Some(clock::now());
             state.managed && !state.sent.is_empty()
         };
-        if due { transmit.write(Bytes::from_static(REQUEST.as_bytes())).await } else { Ok(()) }
+        if !due {
+            return Ok(());
+        }
+        self.ask_again(mailbox);
+        transmit.write(Bytes::from_static(REQUEST.as_bytes())).await
+    }
+
+    /// Whoever gives no answer is asked again, as long as something isn't acknowledged.
+    fn ask_again(&self, mailbox: &Arc<Mailbox>) {
+        let now = clock::now();
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let elapsed = millis(now.saturating_duration_since(self.epoch));
+        if self.again.load(Ordering::Relaxed) <= elapsed {
+            let wait = self.acknowledger.ask_again;
+            self.again.store(elapsed + millis(wait), Ordering::Relaxed);
+            self.acknowledger.ask_at(now + wait, mailbox);
+        }
     }
 
     /// The acknowledgement of what came the other way.
@@ -232,9 +253,12 @@ impl Sending {
         }
     }
 
+    /// Before the end of the stream: whether what was sent is acknowledged, and what came is handled. What comes from now on
+    /// isn't.
     fn is_settled(&self) -> bool {
+        let handled = lock(&self.inbound).as_ref().is_none_or(|inbound| inbound.shut());
         let state = lock(&self.state);
-        !state.managed || state.sent.is_empty()
+        handled && (!state.managed || state.sent.is_empty())
     }
 
     /// When a stanza was last written.
@@ -328,20 +352,17 @@ impl Sending {
         self.delivered(&sent.acknowledge(h).unwrap_or_default());
     }
 
-    /// Writing is over.
-    pub(crate) fn end(&self) -> Remainder {
+    /// Writing is over. `refused`: if the negotiation was never confirmed, that is because the other end refused it, and not
+    /// because its answer didn't arrive.
+    pub(crate) fn end(&self, refused: bool) -> Remainder {
         let mut state = lock(&self.state);
         let mut sent = std::mem::take(&mut state.sent);
-        if state.confirmed {
+        if state.confirmed || !refused {
             return Remainder::Unknown(sent);
         }
-        // Each run before those that were taken from the same queue after it.
-        for (run, outlet) in sent.take().into_iter().rev() {
-            if let Some(outlet) = outlet {
-                outlet.put_back(run);
-            }
-        }
-        Remainder::PutBack
+        let mut runs = sent.take();
+        runs.reverse();
+        Remainder::PutBack(runs)
     }
 }
 

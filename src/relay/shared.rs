@@ -80,6 +80,9 @@ impl GrantChanges {
 pub(crate) enum Connection {
     /// QUIC: a stream for each lane.
     Quic(quinn::Connection),
+    /// Many streams, of a simulation.
+    #[cfg(test)]
+    Simulated,
     /// TLS over TCP, and how it was begun. The connection itself belongs to the one lane; `over` tells that lane that
     /// what the certificates prove has ended.
     Tls { transport: Transport, over: Notify },
@@ -89,6 +92,8 @@ impl Connection {
     pub(crate) fn transport(&self) -> Transport {
         match self {
             Self::Quic(_) => Transport::Quic,
+            #[cfg(test)]
+            Self::Simulated => Transport::Quic,
             Self::Tls { transport, .. } => *transport,
         }
     }
@@ -130,8 +135,8 @@ impl SessionShared {
     /// Resolves when [`SessionShared::cut`] was called, and says why.
     pub(crate) async fn cut_off(&self) -> Reason {
         match &self.connection {
-            Connection::Quic(_) => std::future::pending().await,
             Connection::Tls { over, .. } => over.notified().await,
+            _ => std::future::pending().await,
         }
         Reason::CertificateExpired
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::clock;
 use super::door::Door;
+use super::drain::{DrainReport, drain};
 use super::host_meta::Browser;
 use super::hub::{Hub, Order, Parts};
 use super::listeners::{Listeners, Listening};
@@ -20,7 +20,6 @@ use super::tasks::{Supervisor, Tasks};
 use super::{acknowledging, connector, finder, local, over_quic, over_tls, random, renewal};
 use crate::metrics::Metrics;
 use crate::proto::router::{PeerRule, Router};
-use crate::reason::Reason;
 use crate::transport::quic;
 
 /// Why a relay did not start: what, where, and what to do.
@@ -38,27 +37,6 @@ impl StartError {
 #[derive(Debug, thiserror::Error)]
 #[error("the relay's supervisor ended; see the log above for the reason")]
 pub struct RelayFailure;
-
-/// What a drain did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DrainReport {
-    /// Lanes that were open when it began.
-    pub lanes: usize,
-    /// Lanes that did not finish in time.
-    pub unfinished: usize,
-    /// Stanzas that found no way out in time.
-    pub discarded: usize,
-}
-
-impl std::fmt::Display for DrainReport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { lanes, unfinished, discarded } = self;
-        write!(
-            f,
-            "{lanes} lanes drained, {unfinished} of them not in time; {discarded} stanzas found no way out"
-        )
-    }
-}
 
 /// A running relay.
 #[derive(Debug)]
@@ -174,33 +152,15 @@ impl Relay {
     /// Stop: take nothing new, let lanes finish what is queued, at most `limits.drain`.
     pub async fn drain(self) -> DrainReport {
         let hub = &self.hub;
-        hub.start_draining();
-        let lanes = hub.lane_count();
-        let until = clock::now() + hub.limits.drain;
-        loop {
-            let gone = hub.lane_gone.notified();
-            tokio::pin!(gone);
-            gone.as_mut().enable();
-            // Again at each turn: what arrived last may have needed a lane of its own.
-            hub.close_lanes(Reason::Draining);
-            if hub.lane_count() == 0 || tokio::time::timeout_at(until.into(), gone).await.is_err() {
-                break;
-            }
-        }
-        let unfinished = hub.lane_count();
-        let discarded = hub.discard_everything(Reason::Draining);
+        let report = drain(hub).await;
         for endpoint in &hub.endpoints {
             endpoint.close(quic::Code::Done.into(), b"");
             // The peers learn it now instead of by a time-out.
             let _told = tokio::time::timeout(std::time::Duration::from_secs(1), endpoint.wait_idle()).await;
         }
         self.supervisor.abort();
-        if discarded > 0 || unfinished > 0 {
-            warn!(lanes, unfinished, discarded, "drained, but not everything found its way");
-        } else {
-            info!(lanes, "drained");
-        }
-        DrainReport { lanes, unfinished, discarded }
+        report.say();
+        report
     }
 }
 
@@ -312,7 +272,7 @@ fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
 }
 
 /// Wake the router when its time has come.
-async fn tick(hub: Arc<Hub>) {
+pub(super) async fn tick(hub: Arc<Hub>) {
     loop {
         let retimed = hub.retime.notified();
         match hub.deadline() {

@@ -14,6 +14,7 @@ use super::broken::{Certainty, by_outlet};
 use super::clock;
 use super::hub::Hub;
 use super::inbound::{Run, Waited};
+use super::mailbox::lock;
 use super::outlet::Outlet;
 use super::sending::SentRun;
 use super::settings::Uncertain;
@@ -31,7 +32,8 @@ impl Hub {
     }
 
     fn unacknowledged_of(self: &Arc<Self>, outlet: &Arc<Outlet>, stanzas: Vec<Waited>, certainty: Certainty) {
-        let bounces = self.live().settings.policy.uncertain == Uncertain::Bounce;
+        // When the relay ends there is nobody who would send them again.
+        let bounces = self.live().settings.policy.uncertain == Uncertain::Bounce || self.is_ending();
         let (mut again, mut back, mut poison) = (Vec::new(), Vec::new(), Vec::new());
         let wanted = stanzas.into_iter().filter(|stanza| !self.acknowledger.drops(outlet, stanza));
         for (at, mut stanza) in wanted.enumerate() {
@@ -59,7 +61,7 @@ impl Hub {
             }
         }
         if !again.is_empty() {
-            outlet.put_back(Run::of(again));
+            self.put_back(outlet, Run::of(again));
         }
         for (stanzas, reason) in [(back, Reason::Unacknowledged), (poison, Reason::PoisonStanza)] {
             if reason == Reason::PoisonStanza && !stanzas.is_empty() {
@@ -68,6 +70,28 @@ impl Hub {
             stanzas.iter().for_each(|stanza| outlet.release_one(stanza));
             self.bounce_all(&outlet.route, &stanzas, reason);
         }
+    }
+
+    /// Stanzas of `outlet` that a lane took are to be sent again. Its route may have left that lane long before.
+    pub(super) fn put_back(self: &Arc<Self>, outlet: &Arc<Outlet>, run: Run) {
+        let (mut run, mut outlet) = (Some(run), Arc::clone(outlet));
+        while let Some(back) = run.take().and_then(|run| outlet.put_back(run)) {
+            // Whoever retired it takes it out of the map, unless that was done already.
+            let mut outlets = lock(&self.outlets);
+            if outlets.get(&outlet.route).is_some_and(|known| Arc::ptr_eq(known, &outlet)) {
+                outlets.remove(&outlet.route);
+            }
+            drop(outlets);
+            match self.outlet(&outlet.route) {
+                Ok(fresh) => (run, outlet) = (Some(back), fresh),
+                Err(reason) => {
+                    let stanzas: Vec<Waited> = back.stanzas().collect();
+                    stanzas.iter().for_each(|stanza| outlet.release_one(stanza));
+                    return self.bounce_all(&outlet.route, &stanzas, reason);
+                }
+            }
+        }
+        self.want_if_waiting(&outlet);
     }
 
     /// The stanza with the time at which it came.

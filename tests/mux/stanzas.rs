@@ -38,6 +38,9 @@ async fn our_own_server_is_refused_them_and_they_go_nowhere() {
         let bounced = scene.relay.metric("fedmux_stanzas_bounced_total", &[("reason", "mux-own")]);
         assert_eq!(bounced, n as u64 + 1);
     }
+    // Whoever has begun without stream management is sent to without it.
+    scene.lane.say(message("p.test", "v.test", "begun")).await;
+    assert_eq!(stream.ear.stanza().await.attribute("id"), Some("begun"));
     stream.say(message("v.test", "p.test", "next")).await;
     assert_eq!(
         scene.lane.ear.stanza().await.attribute("id"),

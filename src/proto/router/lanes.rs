@@ -42,6 +42,18 @@ impl Router {
         self.tell_news(id, now);
     }
 
+    /// Nothing of ours goes on a lane that the peer opened: its routes find another one, which we open.
+    pub fn lane_is_one_way(&mut self, lane: LaneId, now: Instant) {
+        let Some(entry) = self.lanes.get_mut(&lane) else { return };
+        let (routes, offers) = (std::mem::take(&mut entry.routes), std::mem::take(&mut entry.offers));
+        if let Carrier::Session(id) = entry.carrier
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.by_route.retain(|route, known| *known != lane || !offers.contains(route));
+        }
+        self.detach_all(routes, Again::AtOnce, Reason::ConnectionLost, now);
+    }
+
     /// Open a lane for `route`, which another one carries, to resume a stream that we had opened for it and that broke: the
     /// peer has sent something there. Where no session stands it has to come first.
     pub fn open_to_resume(&mut self, route: &Route, now: Instant) {

@@ -91,10 +91,23 @@ impl<L: Clone, S> Resumptions<L, S> {
         expired
     }
 
+    /// What is left of all that broke: nothing is resumed any more.
+    pub fn give_up(&mut self) -> Vec<S> {
+        std::iter::from_fn(|| self.pop_first()).collect()
+    }
+
     /// When [`Resumptions::expire`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.expiries.first().map(|(until, _)| *until)
+    }
+
+    /// The ids of all streams, in order.
+    #[cfg(test)]
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.streams.keys().cloned().collect();
+        ids.sort();
+        ids
     }
 
     /// Broken streams that are kept.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Ended, Lane, Machine};
+use crate::proto::admission::Side;
 use crate::reason::Reason;
 use crate::relay::clock;
 use crate::relay::mailbox::Close;
@@ -43,11 +44,19 @@ impl Lane {
             }
             Deadline::Management => {
                 self.waits_to_send = None;
+                if self.place.side() == Side::Remote {
+                    // It fell silent just when it should have spoken, and may be gone. On a lane of our own we learn what becomes
+                    // of our stanzas, or that nobody will say.
+                    self.hub.control(|router, now| router.lane_is_one_way(self.id, now));
+                }
                 self.mailbox.open();
                 None
             }
             Deadline::Idle => {
                 let idle = self.sending.last_written() + self.hub.limits.lane_idle <= clock::now();
+                // What isn't handled would have to be answered for when the stream ends.
+                let handled = self.inbound.as_ref().is_none_or(|inbound| inbound.is_handled());
+                let idle = idle && handled && self.sending.unacknowledged() == 0;
                 if idle && matches!(self.machine, Machine::Initiating(_)) {
                     self.hub.control(|router, _| router.lane_closing(self.id));
                     self.mailbox.close(Close::AfterQueue, Reason::Idle);

@@ -1,6 +1,5 @@
 //! Why reading from a lane ended, and what is said then.
 
-
 use tracing::warn;
 
 use super::{Lane, Machine};
@@ -33,6 +32,38 @@ impl Ended {
             Self::Unspoken => Reason::FramingNotSpoken,
             Self::Usurped => Reason::Conflict,
             Self::Closed(reason) | Self::Lost(reason) => reason,
+        }
+    }
+}
+
+impl Ended {
+    /// We break the lane off.
+    pub(super) fn by_us(reason: Reason) -> Self {
+        match reason {
+            Reason::Conflict => Self::Usurped,
+            reason => Self::Lost(reason),
+        }
+    }
+
+    /// Whether the other end has said that it handled nothing behind a negotiation that was never confirmed. A connection that is
+    /// lost says nothing about that, nor does an answer that is late.
+    pub(super) fn is_refusal(self) -> bool {
+        match self {
+            Self::Lost(reason) => matches!(reason, Reason::ExternalRefused | Reason::FramingNotSpoken),
+            Self::Violated(violation) => violation.reason == Reason::ExternalRefused,
+            Self::Unspoken => true,
+            Self::Closed(reason) => reason != Reason::ConnectionLost,
+            Self::Usurped => false,
+        }
+    }
+}
+
+/// A lane whose task is given up, or panics, leaves what it has sent to those who answer for it.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if !self.parted {
+            let left = self.sending.end(false);
+            self.part(Ended::Lost(Reason::InternalServerError), left);
         }
     }
 }

@@ -36,7 +36,7 @@ impl Lane {
         let session = self.place.session();
         let quic = session.as_ref().and_then(|session| match &session.connection {
             Connection::Quic(connection) => Some((session, connection)),
-            Connection::Tls { .. } => None,
+            _ => None,
         });
         // What the peer sends meanwhile takes of the session's window: as long as reading may pause for want of room in any
         // case that is nothing new. Whoever waits for all of its peer's lanes takes nothing that they would have.
@@ -57,13 +57,14 @@ impl Lane {
             }
         };
         let ended = tokio::select! {
-            () = mailbox.is_usurped() => Some(Ended::Usurped),
+            biased;
+            reason = mailbox.broken_off() => Some(Ended::by_us(reason)),
             // The next read says so.
             () = gone => None,
             () = tokio::time::sleep_until(hold.until.into()) => None,
         };
         drop(held);
-        hub.metrics.held_for(hold.limit, begun.elapsed());
+        hub.metrics.held_for(hold.limit, clock::now().saturating_duration_since(begun));
         ended
     }
 }

@@ -78,6 +78,10 @@ impl Lane {
         write_enabled(&mut octets, id.as_deref().map(|id| (id, within)));
         self.sending.manage();
         self.mailbox.post(&octets);
+        if self.mailbox.is_closed() {
+            // We have ended the stream, without a word on this: nothing of what comes is handled.
+            let _none = self.inbound.as_ref().map(|inbound| inbound.tell_finally());
+        }
         if let (Some(id), Some(route)) = (id, self.route()) {
             self.is_live(id, route, within);
         }
@@ -134,6 +138,7 @@ impl Lane {
         self.send_now();
         if let Some(outlet) = broken.holds.take() {
             let lane = self.id;
+            outlet.taken_over(&self.mailbox);
             self.hub.control(|router, _| router.lane_resumed(lane, &route.reversed()));
             outlet.hold(false);
         }
@@ -148,6 +153,7 @@ impl Lane {
         let sent = |broken: &mut Broken| (broken.id == id && !broken.sent.is_empty()).then_some(());
         if outlet.look_at_broken(sent).is_some() {
             let lane = self.id;
+            outlet.taken_over(&self.mailbox);
             self.hub.control(|router, _| router.lane_resumed(lane, &route));
         }
         let Some(mut broken) = outlet.take_broken(&id) else { return Err(Reason::BadFormat.into()) };
@@ -197,19 +203,31 @@ impl Lane {
 
     /// The lane has ended: what isn't acknowledged waits for the stream to be resumed, or for another lane, or comes back.
     pub(super) fn part(&mut self, ended: Ended, left: Remainder) {
+        self.parted = true;
         if let Some(inbound) = &self.inbound {
             inbound.break_off();
+            if matches!(ended, Ended::Lost(Reason::Draining)) {
+                inbound.take_back();
+            }
         }
         if let (Some(id), Some(route)) = (self.asks.take(), self.route())
             && let Some(outlet) = self.hub.known_outlet(&route)
         {
             outlet.look_at_broken(|broken| (broken.id == id).then(|| broken.asked = false));
         }
-        let Remainder::Unknown(mut sent) = left else { return };
+        let mut sent = match left {
+            Remainder::Unknown(sent) => sent,
+            Remainder::PutBack(runs) => {
+                let of_queues = runs.into_iter().filter_map(|(run, outlet)| Some((outlet?, run)));
+                return of_queues.for_each(|(outlet, run)| self.hub.put_back(&outlet, run));
+            }
+        };
         // In a conflict our own attempt to resume the stream elsewhere has won, or will.
         let broke = matches!(ended, Ended::Lost(_) | Ended::Usurped | Ended::Closed(Reason::Conflict));
+        // The time to drain is over: whoever wasn't told that a stanza is handled answers for it, or sends it again.
+        let ours = matches!(ended, Ended::Lost(Reason::Draining));
         match self.resumable.take() {
-            Some(resumable) if broke => return self.keep(resumable, sent),
+            Some(resumable) if broke && !ours => return self.keep(resumable, sent),
             Some(resumable) if matches!(self.machine, Machine::Receiving(_)) => {
                 lock(&self.hub.broken).theirs.forget(&resumable.id);
             }
@@ -218,7 +236,7 @@ impl Lane {
         let certainty = if self.said_all && matches!(ended, Ended::Closed(_)) {
             Certainty::Unhandled
         } else {
-            let by_the_lane = !broke || self.place.side() == Side::Local;
+            let by_the_lane = !broke || !ours && self.place.side() == Side::Local;
             Certainty::Unknown { by_the_lane }
         };
         self.hub.unacknowledged(sent.take(), certainty);

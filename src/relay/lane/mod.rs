@@ -110,6 +110,8 @@ pub(crate) struct Lane {
     unsolicited: bool,
     verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
     started: Instant,
+    /// What it had sent is in other hands.
+    parted: bool,
 }
 
 /// The answer of a host's server about a dialback key.
@@ -155,6 +157,7 @@ impl Lane {
             unsolicited: false,
             verified: mpsc::unbounded_channel(),
             started: clock::now(),
+            parted: false,
         }
     }
 
@@ -162,8 +165,8 @@ impl Lane {
     pub(crate) async fn run<R: Receive, T: Transmit>(mut self, mut receive: R, mut transmit: T) -> LaneEnd {
         let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
         let (ended, said_all) = {
-            let ack_wait = self.hub.limits.ack_wait;
-            let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS, ack_wait);
+            let patience = (self.hub.limits.ack_wait, self.hub.limits.drain);
+            let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS, patience);
             tokio::pin!(writer);
             let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
             self.conclude(ended);
@@ -188,8 +191,8 @@ impl Lane {
             Ended::Lost(_) => {}
         }
         let reason = ended.reason();
-        self.part(ended, sending.end());
-        let broken_off = matches!(ended, Ended::Lost(_));
+        self.part(ended, sending.end(ended.is_refusal()));
+        let broken_off = matches!(ended, Ended::Lost(reason) if reason != Reason::Draining);
         LaneEnd { reason, established: self.carry.is_some(), answered: self.answered, broken_off }
     }
 
@@ -242,7 +245,7 @@ impl Lane {
                     return ended;
                 }
                 // The other end isn't to blame for that time.
-                partial = partial.map(|since| since + begun.elapsed());
+                partial = partial.map(|since| since + clock::now().saturating_duration_since(begun));
             }
             let deadline = self.deadline(partial);
             // Octets that never cease to come don't outlast it either.
@@ -259,7 +262,7 @@ impl Lane {
                     Ok(_) => {}
                     Err(reason) => return Ended::Lost(reason),
                 },
-                () = mailbox.is_usurped() => return Ended::Usurped,
+                reason = mailbox.broken_off() => return Ended::by_us(reason),
                 Some((route, outcome)) = self.verified.1.recv() => {
                     if let Err(violation) = self.handle(Event::KeyVerified { route, outcome }) {
                         return Ended::Violated(violation);
@@ -299,7 +302,7 @@ impl Lane {
             match self.framer.next(&buffer[at..]).map_err(|error| error.reason())? {
                 Progress::More => break,
                 Progress::Skip(len) => {
-                    self.flush(buffer, at).await;
+                    self.flush(buffer, at).await?;
                     at += len;
                 }
                 Progress::Frame(frame) => {
@@ -314,14 +317,15 @@ impl Lane {
                 }
             }
         }
-        self.flush(buffer, at).await;
+        self.flush(buffer, at).await?;
         buffer.advance(at);
         Ok(ended)
     }
 
-    async fn flush(&mut self, buffer: &BytesMut, end: usize) {
-        if let Some(carry) = &mut self.carry {
-            carry.flush(buffer, end).await;
+    async fn flush(&mut self, buffer: &BytesMut, end: usize) -> Result<(), Violation> {
+        match &mut self.carry {
+            Some(carry) => Ok(carry.flush(buffer, end).await?),
+            None => Ok(()),
         }
     }
 
@@ -332,6 +336,12 @@ impl Lane {
         frame: Frame,
     ) -> Result<Option<Ended>, Violation> {
         let heard_answer = std::mem::take(&mut self.heard_answer);
+        if self.carry.is_none() && !matches!(self.machine, Machine::Initiating(_)) && self.mailbox.is_closed()
+        {
+            // We have ended the stream before it was established. Nothing that is pipelined behind its negotiation is handled:
+            // the other end sends it elsewhere.
+            return Ok(Some(Ended::Closed(self.mailbox.closing().unwrap_or(Reason::Idle))));
+        }
         if let (FrameKind::Stanza(kind), Some(carry)) = (frame.kind, &mut self.carry) {
             if matches!(&self.machine, Machine::Receiving(machine) if machine.is_resuming()) {
                 return Err(Reason::NotAuthorized.into());
@@ -343,7 +353,7 @@ impl Lane {
             carry.take(buffer, at, frame.len, kind, frame.head).await?;
             return Ok(None);
         }
-        self.flush(buffer, at).await;
+        self.flush(buffer, at).await?;
         let octets = &buffer[at..at + frame.len];
         match frame.kind {
             FrameKind::Header => {

@@ -39,10 +39,11 @@ async fn what_was_sent_behind_a_refused_flight_goes_back_to_its_own_queue_in_ord
     let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
-    let writing = sending.write(&lane, &mut taken, Duration::ZERO, Duration::ZERO);
+    let writing = sending.write(&lane, &mut taken, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
     let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
     assert_eq!((taken.0.len(), total.stanzas(), delivered.get()), (20_004, 5, 0));
-    assert!(matches!(sending.end(), Remainder::PutBack));
+    let Remainder::PutBack(runs) = sending.end(true) else { panic!("it was refused") };
+    runs.into_iter().for_each(|(run, outlet)| assert!(outlet.unwrap().put_back(run).is_none()));
     let waiting = |outlet: &Outlet| outlet.drain().iter().map(|w| w.octets[0]).collect::<Vec<u8>>();
     assert_eq!((waiting(&one), waiting(&other)), (b"123".to_vec(), b"xy".to_vec()));
     assert_eq!((total.bytes(), total.stanzas()), (0, 0));
@@ -56,11 +57,11 @@ async fn what_was_sent_behind_a_confirmed_flight_is_delivered() {
     let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
-    let writing = sending.write(&lane, &mut taken, Duration::ZERO, Duration::ZERO);
+    let writing = sending.write(&lane, &mut taken, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
     let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
     sending.confirm();
     assert_eq!((delivered.get(), total.stanzas()), (2, 0));
-    assert!(matches!(sending.end(), Remainder::Unknown(sent) if sent.is_empty()));
+    assert!(matches!(sending.end(true), Remainder::Unknown(sent) if sent.is_empty()));
 }
 
 fn acknowledger() -> Arc<Acknowledger> {

@@ -1,0 +1,73 @@
+use super::*;
+use crate::xmpp::domain::Domain;
+
+const LIMIT: usize = 1 << 20;
+
+fn outlet(total: &Arc<TotalQueued>, name: &str) -> Arc<Outlet> {
+    let route = Route::new(Domain::parse(name).unwrap(), Domain::parse("b.test").unwrap());
+    Arc::new(Outlet::new(route, LIMIT, Arc::clone(total)))
+}
+
+fn push(outlet: &Arc<Outlet>, len: usize) -> Pushed {
+    outlet.push(&vec![b'x'; len], &[Mark::of(len)], None, Instant::now())
+}
+
+#[test]
+fn an_empty_outlet_without_a_lane_is_out_of_use() {
+    let outlet = outlet(&Arc::new(TotalQueued::new(LIMIT)), "a.test");
+    outlet.attach(&Arc::new(Mailbox::default()));
+    assert_eq!(outlet.detach(), Left::Nothing);
+    assert_eq!(push(&outlet, 1), Pushed::Retired);
+}
+
+#[test]
+fn a_stanza_counts_until_it_was_passed_on() {
+    let total = Arc::new(TotalQueued::new(LIMIT));
+    let (outlet, lane) = (outlet(&total, "a.test"), Arc::new(Mailbox::default()));
+    outlet.attach(&lane);
+    push(&outlet, 10);
+    let (run, _) = outlet.take(&lane).unwrap();
+    assert_eq!((total.bytes(), total.stanzas()), (10, 1));
+    outlet.put_back(run);
+    let (run, _) = outlet.take(&lane).unwrap();
+    outlet.release(&run);
+    assert_eq!((total.bytes(), total.stanzas()), (0, 0));
+}
+
+#[test]
+fn pairs_that_are_stalled_leave_room_for_those_that_flow() {
+    let total = Arc::new(TotalQueued::new(LIMIT));
+    let stalled = outlet(&total, "a.test");
+    while matches!(push(&stalled, 1024), Pushed::Wanted) {}
+    assert_eq!(total.bytes(), LIMIT);
+    let (flowing, lane) = (outlet(&total, "c.test"), Arc::new(Mailbox::default()));
+    flowing.attach(&lane);
+    for len in [LITTLE_BYTES, 100, 10 * LITTLE_BYTES] {
+        assert_eq!(push(&flowing, len), Pushed::Taken);
+        assert!(matches!(push(&flowing, 1), Pushed::Full(_)), "but no more than that");
+        let (run, _) = flowing.take(&lane).unwrap();
+        flowing.release(&run);
+    }
+    let marks = [Mark::of(LITTLE_BYTES); 2];
+    let run = vec![b'x'; 2 * LITTLE_BYTES];
+    assert!(
+        matches!(flowing.push(&run, &marks, None, Instant::now()), Pushed::Full(_)),
+        "and not many at once"
+    );
+}
+
+#[test]
+fn a_full_queue_says_since_when_until_something_leaves_it() {
+    let total = Arc::new(TotalQueued::new(8 * LIMIT));
+    let (outlet, lane) = (outlet(&total, "a.test"), Arc::new(Mailbox::default()));
+    outlet.attach(&lane);
+    push(&outlet, LIMIT);
+    let Pushed::Full(since) = push(&outlet, 1) else { panic!("it is full") };
+    assert_eq!(push(&outlet, 1), Pushed::Full(since));
+    let (run, _) = outlet.take(&lane).unwrap();
+    assert_eq!(push(&outlet, 1), Pushed::Full(since), "it is on its way, and ours");
+    outlet.release(&run);
+    push(&outlet, LIMIT);
+    let Pushed::Full(again) = push(&outlet, 1) else { panic!("it is full again") };
+    assert!(again > since);
+}
