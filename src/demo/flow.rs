@@ -167,6 +167,11 @@ impl Flow {
         self.ledger().timing().clone()
     }
 
+    /// Let the sender look again whether it may, or has to, send.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
     /// Stanzas ordered so far, without what is left of an ended flood.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)

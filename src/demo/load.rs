@@ -19,6 +19,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(8);
 const OPEN_MAX: Duration = Duration::from_secs(15);
 /// A flood ends by itself after this, whatever is left of it.
 const FLOOD_MAX: Duration = Duration::from_secs(15);
+/// What is on its way then may take so long.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// How often the account is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -96,7 +98,15 @@ pub(super) async fn flood(flows: &Flows, each: u64, progress: &mut Progress) -> 
     flows.all().for_each(|flow| flow.order(Order::Flood(each)));
     if !settle(flows, before, start + FLOOD_MAX, progress).await {
         flows.shared.end_flood();
-        settle(flows, before, Instant::now() + SETTLE_MAX, progress).await;
+        // Whoever waits for its window has not sent the rest of its flood, and won't.
+        flows.all().for_each(|flow| flow.wake());
+        // What is on its way when a flood of many pairs ends takes longer, and arrives as long as something does.
+        let end = Instant::now() + DRAIN_MAX;
+        let mut seen = u64::MAX;
+        while seen != flows.delivered() && Instant::now() < end {
+            seen = flows.delivered();
+            settle(flows, before, Instant::now() + SETTLE_MAX, progress).await;
+        }
     }
     outcome(flows, before, start)
 }
