@@ -248,10 +248,11 @@ impl Outlet {
         }
     }
 
-    /// What a lane took that is gone goes on with `lane`, on which its stream was resumed.
-    pub(crate) fn taken_over(&self, lane: &Arc<Mailbox>) {
+    /// `octets` that a lane took which is gone go on with `lane`, on which its stream was resumed. It takes more at once if nothing
+    /// else is under way.
+    pub(crate) fn taken_over(&self, lane: &Arc<Mailbox>, octets: usize) {
         let mut state = lock(&self.state);
-        if state.under_way > 0 {
+        if state.under_way == octets && octets > 0 {
             state.taker = Some(Arc::clone(lane));
         }
     }

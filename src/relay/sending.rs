@@ -346,6 +346,11 @@ impl Sending {
         Ok(())
     }
 
+    /// Octets that aren't acknowledged.
+    pub(crate) fn under_way(&self) -> usize {
+        lock(&self.state).sent.runs().map(|run| run.octets.len()).sum()
+    }
+
     /// Of what was sent on a stream that is gone, `h` stanzas were handled.
     pub(crate) fn delivered_before(&self, sent: &mut Unacknowledged, h: u32) {
         // A number that can't be is none.

@@ -138,7 +138,7 @@ impl Lane {
         self.send_now();
         if let Some(outlet) = broken.holds.take() {
             let lane = self.id;
-            outlet.taken_over(&self.mailbox);
+            outlet.taken_over(&self.mailbox, self.sending.under_way());
             self.hub.control(|router, _| router.lane_resumed(lane, &route.reversed()));
             outlet.hold(false);
         }
@@ -153,7 +153,6 @@ impl Lane {
         let sent = |broken: &mut Broken| (broken.id == id && !broken.sent.is_empty()).then_some(());
         if outlet.look_at_broken(sent).is_some() {
             let lane = self.id;
-            outlet.taken_over(&self.mailbox);
             self.hub.control(|router, _| router.lane_resumed(lane, &route));
         }
         let Some(mut broken) = outlet.take_broken(&id) else { return Err(Reason::BadFormat.into()) };
@@ -163,6 +162,7 @@ impl Lane {
             self.hub.gone(broken, reason);
             return Err(reason.into());
         }
+        outlet.taken_over(&self.mailbox, self.sending.under_way());
         let inbound = match broken.inbound.take() {
             Some(inbound) => inbound,
             None => Inbound::new(&self.hub.acknowledger, &self.mailbox),
