@@ -34,6 +34,8 @@ async fn what_is_sent_to_a_peer_that_was_cut_off_arrives_or_comes_back_and_custo
     let (mut a1, mut b1) = (scene.a.host("a1.test"), scene.b.host("b1.test"));
     send(&mut a1, "b1.test", 0..10).await;
     assert_eq!(ids(&mut b1, "a1.test", 10).await, numbers(0..10));
+    // What a peer has and hasn't acknowledged when the path breaks may come twice, and says so: not the matter here.
+    until("them to be acknowledged", || scene.a.metric("fedmux_stanzas_delivered_total", &[]) == 10).await;
     scene.path.as_ref().unwrap().cut(true);
     // More than the connection takes unacknowledged: part of it waits in the relay.
     let body = "x".repeat(10_000);
@@ -49,7 +51,9 @@ async fn what_is_sent_to_a_peer_that_was_cut_off_arrives_or_comes_back_and_custo
     while arrived.last() != Some(&400) {
         arrived.push(b1.receive().await.attribute("id").unwrap().parse::<usize>().unwrap());
     }
-    assert!(arrived.is_sorted() && arrived.len() > 100, "in order, and once");
+    let resorted = arrived.windows(2).filter(|pair| pair[0] >= pair[1]).collect::<Vec<_>>();
+    assert!(resorted.is_empty(), "in order, and once: {resorted:?} of {arrived:?}");
+    assert!(arrived.len() > 100, "most of them: {arrived:?}");
     let mut bounced = Vec::new();
     while let Some(error) = a1.received() {
         bounced.push(error.attribute("id").unwrap().parse::<usize>().unwrap());
