@@ -55,6 +55,12 @@ impl Custody {
         self.streams_resumed.with_label_values(&["resumed"]).get()
     }
 
+    /// How many were not.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.streams_resumed.with_label_values(&["lost"]).get()
+    }
+
     /// A broken stream was resumed, or not in time.
     pub fn stream_resumed(&self, resumed: bool) {
         let result = if resumed { "resumed" } else { "lost" };

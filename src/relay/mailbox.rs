@@ -63,6 +63,8 @@ struct MailboxState {
     ready: VecDeque<Arc<Outlet>>,
     /// Stanzas may be sent.
     open: bool,
+    /// Not even those of our own: a stream is being resumed, and they would be counted there and not here.
+    resuming: bool,
     closing: Option<(Close, Reason)>,
     /// Octets that may still be taken from queues before the closing tag.
     budget: usize,
@@ -93,6 +95,9 @@ impl MailboxState {
         if let Some(again) = self.again.pop_front() {
             return Some(Next::Again(again));
         }
+        if self.resuming {
+            return None;
+        }
         if let Some(own) = self.own.pop_front() {
             return Some(Next::Own(own));
         }
@@ -112,8 +117,16 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// Stanzas may be sent from now on.
     pub(crate) fn open(&self) {
-        lock(&self.state).open = true;
+        let mut state = lock(&self.state);
+        state.open = true;
+        state.resuming = false;
+        drop(state);
         self.wake.notify_one();
+    }
+
+    /// A stream is to be resumed: no stanza is sent before [`Mailbox::open`], not even one of our own.
+    pub(crate) fn resumes(&self) {
+        lock(&self.state).resuming = true;
     }
 
     /// Octets of the negotiation; they go before any stanza that isn't being written yet.
@@ -368,6 +381,18 @@ mod tests {
         })
         .collect();
         assert_eq!(turns, [TURN_BYTES, 1, TURN_BYTES, TURN_BYTES]);
+    }
+
+    #[test]
+    fn nothing_of_our_own_overtakes_a_stream_that_is_being_resumed() {
+        let mailbox = Arc::new(Mailbox::default());
+        mailbox.resumes();
+        mailbox.post_own("<iq/>".to_owned());
+        mailbox.post("<resume/>");
+        assert_eq!(written(&mailbox), "<resume/>");
+        mailbox.send_again([Bytes::from_static(b"1")].into_iter());
+        mailbox.open();
+        assert_eq!(written(&mailbox), "1<iq/>");
     }
 
     #[test]

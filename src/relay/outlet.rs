@@ -434,6 +434,13 @@ impl Outlet {
         lock(&self.state).queue.len()
     }
 
+    /// Octets that count for its bound, and the bound.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.queue.len() + state.under_way, self.limit)
+    }
+
     fn count(&self, bytes: usize, stanzas: usize) {
         self.total.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.total.stanzas.fetch_add(stanzas, Ordering::Relaxed);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::broken::{Certainty, by_outlet};
 use super::clock;
@@ -27,6 +27,7 @@ impl Hub {
     /// A lane ended with these stanzas unacknowledged. They go back to the heads of their queues, or to their senders.
     pub(crate) fn unacknowledged(self: &Arc<Self>, left: Vec<SentRun>, certainty: Certainty) {
         for (outlet, stanzas) in by_outlet(left) {
+            debug!(pair = %outlet.route, stanzas = stanzas.len(), ?certainty, "stanzas unacknowledged");
             self.unacknowledged_of(&outlet, stanzas, certainty);
         }
     }

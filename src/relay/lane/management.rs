@@ -236,7 +236,9 @@ impl Lane {
         let certainty = if self.said_all && matches!(ended, Ended::Closed(_)) {
             Certainty::Unhandled
         } else {
-            let by_the_lane = !broke || !ours && self.place.side() == Side::Local;
+            // A stream that was never established says nothing about a stanza.
+            let established = self.carry.is_some();
+            let by_the_lane = established && (!broke || !ours && self.place.side() == Side::Local);
             Certainty::Unknown { by_the_lane }
         };
         self.hub.unacknowledged(sent.take(), certainty);

@@ -131,6 +131,7 @@ impl Lane {
             }
             Machine::Receiving(_) | Machine::Component(_) => (false, false, None),
         };
+        asks.iter().for_each(|_| mailbox.resumes());
         let side = place.side();
         let delivered = hub.metrics.data.side(side).delivered.clone();
         let sending = Sending::new(delivered, &hub.acknowledger, side, pipelined, managed);

@@ -27,6 +27,8 @@ struct Pair {
     /// Their own server answers for them, or was killed with them.
     answered: BTreeSet<u64>,
     twice: u64,
+    /// Came behind later ones, and said so.
+    late: u64,
     evil: u64,
 }
 
@@ -38,6 +40,7 @@ pub(super) struct Sums {
     pub(super) bounced: u64,
     pub(super) answered: u64,
     pub(super) twice: u64,
+    pub(super) late: u64,
     pub(super) evil: u64,
 }
 
@@ -55,8 +58,9 @@ impl Account {
         pair.sent - 1
     }
 
-    /// A server that serves `domains` got `stanza`.
-    pub(super) fn note(&self, stanza: &Element, domains: &[String]) {
+    /// A server that serves `domains` got `stanza`. `state_lost`: somebody has forgotten what was handled and what wasn't, so that
+    /// what is sent again may be late.
+    pub(super) fn note(&self, stanza: &Element, domains: &[String], state_lost: bool) {
         let (from, to) = (stanza.attribute("from").unwrap(), stanza.attribute("to").unwrap());
         let domain = |address: &str| address.rsplit('@').next().unwrap().to_owned();
         let (from, to) = (domain(from), domain(to));
@@ -78,8 +82,8 @@ impl Account {
         let name = name(&from, &to);
         let pair = pairs.entry(name.clone()).or_default();
         assert!(id < pair.sent, "{name}: {id} came and was never sent");
-        tracing::trace!(from, to, id, "arrived");
         let late = stanza.child("delay", "urn:xmpp:delay").is_some();
+        tracing::trace!(from, to, id, late, "arrived");
         if let Some(said) = pair.delivered.get_mut(&id) {
             pair.twice += 1;
             *said |= late;
@@ -87,7 +91,9 @@ impl Account {
         } else {
             // What came back because nobody knew may still arrive, by the connection that was given up, at any time.
             let uncertain = pair.bounced.contains(&id) || pair.answered.contains(&id);
-            assert!(uncertain || pair.last < Some(id), "{name}: {id} came behind {:?}", pair.last);
+            let behind = pair.last > Some(id);
+            assert!(!behind || uncertain || late && state_lost, "{name}: {id} came behind {:?}", pair.last);
+            pair.late += u64::from(behind);
             pair.last = pair.last.max(Some(id));
             pair.delivered.insert(id, late);
         }
@@ -120,6 +126,7 @@ impl Account {
             bounced: sums.bounced + pair.bounced.len() as u64,
             answered: sums.answered + pair.answered.len() as u64,
             twice: sums.twice + pair.twice,
+            late: sums.late + pair.late,
             evil: sums.evil + pair.evil,
         })
     }

@@ -19,6 +19,9 @@ use crate::xmpp::route::Route;
 /// By when everything has ended after the last fault. Longer than any wait among the limits.
 const CALM: Duration = Duration::from_secs(2_000);
 
+/// Room for two of the largest stanzas that servers send here.
+const STANZAS_BYTES: usize = 16_000;
+
 /// What a history came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Report {
@@ -160,7 +163,22 @@ fn check(world: &World) {
             "relay {index}: accepted = delivered {delivered} + bounced {bounced} + discarded {discarded} + in custody {custody}"
         );
         assert_eq!(hub.metrics.tasks_failed.get(), 0, "relay {index}: a task panicked");
+        is_bounded(index, hub);
     }
+}
+
+/// What a relay holds stays within its bounds: twice as much where errors can't be refused, and room for the stanza that is
+/// always taken and for errors that take the place of smaller stanzas.
+fn is_bounded(index: usize, hub: &Hub) {
+    let outlets = lock(&hub.outlets);
+    for outlet in outlets.values() {
+        let (held, limit) = outlet.held_bytes();
+        assert!(held <= 2 * limit + STANZAS_BYTES, "relay {index} holds {held} octets for {}", outlet.route);
+    }
+    let (held, limit) = (hub.queued.bytes(), hub.limits.queue_bytes);
+    assert!(held <= 2 * limit + outlets.len() * STANZAS_BYTES, "relay {index} holds {held} octets");
+    let broken = lock(&hub.broken).theirs.broken();
+    assert!(broken <= hub.limits.resumable, "relay {index} keeps {broken} broken streams");
 }
 
 /// Nothing goes wrong any more: everybody hears of everything. How many streams were resumed.

@@ -67,7 +67,7 @@ impl tracing_subscriber::fmt::time::FormatTime for VirtualTime {
 /// What several histories came to.
 #[derive(Debug, Default)]
 struct Sum {
-    sums: [u64; 6],
+    sums: [u64; 7],
     resumed: u64,
     faults: BTreeMap<&'static str, u64>,
     failed: Vec<u64>,
@@ -76,7 +76,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, report: &history::Report) {
         let of = report.sums;
-        let more = [of.sent, of.delivered, of.bounced, of.answered, of.twice, of.evil];
+        let more = [of.sent, of.delivered, of.bounced, of.answered, of.twice, of.late, of.evil];
         self.sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         self.resumed += report.resumed;
         for (kind, times) in &report.faults {
@@ -119,10 +119,10 @@ fn whatever_goes_wrong_nothing_is_lost_silently() {
     let (first, count) = (setting("FEDMUX_SEED", 1), setting("FEDMUX_HISTORIES", 100));
     let began = Instant::now();
     let Sum { sums, resumed, faults, failed } = run(first, count);
-    let [sent, delivered, bounced, answered, twice, evil] = sums;
+    let [sent, delivered, bounced, answered, twice, late, evil] = sums;
     println!(
         "{count} histories from seed {first} in {:.1?}: {sent} sent, {delivered} delivered, {bounced} came back, \
-         {answered} answered for by their server, {twice} twice, {evil} of the attacker, {resumed} streams resumed",
+         {answered} answered for by their server, {twice} twice, {late} late, {evil} of the attacker, {resumed} streams resumed",
         began.elapsed(),
     );
     println!("faults: {faults:?}");

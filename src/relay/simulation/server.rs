@@ -108,7 +108,7 @@ async fn receive(world: Arc<World>, server: Arc<Server>, halves: (Mouth, Ear)) {
         server.pace().await;
         match link.next().await {
             Heard::Stanza(stanza) => {
-                world.account.note(&stanza, &server.domains);
+                world.account.note(&stanza, &server.domains, world.has_lost_state());
                 handled = handled.wrapping_add(1);
             }
             Heard::Notice(Notice::Management(Managed::Enable { .. })) => {
@@ -187,7 +187,7 @@ async fn stream(world: &World, server: &Server, route: &Route, dice: &mut Dice, 
                     tracing::trace!(%route, h, "acknowledged");
                     told = h;
                 }
-                Heard::Stanza(stanza) => world.account.note(&stanza, &server.domains),
+                Heard::Stanza(stanza) => world.account.note(&stanza, &server.domains, world.has_lost_state()),
                 Heard::Notice(Notice::Ended(_)) => {
                     link.say(STREAM_END);
                     return link.finish().await;

@@ -81,6 +81,8 @@ pub(super) struct World {
     pub(super) events: Mutex<Vec<String>>,
     /// Stanzas that relays had acknowledged before their next hop did, and that they were killed with, at the most.
     pub(super) acknowledged_early: AtomicU64,
+    /// A relay was killed, or began to drain.
+    relay_ended: AtomicBool,
     /// Hosts that were taken out of a configuration.
     pub(super) left: Mutex<BTreeSet<String>>,
 }
@@ -111,6 +113,7 @@ impl World {
             tasks: Mutex::new(JoinSet::new()),
             events: Mutex::default(),
             acknowledged_early: AtomicU64::new(0),
+            relay_ended: AtomicBool::new(false),
             left: Mutex::default(),
             plan,
         })
@@ -212,7 +215,17 @@ impl World {
         running.supervisor.abort();
     }
 
+    /// Whether somebody may have forgotten what was handled: a relay that ended, or a stream that wasn't resumed, as those that
+    /// many pairs share never are.
+    pub(super) fn has_lost_state(&self) -> bool {
+        let relays = lock(&self.relays);
+        self.relay_ended.load(Ordering::Relaxed)
+            || self.plan.placement == Placement::OneStream
+            || relays.iter().flatten().any(|running| running.hub.metrics.custody.lost() > 0)
+    }
+
     fn cut_off(&self, index: usize, noticed: Instant) {
+        self.relay_ended.store(true, Ordering::Relaxed);
         for wire in lock(&self.wires).iter() {
             for side in 0..2 {
                 if wire.between[side] == index {
@@ -226,6 +239,7 @@ impl World {
     /// Stop a relay in good order. What it held of it when it was done.
     pub(super) async fn drain(&self, index: usize) -> Option<DrainReport> {
         let hub = self.hub(index)?;
+        self.relay_ended.store(true, Ordering::Relaxed);
         let report = drain::drain(&hub).await;
         let running = lock(&self.relays)[index].take()?;
         self.cut_off(index, clock::now() + Duration::from_millis(50));
