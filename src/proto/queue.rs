@@ -39,13 +39,15 @@ pub struct Mark {
     pub ours: bool,
     /// It was the first unacknowledged stanza when a lane ended.
     pub struck: bool,
+    /// It was sent before, and says when it first came.
+    pub delayed: bool,
 }
 
 impl Mark {
     /// A message or presence of `len` octets.
     #[must_use]
     pub const fn of(len: usize) -> Self {
-        Self { len, wait: Wait::Other, ours: false, struck: false }
+        Self { len, wait: Wait::Other, ours: false, struck: false, delayed: false }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::xmpp::route::Route;
 /// What became of answers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Answered {
+    /// Some wait.
+    pushed: bool,
     /// Their queue has to be wanted.
     back: bool,
     /// That of the stanzas which could not be answered has to be.
@@ -132,6 +134,7 @@ impl Hub {
             };
             match pushed {
                 Some(pushed) if written => {
+                    answered.pushed = true;
                     answered.back |= pushed == Pushed::Wanted;
                     self.metrics.bounced(reason);
                 }
@@ -141,6 +144,11 @@ impl Hub {
                     answered.overflown = true;
                 }
             }
+        }
+        if answered.pushed
+            && let (Some(asked), Some(answers)) = (self.known_outlet(route), self.known_outlet(back))
+        {
+            answers.chokes(&asked);
         }
         answered
     }

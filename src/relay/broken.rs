@@ -18,6 +18,8 @@ use super::inbound::Inbound;
 use super::mailbox::{Mailbox, lock};
 use super::outlet::Outlet;
 use super::sending::{SentRun, Unacknowledged};
+use super::shared::SessionShared;
+use crate::proto::session::Lanes;
 use crate::proto::stream::initiating::Manage;
 use crate::proto::stream_management::resumption::{Claim, Resumptions};
 use crate::reason::Reason;
@@ -39,6 +41,8 @@ pub(crate) struct Broken {
     pub(crate) told: u32,
     /// It can't be resumed any more.
     pub(crate) until: Instant,
+    /// Several pairs share it.
+    pub(crate) shared: bool,
     /// A lane is asking for it.
     pub(crate) asked: bool,
     /// The outlet that waits for it, if the peer opened the stream.
@@ -54,11 +58,18 @@ pub(crate) struct BrokenStreams {
     held: BTreeSet<(Instant, String)>,
     /// The routes whose outlets keep one that we opened.
     ours: FxHashSet<Route>,
+    /// Those of them that keep a shared one: whichever pair's lane comes next resumes it.
+    shared: FxHashSet<Route>,
 }
 
 impl BrokenStreams {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { theirs: Resumptions::new(limit), held: BTreeSet::new(), ours: FxHashSet::default() }
+        Self {
+            theirs: Resumptions::new(limit),
+            held: BTreeSet::new(),
+            ours: FxHashSet::default(),
+            shared: FxHashSet::default(),
+        }
     }
 }
 
@@ -67,10 +78,16 @@ impl Hub {
     pub(crate) fn keep_ours(self: &Arc<Self>, route: &Route, broken: Broken) {
         let Ok(outlet) = self.outlet(route) else { return self.gone(broken, Reason::TooMany) };
         debug!(pair = %route, unacknowledged = broken.sent.unacknowledged(), "stream broken, and will be resumed");
+        let shared = broken.shared;
         if let Some(broken) = outlet.keep(broken) {
             return self.gone(broken, Reason::Unacknowledged);
         }
-        lock(&self.broken).ours.insert(route.clone());
+        let mut streams = lock(&self.broken);
+        streams.ours.insert(route.clone());
+        if shared {
+            streams.shared.insert(route.clone());
+        }
+        drop(streams);
         self.acknowledger.attend_to_broken();
     }
 
@@ -92,12 +109,31 @@ impl Hub {
         self.lane_gone.notify_waiters();
     }
 
-    /// What to do about stream management on a stream that we open for `route`, just before it is run.
-    pub(crate) fn manage(&self, route: &Route) -> Manage {
-        let resume = self.known_outlet(route).and_then(|outlet| {
-            outlet.look_at_broken(|broken| {
-                // If it isn't free, another lane asks for it.
-                (!std::mem::replace(&mut broken.asked, true)).then_some(())?;
+    /// What to do about stream management on a stream that we open for `route` in `session`, just before it is run: go on with a
+    /// stream of that pair that broke, or with a shared one all of whose pairs have a way here.
+    pub(crate) fn manage(&self, route: &Route, session: &SessionShared) -> Manage {
+        let shared: Vec<Route> = lock(&self.broken).shared.iter().cloned().collect();
+        let machine = lock(&session.machine);
+        let shares = machine.facts().lanes == Lanes::Shared;
+        let may = |broken: &Broken| {
+            let has_way = |outlet: &Option<Arc<Outlet>>| {
+                outlet.as_ref().is_none_or(|outlet| machine.may_carry(&outlet.route).is_ok())
+            };
+            !broken.shared || shares && broken.sent.queues().all(|(_, outlet)| has_way(outlet))
+        };
+        let resume = std::iter::once(route).chain(&shared).find_map(|route| {
+            machine.may_carry(route).ok()?;
+            self.known_outlet(route)?.look_at_broken(|broken| {
+                if broken.asked {
+                    // It isn't free: another lane asks for it.
+                    return None;
+                }
+                if !may(broken) {
+                    // Here is its place, and there is no way for all of it.
+                    broken.until = clock::now();
+                    return None;
+                }
+                broken.asked = true;
                 broken.told = broken.inbound.as_ref().map_or(0, |inbound| inbound.tell());
                 Some(Manage::Resume { previd: broken.id.clone(), h: broken.told })
             })
@@ -105,15 +141,25 @@ impl Hub {
         resume.unwrap_or(Manage::Enable)
     }
 
-    /// What the peer asks to resume, authenticated for `route` (in the initiating entity's direction). If its lane still
-    /// lives, that has to let go first. Its outlet is still held.
-    pub(crate) async fn claim(&self, id: &str, route: &Route) -> Option<Broken> {
+    /// The outlet that keeps the broken stream `id` of ours, which a lane opened for `route` asks for.
+    pub(crate) fn keeper(&self, route: &Route, id: &str) -> Option<Arc<Outlet>> {
+        let shared: Vec<Route> = lock(&self.broken).shared.iter().cloned().collect();
+        std::iter::once(route).chain(&shared).find_map(|route| {
+            let outlet = self.known_outlet(route)?;
+            outlet.look_at_broken(|broken| (broken.id == id).then_some(()))?;
+            Some(outlet)
+        })
+    }
+
+    /// What the peer asks to resume; `may`: whether it is authenticated for a pair (in the initiating entity's direction). If its
+    /// lane still lives, that has to let go first. Its outlet is still held.
+    pub(crate) async fn claim(&self, id: &str, may: impl Fn(&Route) -> bool) -> Option<Broken> {
         let until = clock::now() + LET_GO;
         loop {
             let gone = self.lane_gone.notified();
             tokio::pin!(gone);
             gone.as_mut().enable();
-            let claim = lock(&self.broken).theirs.claim(id, route);
+            let claim = lock(&self.broken).theirs.claim(id, &may);
             match claim {
                 Claim::Unknown => return None,
                 Claim::Broken(broken) => {
@@ -162,18 +208,21 @@ impl Hub {
     fn see_to_ours(self: &Arc<Self>, route: &Route, now: Instant) {
         let outlet = self.known_outlet(route);
         let Some(outlet) = outlet.filter(|outlet| outlet.look_at_broken(|_| Some(())).is_some()) else {
-            lock(&self.broken).ours.remove(route);
+            let mut streams = lock(&self.broken);
+            streams.ours.remove(route);
+            streams.shared.remove(route);
             return;
         };
-        let late = |broken: &mut Broken| (!broken.asked && broken.until <= now).then(|| broken.id.clone());
+        // Where one stream carries everything, no other is opened to go on with what nobody has asked for.
+        let stands = outlet.is_elsewhere();
+        let over = stands && !self.control(|router, now| router.open_to_resume(route, now));
+        let late =
+            |broken: &mut Broken| (!broken.asked && (over || broken.until <= now)).then(|| broken.id.clone());
         while let Some(broken) = outlet.look_at_broken(late).and_then(|id| outlet.take_broken(&id)) {
             self.gone(broken, Reason::Unacknowledged);
             self.want_if_waiting(&outlet);
         }
-        if outlet.is_elsewhere() {
-            // The route goes on there; what the peer sent on the broken stream doesn't.
-            self.control(|router, now| router.open_to_resume(route, now));
-        } else if outlet.look_at_broken(|broken| (!broken.asked).then_some(())).is_some() {
+        if !stands && outlet.look_at_broken(|broken| (!broken.asked).then_some(())).is_some() {
             // Nobody else would ask for a lane if nothing new comes.
             self.control(|router, now| router.want_resumed(route, now));
         }

@@ -78,7 +78,7 @@ pub(crate) struct Hub {
     pub(crate) budgets: Budgets,
     pub(super) broken: Mutex<BrokenStreams>,
     pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
-    /// Outlets without a lane of which something is under way.
+    /// Outlets without a lane of which something is under way, or that take nothing for now.
     pub(super) lingering: Mutex<Vec<Arc<Outlet>>>,
     pub(super) control: Mutex<Control>,
     /// Streams of ours on which a dialback key was sent and that are still open.
@@ -286,8 +286,7 @@ impl Hub {
             Left::Held => control.router.unwanted(route),
             Left::UnderWay => {
                 control.router.unwanted(route);
-                lock(&self.lingering).push(outlet);
-                self.acknowledger.attend_to_broken();
+                self.let_linger(&outlet);
             }
             Left::Nothing => {
                 control.router.unwanted(route);
@@ -319,8 +318,18 @@ impl Hub {
 
     pub(super) fn retire(&self, route: &Route, outlet: &Arc<Outlet>) {
         let mut outlets = lock(&self.outlets);
-        if outlet.retire_if_empty() && outlets.get(route).is_some_and(|known| Arc::ptr_eq(known, outlet)) {
+        if !outlet.retire_if_empty() {
+            drop(outlets);
+            self.let_linger(outlet);
+        } else if outlets.get(route).is_some_and(|known| Arc::ptr_eq(known, outlet)) {
             outlets.remove(route);
+        }
+    }
+
+    fn let_linger(&self, outlet: &Arc<Outlet>) {
+        if outlet.begins_to_linger() {
+            lock(&self.lingering).push(Arc::clone(outlet));
+            self.acknowledger.attend_to_broken();
         }
     }
 

@@ -7,7 +7,7 @@
 //! by whoever waits for the peer: meanwhile nothing else of the route leaves.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -17,6 +17,9 @@ use super::inbound::{Inbound, Origin, Run, Waited};
 use super::mailbox::{Mailbox, lock};
 use crate::proto::queue::{Hold, Mark, Queue};
 use crate::xmpp::route::Route;
+
+mod choking;
+mod lingering;
 
 /// Octets that a lane takes from one queue before it is another one's turn.
 pub(super) const TURN_BYTES: usize = 16 * 1024;
@@ -87,6 +90,12 @@ struct OutletState {
     broken: Vec<Broken>,
     /// The peer may resume it.
     held: bool,
+    /// It stands in the list of those that linger.
+    listed: bool,
+    /// Too many errors wait that answer its stanzas.
+    choked: bool,
+    /// The route whose errors are the too many that wait here.
+    chokes: Option<Weak<Outlet>>,
 }
 
 impl OutletState {
@@ -102,6 +111,11 @@ impl OutletState {
     /// Whether nothing may leave: what was sent on a broken stream comes first.
     fn is_blocked(&self) -> bool {
         self.held || self.broken.iter().any(|broken| !broken.sent.is_empty())
+    }
+
+    /// Octets that wait, here or on their way.
+    fn held(&self) -> usize {
+        self.queue.len() + self.under_way
     }
 
     /// Whether nothing waits, here or on its way.
@@ -134,6 +148,10 @@ impl TotalQueued {
     fn has_room(&self, octets: usize) -> bool {
         self.bytes() + octets <= self.limit
     }
+
+    fn is_overdrawn(&self) -> bool {
+        self.bytes() > OVERDRAFT * self.limit
+    }
 }
 
 impl Outlet {
@@ -148,6 +166,9 @@ impl Outlet {
             retired: false,
             broken: Vec::new(),
             held: false,
+            listed: false,
+            choked: false,
+            chokes: None,
         };
         Self { route, state: Mutex::new(state), room: Notify::new(), total, limit }
     }
@@ -165,7 +186,8 @@ impl Outlet {
             return Pushed::Retired;
         }
         let little = state.is_clear() && (octets.len() <= LITTLE_BYTES || marks.len() == 1);
-        if !(little || self.total.has_room(octets.len()))
+        if state.choked
+            || !(little || self.total.has_room(octets.len()))
             || !self.has_room(&state, octets.len())
             || state.queue.push(octets, marks, origin, now).is_err()
         {
@@ -190,8 +212,7 @@ impl Outlet {
         if state.retired {
             return Pushed::Retired;
         }
-        let overdrawn = state.queue.len() + state.under_way + octets.len() > OVERDRAFT * self.limit
-            || self.total.bytes() > OVERDRAFT * self.total.limit;
+        let overdrawn = state.held() + octets.len() > OVERDRAFT * self.limit || self.total.is_overdrawn();
         if overdrawn && !held || state.queue.push(octets, &[mark], origin, now).is_err() {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
@@ -201,7 +222,7 @@ impl Outlet {
 
     /// One stanza always finds room where nothing is.
     fn has_room(&self, state: &OutletState, octets: usize) -> bool {
-        state.is_clear() || state.queue.len() + state.under_way + octets <= self.limit
+        state.is_clear() || state.held() + octets <= self.limit
     }
 
     fn schedule(self: &Arc<Self>, state: &mut OutletState) -> Pushed {
@@ -238,7 +259,7 @@ impl Outlet {
         let mut state = lock(&self.state);
         state.lane = None;
         state.scheduled = false;
-        state.retired = state.is_empty();
+        state.retired = state.is_empty() && !state.choked;
         match (state.retired, !state.broken.is_empty(), state.held) {
             (true, ..) => Left::Nothing,
             (_, true, _) => Left::Broken,
@@ -257,16 +278,10 @@ impl Outlet {
         }
     }
 
-    /// Whether a lane that it has left must still let go of something.
-    pub(crate) fn lingers(&self) -> bool {
-        let state = lock(&self.state);
-        state.lane.is_none() && state.under_way > 0
-    }
-
     /// Put the outlet out of use if nothing waits in it.
     pub(crate) fn retire_if_empty(&self) -> bool {
         let mut state = lock(&self.state);
-        state.retired |= state.lane.is_none() && state.is_empty();
+        state.retired |= state.lane.is_none() && state.is_empty() && !state.choked;
         state.retired
     }
 
@@ -324,7 +339,9 @@ impl Outlet {
         state.under_way = state.under_way.saturating_sub(octets);
         let waited_for = state.full_since.take().is_some();
         self.let_go(&mut state);
+        let relieved = self.relieved(&mut state);
         drop(state);
+        relieved.iter().for_each(|route| route.breathe());
         if waited_for {
             self.room.notify_waiters();
         }
@@ -399,7 +416,9 @@ impl Outlet {
         if !expired.is_empty() {
             state.full_since = None;
         }
+        let relieved = self.relieved(&mut state);
         drop(state);
+        relieved.iter().for_each(|route| route.breathe());
         self.uncount_all(&expired);
         self.room.notify_waiters();
         (expired, next)
@@ -410,7 +429,9 @@ impl Outlet {
         let mut state = lock(&self.state);
         state.full_since = None;
         let drained = state.queue.drain();
+        let relieved = self.relieved(&mut state);
         drop(state);
+        relieved.iter().for_each(|route| route.breathe());
         self.uncount_all(&drained);
         self.room.notify_waiters();
         drained
@@ -438,7 +459,7 @@ impl Outlet {
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> (usize, usize) {
         let state = lock(&self.state);
-        (state.queue.len() + state.under_way, self.limit)
+        (state.held(), self.limit)
     }
 
     fn count(&self, bytes: usize, stanzas: usize) {

@@ -346,9 +346,17 @@ impl Sending {
         Ok(())
     }
 
-    /// Octets that aren't acknowledged.
-    pub(crate) fn under_way(&self) -> usize {
-        lock(&self.state).sent.runs().map(|run| run.octets.len()).sum()
+    /// The queues of what isn't acknowledged, and how many octets of each that is.
+    pub(crate) fn under_way(&self) -> Vec<(Arc<Outlet>, usize)> {
+        let mut all: Vec<(Arc<Outlet>, usize)> = Vec::new();
+        for (run, outlet) in lock(&self.state).sent.queues() {
+            let Some(outlet) = outlet else { continue };
+            match all.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, outlet)) {
+                Some((_, octets)) => *octets += run.octets.len(),
+                None => all.push((Arc::clone(outlet), run.octets.len())),
+            }
+        }
+        all
     }
 
     /// Of what was sent on a stream that is gone, `h` stanzas were handled.

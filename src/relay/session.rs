@@ -263,7 +263,7 @@ async fn open(
     hub.metrics.quic_streams(Opened::Outbound).inc();
     let mut wants = lock(&session.machine).wants();
     wants.pipelined &= !plain;
-    wants.manage = hub.manage(&route);
+    wants.manage = hub.manage(&route, &session);
     let pipelined = wants.pipelined;
     let mut out = Outbox::default();
     let machine = Initiating::start(route.clone(), wants, &mut out);

@@ -50,7 +50,7 @@ pub(crate) async fn run(
                 wants.dialback = Some(Arc::clone(&hub.live().keys));
                 dialback = Some(Box::new(Dialling::new(route.clone())));
             }
-            wants.manage = hub.manage(&route);
+            wants.manage = hub.manage(&route, &session);
             let machine = Machine::Initiating(Initiating::start(route, wants, &mut out));
             mailbox.post(&out.octets);
             (lane, mailbox, machine)

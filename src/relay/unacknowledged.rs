@@ -95,17 +95,21 @@ impl Hub {
         self.want_if_waiting(&outlet);
     }
 
-    /// The stanza with the time at which it came.
-    fn delayed(&self, outlet: &Outlet, stanza: Waited) -> Waited {
+    /// The stanza with the time at which it came, said once however often it is sent again. It waits anew: how long it was under
+    /// way says nothing about how long its next hop is away.
+    fn delayed(&self, outlet: &Outlet, mut stanza: Waited) -> Waited {
+        let since = std::mem::replace(&mut stanza.since, clock::now());
+        if std::mem::replace(&mut stanza.mark.delayed, true) {
+            return stanza;
+        }
         let route = &outlet.route;
         let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
         let came = clock::wall()
-            .checked_sub(clock::now().saturating_duration_since(stanza.since))
+            .checked_sub(stanza.since.saturating_duration_since(since))
             .unwrap_or(SystemTime::UNIX_EPOCH);
         let Some(octets) = delay::stamp(&stanza.octets, by, came) else { return stanza };
         outlet.grown(octets.len() - stanza.octets.len());
-        // It waits anew: how long it was under way says nothing about how long its next hop is away.
-        Waited { octets, since: clock::now(), ..stanza }
+        Waited { octets, ..stanza }
     }
 }
 

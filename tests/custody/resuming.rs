@@ -1,10 +1,11 @@
 //! Streams that broke are resumed, by whoever opened them.
 
-use fedmux::relay::settings::Uncertain;
+use fedmux::relay::settings::{Transport, Uncertain};
 use fedmux::xmpp::namespace as ns;
 
 use crate::scene::*;
 use crate::support::peer::Connection;
+use crate::support::tcp_peer::Dialler;
 use crate::support::wire::Wire;
 
 /// A lane of the peer on which 1, 2 and 3 were sent, and the server that has heard them and acknowledged the first; the id.
@@ -62,6 +63,34 @@ async fn another_pairs_stream_is_as_unknown_as_one_that_never_was() {
     let mut lane = connection.lane(THEIRS, OURS).await;
     lane.say(resume(&id, 0)).await;
     element(&mut lane, "resumed").await;
+}
+
+#[tokio::test]
+async fn a_stream_that_many_pairs_share_is_resumed_by_who_has_proven_its_first_pair() {
+    let scene = Scene::set().await;
+    let dial = async |names: &[&str], from| {
+        let dialler = Dialler::with(Some(&scene._authority.certify(names)));
+        let mut wire = dialler.direct(scene.provider.at(Transport::DirectTls), OURS).await.unwrap();
+        wire.authenticate_as(from, OURS, true).await;
+        wire
+    };
+    let mut lane = dial(&[THEIRS, "b2.test"], THEIRS).await;
+    let id = enable(&mut lane).await.unwrap();
+    send(&mut lane, "b2.test", OURS, [1]).await;
+    let mut server = scene.stream_to_server().await;
+    ids(&mut server, 1).await;
+    acknowledge(&mut server, 1).await;
+    handled(&mut lane, 1).await;
+    drop(lane);
+    for stranger in ["b2.test", "c.test"] {
+        let mut lane = dial(&[stranger], stranger).await;
+        lane.say(resume(&id, 0)).await;
+        assert!(element(&mut lane, "failed").await.child("item-not-found", ns::STANZA_ERRORS).is_some());
+    }
+    let mut lane = dial(&[THEIRS, "b2.test"], "b2.test").await;
+    lane.say(resume(&id, 0)).await;
+    assert_eq!(element(&mut lane, "resumed").await.attribute("h"), Some("1"));
+    scene.is_good().await;
 }
 
 #[tokio::test]

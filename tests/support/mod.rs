@@ -5,7 +5,7 @@
 //! - [`peer`]: whoever is at the other end of QUIC, with any certificate or none
 //! - [`tcp_peer`]: whoever is at the other end of TLS over TCP
 //! - [`wire`]: one XML stream of either, which sends any octets and says what it hears
-//! - [`path`]: between two relays, slower than loopback, or cut
+//! - [`path`]: between two relays, slower than loopback, or cut; [`tcp_path`]: the same for TCP
 //! - [`companion`]: a pair that behaves, and notices if anything disturbs it
 //! - [`component`]: a component that connects to it
 //! - [`web`]: a web server, for what domains publish there
@@ -29,6 +29,7 @@ pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod provider;
 pub(crate) mod server;
+pub(crate) mod tcp_path;
 pub(crate) mod tcp_peer;
 pub(crate) mod web;
 pub(crate) mod wire;

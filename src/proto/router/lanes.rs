@@ -55,16 +55,18 @@ impl Router {
     }
 
     /// Open a lane for `route`, which another one carries, to resume a stream that we had opened for it and that broke: the
-    /// peer has sent something there. Where no session stands it has to come first.
-    pub fn open_to_resume(&mut self, route: &Route, now: Instant) {
-        let Some(peer) = self.peer_for(&route.to) else { return };
-        let Some(id) = self.choose(route, peer, now) else { return };
+    /// peer has sent something there. Where no session stands it has to come first. Whether there is or will be one: a
+    /// connection that is one stream has no other.
+    pub fn open_to_resume(&mut self, route: &Route, now: Instant) -> bool {
+        let Some(peer) = self.peer_for(&route.to) else { return true };
+        let Some(id) = self.choose(route, peer, now) else { return true };
         let lane = LaneId(self.fresh());
-        let Some(entry) = self.sessions.get_mut(&id).filter(|entry| !entry.shares_lanes()) else { return };
+        let Some(entry) = self.sessions.get_mut(&id).filter(|entry| entry.may_open()) else { return false };
         entry.lanes.insert(lane);
         entry.laneless_since = None;
         self.lanes.insert(lane, Lane::opening(Carrier::Session(id), route));
         self.actions.push(Action::OpenLane { session: id, lane, route: route.clone(), plain: false });
+        true
     }
 
     /// A stream was resumed on `lane`: `route` goes on there, the direction that we send on it, and of which nothing has left

@@ -287,6 +287,11 @@ impl SessionEntry {
 }
 
 impl SessionEntry {
+    /// Whether we may open a lane in it.
+    fn may_open(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::may_open)
+    }
+
     /// Whether one lane carries every pair: without mux a stream proves its own pair alone, however the two ends meant to
     /// place pairs.
     fn shares_lanes(&self) -> bool {

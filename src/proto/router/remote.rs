@@ -170,7 +170,7 @@ impl Router {
 
     fn place_in(&mut self, route: &Route, id: SessionId) {
         let Some(entry) = self.sessions.get(&id) else { return };
-        let resumes = self.routes.get(route).is_some_and(|state| state.resumes) && !entry.shares_lanes();
+        let resumes = self.routes.get(route).is_some_and(|state| state.resumes) && entry.may_open();
         if let Some(lane) = self.lane_in(entry, route).filter(|_| !resumes) {
             return self.attach(route, lane);
         }

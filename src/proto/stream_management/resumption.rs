@@ -2,7 +2,8 @@
 //!
 //! An id leads to a stream that still lives, as far as we know, or to what is left of one that broke. Both belong to a
 //! domain pair, and whoever asks must have authenticated for that pair anew; whatever doesn't fit is unknown, and that is
-//! all that is said about it.
+//! all that is said about it. A stream that many pairs share stands under its first one, and goes on in a shared stream whose other
+//! end has proven that one among others.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -67,11 +68,12 @@ impl<L: Clone, S> Resumptions<L, S> {
         Some(state)
     }
 
-    /// The other end, authenticated for `route` (in the initiating entity's direction), asks for the stream `id`.
-    pub fn claim(&mut self, id: &str, route: &Route) -> Claim<L, S> {
+    /// The other end asks for the stream `id`; `may`: whether it is authenticated for a stream's pair, in the initiating entity's
+    /// direction.
+    pub fn claim(&mut self, id: &str, may: impl Fn(&Route) -> bool) -> Claim<L, S> {
         match self.streams.get(id) {
-            Some((pair, Place::Live(lane))) if pair == route => Claim::Live(lane.clone()),
-            Some((pair, Place::Broken { .. })) if pair == route => {
+            Some((pair, Place::Live(lane))) if may(pair) => Claim::Live(lane.clone()),
+            Some((pair, Place::Broken { .. })) if may(pair) => {
                 let Some((_, Place::Broken { state, until })) = self.streams.remove(id) else {
                     return Claim::Unknown;
                 };
@@ -141,13 +143,17 @@ mod tests {
         let (mut streams, now) = (Resumptions::<u8, char>::new(8), Instant::now());
         let pair = route("a.test", "b.test");
         streams.opened("x".to_owned(), pair.clone(), 1);
-        assert_eq!(streams.claim("x", &pair), Claim::Live(1));
+        assert_eq!(streams.claim("x", |known| *known == pair), Claim::Live(1));
         assert_eq!(streams.broke("x", 's', now), None);
-        assert_eq!(streams.claim("x", &route("c.test", "b.test")), Claim::Unknown);
-        assert_eq!(streams.claim("x", &pair.reversed()), Claim::Unknown, "of a stream that it didn't open");
-        assert_eq!(streams.claim("y", &pair), Claim::Unknown);
-        assert_eq!(streams.claim("x", &pair), Claim::Broken('s'));
-        assert_eq!(streams.claim("x", &pair), Claim::Unknown);
+        assert_eq!(streams.claim("x", |known| *known == route("c.test", "b.test")), Claim::Unknown);
+        assert_eq!(
+            streams.claim("x", |known| *known == pair.reversed()),
+            Claim::Unknown,
+            "of a stream that it didn't open"
+        );
+        assert_eq!(streams.claim("y", |known| *known == pair), Claim::Unknown);
+        assert_eq!(streams.claim("x", |known| *known == pair), Claim::Broken('s'));
+        assert_eq!(streams.claim("x", |known| *known == pair), Claim::Unknown);
         assert_eq!((streams.broken(), streams.deadline()), (0, None));
     }
 

@@ -78,6 +78,11 @@ impl<Q: Clone, O: Clone> Sent<Q, O> {
         self.runs.iter().map(|(run, _)| run)
     }
 
+    /// Where they came from, for each run.
+    pub fn queues(&self) -> impl Iterator<Item = (&Run<O>, &Q)> {
+        self.runs.iter().map(|(run, queue)| (run, queue))
+    }
+
     /// Take out everything.
     pub fn take(&mut self) -> Vec<(Run<O>, Q)> {
         self.h = self.h.wrapping_add(self.count);

@@ -45,6 +45,11 @@ impl Ended {
         }
     }
 
+    /// Whether the other end said nothing, not even that it closes the stream.
+    pub(super) fn is_bare(self) -> bool {
+        matches!(self, Self::Closed(Reason::ConnectionLost))
+    }
+
     /// Whether the other end has said that it handled nothing behind a negotiation that was never confirmed. A connection that is
     /// lost says nothing about that, nor does an answer that is late.
     pub(super) fn is_refusal(self) -> bool {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::{Ended, Lane, Machine};
-use crate::proto::admission::Side;
+use crate::proto::admission::{Direction, Side, admit};
 use crate::proto::stream::{Event, Managed, Violation};
 use crate::proto::stream_management::element::write_enabled;
 use crate::reason::Reason;
 use crate::relay::broken::{Broken, Certainty};
+use crate::relay::carry::Carry;
 use crate::relay::clock;
 use crate::relay::inbound::Inbound;
 use crate::relay::mailbox::lock;
@@ -52,11 +53,29 @@ impl Lane {
         Ok(())
     }
 
-    /// A stream of one pair, with a peer: our own servers don't resume, and a stream that many pairs share isn't resumed by
-    /// one of them.
+    /// A stream with a peer: our own servers don't resume.
     fn is_resumable(&self) -> bool {
-        let single = self.carry.as_ref().is_some_and(|carry| carry.scope().pair.is_some());
-        single && self.place.side() == Side::Remote && !self.hub.limits.resume.is_zero()
+        self.place.side() == Side::Remote && !self.hub.limits.resume.is_zero()
+    }
+
+    /// Whether many pairs share the stream.
+    fn is_shared(&self) -> bool {
+        self.carry.as_ref().is_some_and(|carry| carry.scope().pair.is_none())
+    }
+
+    /// Whether the other end, which opened this stream for `own`, is authenticated for a stream of `pair`.
+    fn may_resume(&self, own: &Route, pair: &Route) -> bool {
+        let hosts = &self.hub.live().hosts;
+        let shared = self.carry.as_ref().map(Carry::scope).filter(|scope| scope.pair.is_none());
+        let has = |scope| admit(scope, hosts, Direction::Inbound, &pair.from, &pair.to).is_ok();
+        pair == own || shared.is_some_and(has)
+    }
+
+    /// What a lane that is gone had taken of queues goes on here.
+    fn take_over(&self) {
+        for (outlet, octets) in self.sending.under_way() {
+            outlet.taken_over(&self.mailbox, octets);
+        }
     }
 
     /// From here on what comes is counted; the first `here_already` of it came before the stream was resumed.
@@ -111,7 +130,10 @@ impl Lane {
     /// The other end wants to go on here with a stream that broke, of which it has handled `h` stanzas.
     pub(super) async fn resume_theirs(&mut self, previd: &str, h: u32) -> Result<(), Violation> {
         let claimed = match self.route() {
-            Some(route) if self.is_resumable() => self.hub.claim(previd, &route).await.map(|b| (b, route)),
+            Some(route) if self.is_resumable() => {
+                let may = |pair: &Route| self.may_resume(&route, pair);
+                self.hub.claim(previd, may).await.map(|broken| (broken, route.clone()))
+            }
             _ => None,
         };
         let Some((mut broken, route)) = claimed else {
@@ -138,8 +160,8 @@ impl Lane {
         self.send_now();
         if let Some(outlet) = broken.holds.take() {
             let lane = self.id;
-            outlet.taken_over(&self.mailbox, self.sending.under_way());
-            self.hub.control(|router, _| router.lane_resumed(lane, &route.reversed()));
+            self.take_over();
+            self.hub.control(|router, _| router.lane_resumed(lane, &outlet.route));
             outlet.hold(false);
         }
         Ok(())
@@ -148,12 +170,12 @@ impl Lane {
     /// The stream that broke goes on here; the other end has handled `h` stanzas of it.
     fn resumed(&mut self, h: u32) -> Result<(), Violation> {
         let Some(route) = self.route() else { return Err(Reason::BadFormat.into()) };
-        let outlet = self.hub.known_outlet(&route).zip(self.asks.take());
-        let Some((outlet, id)) = outlet else { return Err(Reason::BadFormat.into()) };
+        let asked = self.asks.take().and_then(|id| Some((self.hub.keeper(&route, &id)?, id)));
+        let Some((outlet, id)) = asked else { return Err(Reason::BadFormat.into()) };
         let sent = |broken: &mut Broken| (broken.id == id && !broken.sent.is_empty()).then_some(());
         if outlet.look_at_broken(sent).is_some() {
             let lane = self.id;
-            self.hub.control(|router, _| router.lane_resumed(lane, &route));
+            self.hub.control(|router, _| router.lane_resumed(lane, &outlet.route));
         }
         let Some(mut broken) = outlet.take_broken(&id) else { return Err(Reason::BadFormat.into()) };
         let sent = std::mem::take(&mut broken.sent);
@@ -162,7 +184,7 @@ impl Lane {
             self.hub.gone(broken, reason);
             return Err(reason.into());
         }
-        outlet.taken_over(&self.mailbox, self.sending.under_way());
+        self.take_over();
         let inbound = match broken.inbound.take() {
             Some(inbound) => inbound,
             None => Inbound::new(&self.hub.acknowledger, &self.mailbox),
@@ -178,9 +200,9 @@ impl Lane {
 
     /// The stream that broke is gone at the other end; it had handled `h` stanzas of it, if it knows.
     fn lost(&mut self, h: Option<u32>) {
-        let outlet = self.route().and_then(|route| self.hub.known_outlet(&route));
-        let id = self.asks.take();
-        if let Some(mut broken) = outlet.zip(id).and_then(|(outlet, id)| outlet.take_broken(&id)) {
+        let asked = self.asks.take().zip(self.route());
+        let broken = asked.and_then(|(id, route)| self.hub.keeper(&route, &id)?.take_broken(&id));
+        if let Some(mut broken) = broken {
             if let Some(h) = h {
                 self.sending.delivered_before(&mut broken.sent, h);
             }
@@ -211,7 +233,7 @@ impl Lane {
             }
         }
         if let (Some(id), Some(route)) = (self.asks.take(), self.route())
-            && let Some(outlet) = self.hub.known_outlet(&route)
+            && let Some(outlet) = self.hub.keeper(&route, &id)
         {
             outlet.look_at_broken(|broken| (broken.id == id).then(|| broken.asked = false));
         }
@@ -227,7 +249,8 @@ impl Lane {
         // The time to drain is over: whoever wasn't told that a stanza is handled answers for it, or sends it again.
         let ours = matches!(ended, Ended::Lost(Reason::Draining));
         match self.resumable.take() {
-            Some(resumable) if broke && !ours => return self.keep(resumable, sent),
+            // What ends without a closing tag has broken as well (RFC 6120 section 4.4).
+            Some(resumable) if (broke || ended.is_bare()) && !ours => return self.keep(resumable, sent),
             Some(resumable) if matches!(self.machine, Machine::Receiving(_)) => {
                 lock(&self.hub.broken).theirs.forget(&resumable.id);
             }
@@ -248,16 +271,17 @@ impl Lane {
     fn keep(&mut self, resumable: Resumable, sent: Unacknowledged) {
         let Resumable { id, route, within } = resumable;
         let initiating = matches!(self.machine, Machine::Initiating(_));
-        // Only what was sent there makes the other direction wait.
-        let holds = !initiating && !sent.is_empty();
+        // Only what was sent there makes the other direction wait; where many pairs share it, the others wait for what it took.
+        let holds = sent.queues().find_map(|(_, outlet)| outlet.clone()).filter(|_| !initiating);
         let broken = Broken {
             id,
             sent,
             inbound: self.inbound.take(),
             told: 0,
             until: clock::now() + within,
+            shared: self.is_shared(),
             asked: false,
-            holds: if holds { self.hub.known_outlet(&route.reversed()) } else { None },
+            holds,
         };
         if initiating {
             // What it was good for lately it is wanted for again; an idle one waits for its next stanza.

@@ -57,6 +57,32 @@ fn pairs_that_are_stalled_leave_room_for_those_that_flow() {
 }
 
 #[test]
+fn a_route_takes_nothing_more_while_too_many_of_its_errors_wait() {
+    let total = Arc::new(TotalQueued::new(64 * LIMIT));
+    let (asked, answers, lane) =
+        (outlet(&total, "a.test"), outlet(&total, "c.test"), Arc::new(Mailbox::default()));
+    let error = |held| {
+        let octets = vec![b'x'; LIMIT / 2];
+        answers.push_anyway(&octets, Mark::of(octets.len()), None, held, Instant::now())
+    };
+    for _ in 0..4 {
+        assert_eq!(error(false), Pushed::Wanted);
+        answers.chokes(&asked);
+    }
+    assert_eq!(push(&asked, 1), Pushed::Wanted, "as many as are always taken");
+    assert!(matches!(error(false), Pushed::Full(_)));
+    assert_eq!(error(true), Pushed::Wanted);
+    answers.chokes(&asked);
+    assert!(matches!(push(&asked, 1), Pushed::Full(_)));
+    answers.attach(&lane);
+    while let Some((run, _)) = answers.take(&lane) {
+        assert_eq!(matches!(push(&asked, 1), Pushed::Full(_)), answers.held_bytes().0 > LIMIT);
+        answers.release(&run);
+    }
+    assert_eq!(push(&asked, 1), Pushed::Wanted);
+}
+
+#[test]
 fn a_full_queue_says_since_when_until_something_leaves_it() {
     let total = Arc::new(TotalQueued::new(8 * LIMIT));
     let (outlet, lane) = (outlet(&total, "a.test"), Arc::new(Mailbox::default()));

@@ -129,6 +129,7 @@ impl World {
     }
 
     pub(super) fn tell(&self, event: impl std::fmt::Display) {
+        tracing::trace!("{event}");
         let wall = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         lock(&self.events).push(format!("{:>9.3} {event}", wall.as_secs_f64() % 100_000.0));
     }
@@ -215,12 +216,10 @@ impl World {
         running.supervisor.abort();
     }
 
-    /// Whether somebody may have forgotten what was handled: a relay that ended, or a stream that wasn't resumed, as those that
-    /// many pairs share never are.
+    /// Whether somebody may have forgotten what was handled: a relay that ended, or a stream that wasn't resumed.
     pub(super) fn has_lost_state(&self) -> bool {
         let relays = lock(&self.relays);
         self.relay_ended.load(Ordering::Relaxed)
-            || self.plan.placement == Placement::OneStream
             || relays.iter().flatten().any(|running| running.hub.metrics.custody.lost() > 0)
     }
 
