@@ -1,11 +1,10 @@
 //! Asks one question until something is said, and remembers answers for their TTL.
 
-use std::time::Instant;
-
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::op::{Message, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ResponseCache, TtlConfig};
+use tokio::time::Instant;
 
 use super::trail::{Heard, Said, Trail, checked};
 use super::upstream::Upstream;
@@ -40,12 +39,12 @@ impl Questions {
     }
 
     async fn answer(&self, query: Query) -> Result<Message, NetError> {
-        if let Some(known) = self.cache.get(&query, Instant::now()) {
+        if let Some(known) = self.cache.get(&query, Instant::now().into_std()) {
             return known;
         }
         let response = self.upstream.ask(query.clone(), false).await;
         let answer = response.and_then(|response| checked(&query, response));
-        self.cache.insert(query, answer.clone(), Instant::now());
+        self.cache.insert(query, answer.clone(), Instant::now().into_std());
         answer
     }
 }

@@ -58,9 +58,9 @@ pub(crate) struct Carry {
     counters: SideCounters,
     /// What the stream has brought of what its pairs, hosts and peer may.
     pub(crate) meter: Meter,
-    /// Outlets by the domains as they stand on the wire, admitted under the present scope.
-    known: FxHashMap<(Box<str>, Box<str>), Arc<Outlet>>,
-    last: Option<(Box<str>, Box<str>, Arc<Outlet>)>,
+    /// By the domains as they stand on the wire.
+    known: FxHashMap<(Box<str>, Box<str>), Way>,
+    last: Option<(Box<str>, Box<str>, Way)>,
     marks: Vec<Mark>,
     /// Where the run of stanzas for the last outlet begins in the reader's buffer.
     start: usize,
@@ -80,9 +80,17 @@ pub(crate) struct Place {
     pub(crate) initiating: bool,
 }
 
+/// Where stanzas go that were admitted under the present scope.
+#[derive(Debug, Clone)]
+struct Way {
+    outlet: Arc<Outlet>,
+    /// The operator lets nothing come back: an IQ request of our own server would have no answer.
+    mute: bool,
+}
+
 /// What is to become of a stanza.
 enum Judged {
-    Carry(Arc<Outlet>),
+    Carry(Way),
     Bounce(Route, Reason),
     /// Not answered either: whoever sent it may not speak for that domain any more, or may hear nothing.
     Drop(Reason),
@@ -197,9 +205,11 @@ impl Carry {
                 return Ok(());
             }
         }
-        if let Some((known_from, known_to, _)) = &self.last
+        let asks = mark.wait == Wait::Iq;
+        if let Some((known_from, known_to, way)) = &self.last
             && **known_from == *from
             && **known_to == *to
+            && !(asks && way.mute)
         {
             if self.marks.is_empty() {
                 self.start = at;
@@ -209,8 +219,11 @@ impl Carry {
         }
         self.flush(buffer, at).await?;
         match self.judge(from, to)? {
-            Judged::Carry(outlet) => {
-                self.last = Some((from.into(), to.into(), outlet));
+            Judged::Carry(way) if asks && way.mute => {
+                self.bounce(&way.outlet.route, stanza, mark, Reason::PolicyDenied)?;
+            }
+            Judged::Carry(way) => {
+                self.last = Some((from.into(), to.into(), way));
                 self.start = at;
                 self.marks.push(mark);
             }
@@ -272,8 +285,8 @@ impl Carry {
 
     fn judge(&mut self, from: &str, to: &str) -> Result<Judged, Reason> {
         let key = (Box::from(from), Box::from(to));
-        if let Some(outlet) = self.known.get(&key) {
-            return Ok(Judged::Carry(Arc::clone(outlet)));
+        if let Some(way) = self.known.get(&key) {
+            return Ok(Judged::Carry(way.clone()));
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let (from, to) = (domain(from)?, domain(to)?);
@@ -290,13 +303,17 @@ impl Carry {
             }
             Err(reason) => return Err(reason),
         }
+        let mute = self.scope.side == Side::Local
+            && !self.hosts.serves(&route.to)
+            && self.hosts.policy(Direction::Inbound, &route.from, &route.to).is_err();
         match self.hub.outlet(&route) {
             Ok(outlet) => {
                 if self.known.len() >= KNOWN_MAX {
                     self.known.clear();
                 }
-                self.known.insert(key, Arc::clone(&outlet));
-                Ok(Judged::Carry(outlet))
+                let way = Way { outlet, mute };
+                self.known.insert(key, way.clone());
+                Ok(Judged::Carry(way))
             }
             Err(reason) => Ok(Judged::Bounce(route, reason)),
         }
@@ -351,7 +368,7 @@ impl Carry {
         let run = &buffer[self.start..end];
         let origin = self.receive(marks.len());
         self.push(run, &marks, origin).await?;
-        if let Some((_, _, outlet)) = &self.last {
+        if let Some((_, _, Way { outlet, .. })) = &self.last {
             self.meter.charge(Some(&outlet.route), marks.len(), run.len());
         }
         self.marks = marks;
@@ -363,8 +380,8 @@ impl Carry {
         // The first attempt is with everything, and if there is no room for that, with a little of it.
         let mut piece = marks.len();
         while !marks.is_empty() {
-            let Some((_, _, outlet)) = &self.last else { return Ok(()) };
-            let outlet = Arc::clone(outlet);
+            let Some((_, _, way)) = &self.last else { return Ok(()) };
+            let outlet = Arc::clone(&way.outlet);
             let room = outlet.room();
             tokio::pin!(room);
             // From here on no shrinking is missed, whatever happens between the push and the wait.
@@ -416,7 +433,7 @@ impl Carry {
 
     fn replace_last(&mut self, outlet: Arc<Outlet>) {
         if let Some((_, _, last)) = &mut self.last {
-            *last = outlet;
+            last.outlet = outlet;
         }
     }
 }

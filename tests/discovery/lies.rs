@@ -1,7 +1,9 @@
 //! Records that point inside, or at the relay itself: nothing is dialled, and the sender and the operator hear why.
 
+use fedmux::proto::policy::{DomainPolicy, Lists};
 use fedmux::reason::Reason;
 use fedmux::relay::settings::Transport;
+use fedmux::xmpp::domain::DomainPattern;
 use tokio::net::TcpListener;
 
 use crate::dns_server::Zone;
@@ -66,6 +68,31 @@ async fn a_special_name_is_not_asked_for() {
         assert_eq!(said_reason(&a1.receive().await), Reason::DomainNotPublic.as_str(), "{name}");
     }
     assert!(dns.asked().is_empty(), "{:?}", dns.asked());
+}
+
+/// Not even asked for, whoever denies it and whether or not it may come in.
+#[tokio::test]
+async fn whom_the_operator_or_the_host_denies_is_not_looked_up() {
+    let denying = || Lists { deny: vec![DomainPattern::parse("*.evil.test").unwrap()], ..Lists::default() };
+    for (by_host, only_out) in [(false, false), (false, true), (true, false), (true, true)] {
+        let authority = Authority::new();
+        let dns = Zone::new(&["x.evil.test A 127.0.0.1"]).serve().await;
+        let mut plan = plan(&authority, &["a1.test"]).await.finding_by(dns.address);
+        let policy = match only_out {
+            true => DomainPolicy { outbound: denying(), ..DomainPolicy::default() },
+            false => DomainPolicy { both: denying(), ..DomainPolicy::default() },
+        };
+        *(if by_host { &mut plan.settings.hosts[0].policy } else { &mut plan.settings.policy.domains }) =
+            policy;
+        let mut relay = plan.start().await;
+        let mut a1 = relay.host("a1.test");
+        a1.send("x.evil.test", "x").await;
+        assert!(said_reason(&a1.receive().await).contains(Reason::PolicyDenied.as_str()));
+        assert!(dns.asked().is_empty(), "{:?}", dns.asked());
+        a1.send("evil.test", "y").await;
+        assert_ne!(said_reason(&a1.receive().await), Reason::PolicyDenied.as_str(), "what is above it");
+        assert!(dns.asked().iter().all(|question| !question.contains("x.evil")), "{:?}", dns.asked());
+    }
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from processes import Process, StageError, listens, until
 
 # It compiles a module at each start; on a busy machine that takes its time.
 START_SECONDS = 90
-REGISTER_SECONDS = 10
+COMMAND_SECONDS = 10
 LIBRARIES = Path("/usr/lib")
 
 
@@ -51,6 +52,7 @@ api_permissions:
       ip: 127.0.0.0/8
     what:
       - register
+      - outgoing_s2s_number
 """)
         await self.process.start()
 
@@ -71,16 +73,26 @@ api_permissions:
 
     def add_account(self, name: str, domain: str, password: str) -> None:
         """An account, if there is none of this name."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.api_port}/api/register",
-            json.dumps({"user": name, "host": domain, "password": password}).encode(),
-            {"Content-Type": "application/json"},
-        )
         try:
-            urllib.request.urlopen(request, timeout=REGISTER_SECONDS).close()
+            self._command("register", {"user": name, "host": domain, "password": password})
         except urllib.error.HTTPError as error:
             if error.code != 409:
                 raise StageError(f"{self.process.name} made no account {name}@{domain}: {error.code} {error.read()!r}") from None
+
+    async def has_given_up(self) -> bool:
+        """Whether it holds no connection to another server, and tries for none. What it is given while an attempt of its
+        that failed is ending, it loses and tells nobody."""
+        return self._command("outgoing_s2s_number", {})["s2s_outgoing"] == 0
+
+    def _command(self, name: str, arguments: dict[str, str]) -> Any:
+        """What its HTTP API answers."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.api_port}/api/{name}",
+            json.dumps(arguments).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=COMMAND_SECONDS) as answer:
+            return json.load(answer)
 
 
 def find_ejabberd() -> Path:

@@ -11,7 +11,7 @@ import network
 from client import User
 from metrics import promtool_complaints
 from play import SCENARIOS, Cast, Scenario, Skip, scenario_in
-from processes import POLL_SECONDS
+from processes import POLL_SECONDS, until
 from scenario_components import friar
 from scenario_rooms import join, open_room, talk_in_a_room
 from stage import Provider, Scenery
@@ -183,6 +183,7 @@ async def servers_go_on_when_a_relay_was_restarted(cast: Cast) -> None:
         sent = romeo.say(juliet.full_jid, "Where be these enemies?")
         error = await romeo.hears(kind="error", sender=juliet.full_jid)
         assert error["id"] == sent["id"], f"another error: {error}"
+        await until("ejabberd Y has given up", stage.y.ejabberd.has_given_up, seconds=SETTLE_SECONDS, watch=[stage.y.server])
     for asking, asked in ((romeo, juliet), (juliet, romeo), (romeo, paris), (paris, romeo)):
         await is_reached(asking, asked)
 

@@ -98,6 +98,26 @@ async fn a_domain_without_records_has_nothing_and_is_not_asked_for_again() {
 }
 
 #[tokio::test]
+async fn answers_hold_for_their_ttl_and_no_longer() {
+    let server = Zone::new(&["_xmpp-server._tcp.b1.test SRV 0 0 5269 t.test", "t.test A 127.0.0.4"]);
+    let server = server.serve().await;
+    let finder = finder(&server);
+    // For 300 s the records, and for 90 s that there are no others.
+    let asked = || {
+        ["_xmpp-server", "_xmpps-server"]
+            .map(|labels| server.asked_at(&format!("SRV {labels}._tcp.b1.test.")).len())
+    };
+    find(&finder, "b1.test").await;
+    for (passes, expected) in [(80, [1, 1]), (11, [1, 2]), (80, [1, 2]), (130, [2, 3])] {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(passes)).await;
+        tokio::time::resume();
+        assert_eq!(dialled(&find(&finder, "b1.test").await), ["starttls 127.0.0.4:5269"]);
+        assert_eq!(asked(), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_crowd_that_asks_for_one_domain_shares_one_round_of_look_ups() {
     let server = Zone::new(&["b1.test A 127.0.0.1"])
         .misbehave(

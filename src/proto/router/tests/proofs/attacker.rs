@@ -14,6 +14,8 @@ pub(super) struct Attacker {
     pub(super) target: usize,
     /// It often uses what has joined a session as if a certificate proved it there, and says to servers what is for relays.
     pub(super) joins: bool,
+    /// It waits for what the relays' configurations take away and give back; those often do, at the wrong moment.
+    pub(super) waits: bool,
     /// Secrets, and who was to return them.
     pub(super) secrets: Vec<(String, Domain)>,
     /// Hosts of its own for which it has returned a secret, and on which connection.
@@ -72,6 +74,9 @@ impl World {
 
     /// The attacker does something.
     pub(super) fn attack(&mut self) {
+        if self.attacker.waits && self.dice.percent(30) && self.take_what_nobody_serves() {
+            return;
+        }
         match self.dice.below(100) {
             0..20 => self.attacker_dials(),
             20..30 => self.attacker_opens_another(),

@@ -171,6 +171,28 @@ impl World {
         self.arrive(self.now + Duration::from_millis(150), Arrival::On { conn, end: 1 - end, what });
     }
 
+    /// The name that it shares is taken away from its owner for a while: it is to join a session there. Whether it is.
+    pub(super) fn take_what_nobody_serves(&mut self) -> bool {
+        let shared = domain(SHARED);
+        let lacks = |relay: usize| {
+            self.cast.names(relay).contains(&shared) && !self.relays[relay].hosts.serves(&shared)
+        };
+        let Some(relay) = (0..2).find(|relay| lacks(*relay)) else { return false };
+        let alone =
+            self.cast.certificates(ATTACKER).iter().find(|it| it.exact.len() == 1 && it.covers(&shared));
+        let fits = |(conn, end): &(usize, usize)| {
+            let Conn { parties, certificates, strands, .. } = &self.conns[*conn];
+            parties[1 - end] == relay && !strands.is_empty() && !certificates[*end].covers(&shared)
+        };
+        let firsts: Vec<_> = self.own_ends().into_iter().filter(fits).collect();
+        let (Some(alone), Some((conn, end))) = (alone.cloned(), self.dice.pick(&firsts).copied()) else {
+            return false;
+        };
+        let request = self.request(conn, end);
+        self.attacker_dials_second(relay, alone, &request);
+        true
+    }
+
     /// Every host of the attacker's is to join one session, at once.
     pub(super) fn prove_everything(&mut self) {
         let Some((conn, end)) = self.own_session() else { return };

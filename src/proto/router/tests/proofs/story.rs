@@ -6,6 +6,9 @@ use super::*;
 impl World {
     /// One thing happens, and some time passes.
     pub(super) fn step(&mut self) {
+        if self.attacker.waits && self.dice.percent(15) {
+            self.reload();
+        }
         match self.dice.below(100) {
             0..40 => self.honest_stanza(),
             40..88 => self.attack(),
@@ -80,7 +83,12 @@ impl World {
         let party = self.dice.below(2);
         let all: Vec<_> = self.cast.names(party).into_iter().collect();
         let whole = all.iter().all(|name| self.relays[party].hosts.serves(name));
-        let without = if whole { self.dice.pick(&all).cloned() } else { None };
+        let mut without = if whole { self.dice.pick(&all).cloned() } else { None };
+        if self.attacker.waits && whole {
+            let tempting = self.truth.awaited(self.now).chain([domain(SHARED)]);
+            let tempting: Vec<_> = tempting.filter(|host| all.contains(host)).collect();
+            without = self.dice.pick(&tempting).cloned().or(without);
+        }
         self.touched = true;
         let former = Arc::clone(&self.relays[party].hosts);
         let hosts = self.relays[party].reload(&self.cast, party, without.as_ref());

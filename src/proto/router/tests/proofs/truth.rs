@@ -198,6 +198,13 @@ impl Truth {
         self.asked.insert(id.to_owned(), asked);
     }
 
+    /// Hosts whose secret was returned, and not answered yet.
+    pub(super) fn awaited(&self, now: Instant) -> impl Iterator<Item = Domain> {
+        let open =
+            move |asked: &&Asked| !asked.used && asked.returned.is_some() && now < asked.at + ANSWER_WAIT;
+        self.asked.values().filter(open).map(|asked| asked.host.clone())
+    }
+
     /// An honest relay lets a host of its own join a connection: did the other end say so?
     pub(super) fn joined(
         &mut self,

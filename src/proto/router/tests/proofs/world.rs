@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::proto::stream::Learned;
+use crate::xmpp::element::Element;
 use attacker::Attacker;
 use cast::UNIX;
 
@@ -161,8 +162,14 @@ impl World {
         }
         if let What::Text { octets, .. } = &what {
             // What is said on a second connection is for who holds it alone: there a secret is good for whoever has it.
-            if self.leaks && octets.starts_with("<iq") && self.dice.percent(40) {
-                self.attacker.hear(octets);
+            if octets.starts_with("<iq") {
+                let overhears = self.leaks && self.dice.percent(40);
+                if overhears {
+                    self.attacker.hear(octets);
+                }
+                if self.hostile && self.dice.percent(20) {
+                    self.answer_before((conn, end, strand), octets, overhears);
+                }
             }
             if self.hostile && self.dice.percent(2) {
                 return;
@@ -173,6 +180,16 @@ impl World {
             }
         }
         self.arrive(at, Arrival::On { conn, end: 1 - end, what });
+    }
+
+    /// A secret comes back from relay 0 to relay 1, and the attacker's server answers before it is there.
+    fn answer_before(&mut self, (conn, end, strand): (usize, usize, usize), octets: &str, overhears: bool) {
+        let Conn { parties, strands, .. } = &self.conns[conn];
+        let iq = Element::parse(octets.as_bytes()).ok().as_ref().and_then(MuxIq::read);
+        if let Some(MuxIq::Offer { id, .. }) = iq.filter(|_| (parties[end], parties[1 - end]) == (0, 1)) {
+            let route = strands[strand].route.clone();
+            self.tenant_answers(&route, overhears.then_some(id));
+        }
     }
 
     /// A new connection.
