@@ -57,6 +57,8 @@ pub struct Limits {
     pub ack_request_within: Duration,
     /// How long a stream that ends waits for acknowledgements.
     pub ack_wait: Duration,
+    /// How long a stream may acknowledge nothing of what was sent on it, or take nothing of what is to be sent; then we end it.
+    pub lane_stall: Duration,
     /// How long we send nothing on a stream whose other end may still turn stream management on.
     pub enable_wait: Duration,
     /// How long a stream that broke can be resumed.
@@ -208,6 +210,7 @@ impl Default for Limits {
             ack_request_every: 64,
             ack_request_within: Duration::from_millis(50),
             ack_wait: seconds(5),
+            lane_stall: seconds(300),
             enable_wait: seconds(1),
             resume: seconds(300),
             resume_wait: seconds(20),

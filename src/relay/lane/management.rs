@@ -235,6 +235,8 @@ impl Lane {
         }
         let certainty = if self.said_all && matches!(ended, Ended::Closed(_)) {
             Certainty::Unhandled
+        } else if matches!(ended, Ended::Violated(violation) if violation.reason == Reason::Stalled) {
+            Certainty::Ignored
         } else {
             let by_the_lane = !broke || !ours && self.place.side() == Side::Local;
             Certainty::Unknown { by_the_lane }
