@@ -45,7 +45,8 @@ pub struct Limits {
     /// How long a stanza may lack the acknowledgement of its next hop before we acknowledge it ourselves.
     pub ack_hold: Duration,
     /// How many stanzas of one stream may; then the oldest are acknowledged. Less than the sender keeps: Prosody drops the
-    /// oldest of more than `smacks_max_queue_size` (500) and says nothing.
+    /// oldest of more than `smacks_max_queue_size` (500) and says nothing. Not of a lane of a peer that speaks mux: a relay keeps
+    /// them all.
     pub unacked_max: u32,
     /// Handled stanzas after which we acknowledge unasked.
     pub ack_every: u32,
