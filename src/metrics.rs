@@ -32,6 +32,8 @@ pub struct Metrics {
     connections: IntGaugeVec,
     /// `fedmux_connections_opened_total{transport,direction}`
     connections_opened: IntCounterVec,
+    /// `fedmux_connection_migrations_total`: times that the peer of a QUIC connection was seen at another address.
+    pub migrations: IntCounter,
     /// `fedmux_sessions`: connections whose peer is authenticated.
     pub sessions: IntGauge,
     /// `fedmux_lanes`: XML streams that carry domain pairs in sessions.
@@ -66,6 +68,8 @@ pub struct Metrics {
     pub hosts: IntGauge,
     /// `fedmux_reloads_total{result="done"|"refused"}`: of the configuration, or of renewed certificates alone.
     reloads: IntCounterVec,
+    /// `fedmux_tasks`: tasks of the process that have not ended.
+    pub tasks: IntGauge,
     /// `fedmux_tasks_failed_total`
     pub tasks_failed: IntCounter,
     /// Data path: accepted from and delivered to each side.
@@ -200,6 +204,13 @@ impl Opened {
 struct Maker(Registry);
 
 impl Maker {
+    /// Which version this is.
+    fn version(&self) -> Option<()> {
+        let info = self.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Some(())
+    }
+
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Option<IntCounterVec> {
         let metric = IntCounterVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
         self.0.register(Box::new(metric.clone())).ok()?;
@@ -243,9 +254,7 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Option<Self> {
         let make = Maker(Registry::new());
-        make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        make.version()?;
         let direction = ["transport", "direction"];
         Some(Self {
             connections: make.gauges("connections", "Connections with peers.", &direction)?,
@@ -253,6 +262,10 @@ impl Metrics {
                 "connections_opened_total",
                 "Connections with peers since the start.",
                 &direction,
+            )?,
+            migrations: make.counter(
+                "connection_migrations_total",
+                "Times that the peer of a QUIC connection was seen at another address than before.",
             )?,
             sessions: make.gauge("sessions", "Connections whose peer is authenticated.")?,
             lanes: make.gauge("lanes", "XML streams open in sessions.")?,
@@ -304,6 +317,7 @@ impl Metrics {
                 "Changes of the configuration or the certificates while running, by what became of them.",
                 &["result"],
             )?,
+            tasks: make.gauge("tasks", "Tasks of the process that have not ended.")?,
             tasks_failed: make
                 .counter("tasks_failed_total", "Tasks that ended by a panic: always a defect.")?,
             data: DataPath::new(&make)?,

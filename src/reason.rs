@@ -214,6 +214,8 @@ reasons! {
     MuxTimeout = "mux-timeout", false, "the peer never returned the secret; the host keeps a connection of its own";
 
     // --- stream management (XEP-0198) ---
+    /// For `lane_stall` the other end acknowledged nothing of what it was sent, or read nothing.
+    Stalled = "stalled", false, "the other end takes nothing and acknowledges nothing, though it is there: look at its log";
     /// The other end acknowledged more stanzas than were sent, or fewer than before.
     HandledTooHigh = "handled-count-too-high", false, "the other end counts stanzas wrongly: a defect there, or here";
 

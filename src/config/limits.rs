@@ -55,6 +55,8 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         ack_request_every: count(1, 100_000),
         ack_request_within: wait(ms(1), seconds(60)),
         ack_wait: wait(ms(10), seconds(600)),
+        // What is handled a little at a time still moves.
+        lane_stall: wait(seconds(1), hours(24)),
         enable_wait: wait(ms(0), seconds(60)),
         resume: wait(seconds(0), hours(1)),
         resume_wait: wait(seconds(0), hours(1)),

@@ -45,7 +45,8 @@ pub struct Limits {
     /// How long a stanza may lack the acknowledgement of its next hop before we acknowledge it ourselves.
     pub ack_hold: Duration,
     /// How many stanzas of one stream may; then the oldest are acknowledged. Less than the sender keeps: Prosody drops the
-    /// oldest of more than `smacks_max_queue_size` (500) and says nothing.
+    /// oldest of more than `smacks_max_queue_size` (500) and says nothing. Not of a lane of a peer that speaks mux: a relay keeps
+    /// them all.
     pub unacked_max: u32,
     /// Handled stanzas after which we acknowledge unasked.
     pub ack_every: u32,
@@ -57,6 +58,8 @@ pub struct Limits {
     pub ack_request_within: Duration,
     /// How long a stream that ends waits for acknowledgements.
     pub ack_wait: Duration,
+    /// How long a stream may acknowledge nothing of what was sent on it, or take nothing of what is to be sent; then we end it.
+    pub lane_stall: Duration,
     /// How long we send nothing on a stream whose other end may still turn stream management on.
     pub enable_wait: Duration,
     /// How long a stream that broke can be resumed.
@@ -208,6 +211,7 @@ impl Default for Limits {
             ack_request_every: 64,
             ack_request_within: Duration::from_millis(50),
             ack_wait: seconds(5),
+            lane_stall: seconds(300),
             enable_wait: seconds(1),
             resume: seconds(300),
             resume_wait: seconds(20),

@@ -26,6 +26,8 @@ pub(crate) struct Acknowledger {
     request_within: Duration,
     /// Whoever gives no answer is asked again after this.
     pub(crate) ask_again: Duration,
+    /// Whoever acknowledges nothing, or takes nothing, for this long is given up.
+    pub(super) stall: Duration,
     /// Lanes that have sent something and not asked yet, and when they do.
     asking: Mutex<Vec<(Instant, Arc<Mailbox>)>>,
     /// Streams on which something came that isn't handled, or that hasn't been told.
@@ -47,6 +49,7 @@ impl Acknowledger {
             within: limits.ack_within,
             request_within: limits.ack_request_within,
             ask_again: limits.ack_wait,
+            stall: limits.lane_stall,
             asking: Mutex::default(),
             answering: Mutex::default(),
             work: Notify::new(),

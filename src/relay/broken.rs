@@ -270,6 +270,8 @@ impl Hub {
 pub(crate) enum Certainty {
     /// They weren't handled: the other end ended the stream in good order, and said last how many were.
     Unhandled,
+    /// They may have been handled or not: the other end was there, and acknowledged nothing.
+    Ignored,
     /// They may have been handled or not. `by_the_lane`: the stream ended, and not what it ran over, so that the first of
     /// them may be what ended it.
     Unknown {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
@@ -433,7 +434,9 @@ impl Hub {
             let control = lock(&self.control);
             (control.router.pair_count(), control.router.proof_counts(clock::now()))
         };
+        let tasks = Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
         for (gauge, count) in [
+            (&self.metrics.tasks, tasks),
             (&self.metrics.domain_pairs, pairs),
             (&self.metrics.proofs.under_way, proofs),
             (&self.metrics.proofs.requests_open, requests),

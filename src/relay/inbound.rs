@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::acknowledging::Acknowledger;
 use super::mailbox::{Mailbox, lock};
 use crate::proto::queue;
-use crate::proto::stream_management::receipts::{Receipts, Ticket};
+use crate::proto::stream_management::receipts::{Patience, Receipts, Ticket};
 
 /// Whence a stanza came, and its place there; `None` where nobody waits for an acknowledgement.
 pub(crate) type Origin = Option<(Arc<Inbound>, Ticket)>;
@@ -33,9 +33,14 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    pub(crate) fn new(acknowledger: &Arc<Acknowledger>, lane: &Arc<Mailbox>) -> Arc<Self> {
+    /// What comes to `lane`. `patience`: how long its sender may wait, and for how much.
+    pub(crate) fn new(
+        acknowledger: &Arc<Acknowledger>,
+        lane: &Arc<Mailbox>,
+        patience: Patience,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            receipts: Mutex::new(Receipts::new(acknowledger.patience)),
+            receipts: Mutex::new(Receipts::new(patience)),
             lane: Mutex::new(Some(Arc::clone(lane))),
             taken_back: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -188,7 +188,7 @@ impl Mailbox {
     }
 
     /// The lane ends here and now: with [`Reason::Conflict`] because the other end resumes its stream on another connection, with
-    /// another reason without a word.
+    /// [`Reason::Stalled`] because it takes nothing, with another reason without a word.
     pub(crate) fn break_off(&self, reason: Reason) {
         lock(&self.state).broken_off = Some(reason);
         self.broken.notify_one();

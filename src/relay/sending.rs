@@ -62,6 +62,8 @@ struct State {
     unasked: u32,
     /// When that was.
     asked: Option<Instant>,
+    /// Since when nothing of `sent` was acknowledged.
+    waits: Option<Instant>,
 }
 
 /// What is left of the sending half when its lane has ended.
@@ -90,6 +92,7 @@ impl Sending {
             managed,
             unasked: 0,
             asked: None,
+            waits: None,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -119,9 +122,9 @@ impl Sending {
         let mut settling: Option<Instant> = None;
         loop {
             match mailbox.next(|| self.is_settled()) {
-                Next::Octets(octets) => transmit.write(octets.into()).await?,
+                Next::Octets(octets) => self.put(transmit, octets.into()).await?,
                 Next::Own(octets) => self.write_run(transmit, run_of_own(octets), None, mailbox).await?,
-                Next::Again(octets) => transmit.write(octets).await?,
+                Next::Again(octets) => self.put(transmit, octets).await?,
                 Next::Stanzas(run, outlet) => {
                     let run = self.acknowledger.wanted(&outlet, run);
                     if !run.is_empty() {
@@ -130,7 +133,7 @@ impl Sending {
                 }
                 Next::Acknowledge => {
                     if let Some(answer) = self.answer(Inbound::tell) {
-                        transmit.write(answer.into()).await?;
+                        self.put(transmit, answer.into()).await?;
                     }
                 }
                 Next::Request => self.request(transmit, mailbox).await?,
@@ -147,7 +150,7 @@ impl Sending {
                 }
                 Next::Close(last_words) => {
                     let answer = self.answer(Inbound::tell_finally).unwrap_or_default();
-                    transmit.write((answer + &last_words).into()).await?;
+                    self.put(transmit, (answer + &last_words).into()).await?;
                 }
                 Next::Finish => {
                     transmit.finish(patience).await;
@@ -158,6 +161,12 @@ impl Sending {
         }
     }
 
+    /// Write octets, which the other end has to take within its time.
+    async fn put(&self, transmit: &mut impl Transmit, octets: Bytes) -> Result<(), Reason> {
+        let written = tokio::time::timeout(self.acknowledger.stall, transmit.write(octets));
+        written.await.unwrap_or(Err(Reason::Stalled))
+    }
+
     async fn write_run<T: Transmit>(
         &self,
         transmit: &mut T,
@@ -166,8 +175,14 @@ impl Sending {
         mailbox: &Arc<Mailbox>,
     ) -> Result<(), Reason> {
         let (octets, count) = (run.octets.clone(), run.len());
-        lock(&self.state).sent.push(run, outlet);
-        transmit.write(octets).await?;
+        {
+            let mut state = lock(&self.state);
+            if state.sent.is_empty() {
+                state.waits = Some(clock::now());
+            }
+            state.sent.push(run, outlet);
+        }
+        self.put(transmit, octets).await?;
         let ask = self.wrote(count);
         let elapsed =
             u64::try_from(clock::now().saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
@@ -204,17 +219,22 @@ impl Sending {
 
     async fn request<T: Transmit>(&self, transmit: &mut T, mailbox: &Arc<Mailbox>) -> Result<(), Reason> {
         self.asking.store(false, Ordering::Release);
-        let due = {
-            let mut state = lock(&self.state);
+        let (due, stalled) = {
+            let (mut state, now) = (lock(&self.state), clock::now());
             state.unasked = 0;
-            state.asked = Some(clock::now());
-            state.managed && !state.sent.is_empty()
+            state.asked = Some(now);
+            let stalled = |waits| waits + self.acknowledger.stall <= now;
+            (state.managed && !state.sent.is_empty(), state.waits.is_some_and(stalled))
         };
         if !due {
             return Ok(());
         }
+        if stalled {
+            mailbox.break_off(Reason::Stalled);
+            return Ok(());
+        }
         self.ask_again(mailbox);
-        transmit.write(Bytes::from_static(REQUEST.as_bytes())).await
+        self.put(transmit, Bytes::from_static(REQUEST.as_bytes())).await
     }
 
     /// Whoever gives no answer is asked again, as long as something isn't acknowledged.
@@ -288,7 +308,7 @@ impl Sending {
             state.managed = true;
             let before = state.sent.begin();
             self.delivered(&before);
-            state.written = 0;
+            (state.written, state.waits) = (0, None);
         }
     }
 
@@ -312,6 +332,9 @@ impl Sending {
         let mut state = lock(&self.state);
         let settled = state.sent.acknowledge(h).map_err(|TooHigh { .. }| Reason::HandledTooHigh)?;
         let all = state.sent.is_empty();
+        if !settled.is_empty() {
+            state.waits = (!all).then(clock::now);
+        }
         drop(state);
         self.delivered(&settled);
         if all {
@@ -339,6 +362,7 @@ impl Sending {
         let mut state = lock(&self.state);
         mailbox.send_again(sent.runs().map(|run| run.octets.clone()));
         state.written = h.wrapping_add(sent.unacknowledged());
+        state.waits = (!sent.is_empty()).then(clock::now);
         state.sent = sent;
         state.managed = true;
         drop(state);

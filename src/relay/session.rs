@@ -1,5 +1,6 @@
 //! One QUIC connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -67,7 +68,11 @@ pub(crate) async fn run<S: Streams>(
     if let Some(opening) = first {
         lanes.spawn(open(Arc::clone(&hub), Arc::clone(&session), connection.clone(), opening, true));
     }
-    guard.reason = serve(&hub, (&session, &connection), &mut lanes, commands, opened).await;
+    guard.reason = tokio::select! {
+        biased;
+        reason = serve(&hub, (&session, &connection), &mut lanes, commands, opened) => reason,
+        never = watch_path(&hub, &session, &connection) => match never {},
+    };
     // Lanes see the closed connection by themselves, and end in good order.
     while let Some(ended) = lanes.join_next().await {
         observe(&hub.metrics, ended);
@@ -148,6 +153,16 @@ async fn serve<S: Streams>(
                 return Reason::CertificateExpired;
             }
         }
+    }
+}
+
+/// Say where the peer is whenever that changes; the streams go on.
+async fn watch_path(hub: &Hub, session: &SessionShared, connection: &impl Streams) -> Infallible {
+    let mut known = session.place.address;
+    loop {
+        known = connection.moved(known).await;
+        hub.metrics.migrations.inc();
+        info!(session = session.id.0, peer = %session.peer, now = %known, "the peer has another address");
     }
 }
 

@@ -1,11 +1,16 @@
 //! What a session of many streams runs over: a QUIC connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::io::{Receive, Transmit};
 use super::shared::SessionShared;
 use crate::reason::Reason;
-use crate::transport::quic::Code;
+use crate::transport::quic::{self, Code};
+
+/// How often a connection is asked where its peer is: nothing tells when that changes.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection on which both ends open streams. Clones are the same connection.
 pub(crate) trait Streams: Clone + Send + Sync + 'static {
@@ -22,6 +27,11 @@ pub(crate) trait Streams: Clone + Send + Sync + 'static {
     fn close(&self, code: Code);
     /// Why there is no connection any more, if there is none.
     fn closed(&self) -> Option<Reason>;
+    /// Resolves when the peer is elsewhere than at `known` (RFC 9000 section 9): where.
+    fn moved(&self, known: SocketAddr) -> impl Future<Output = SocketAddr> + Send {
+        let _stays_there = known;
+        std::future::pending()
+    }
 }
 
 /// The QUIC connection of a session.
@@ -55,5 +65,14 @@ impl Streams for QuicStreams {
 
     fn closed(&self) -> Option<Reason> {
         self.connection.close_reason().map(|error| self.session.reason(&error))
+    }
+    async fn moved(&self, known: SocketAddr) -> SocketAddr {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let at = quic::canonical(self.connection.remote_address());
+            if at != known {
+                return at;
+            }
+        }
     }
 }

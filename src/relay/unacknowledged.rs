@@ -2,8 +2,9 @@
 //! handled is known to nobody.
 //!
 //! Messages and presence are sent again, with the time at which they first came (XEP-0203), or come back if the operator
-//! prefers that (`policy.uncertain`); an IQ request comes back, because whoever sent it can ask again. A duplicate or a false
-//! error is possible here, silence is not, and each such stanza is counted.
+//! prefers that (`policy.uncertain`); an IQ request comes back, because whoever sent it can ask again. What a second lane ended
+//! over whose other end was there and acknowledged nothing comes back too. A duplicate or a false error is possible here, silence
+//! is not, and each such stanza is counted.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -45,10 +46,18 @@ impl Hub {
                 }
                 stanza.mark.struck = true;
             }
-            let Certainty::Unknown { .. } = certainty else {
+            if certainty == Certainty::Unhandled {
                 again.push(stanza);
                 continue;
-            };
+            }
+            if certainty == Certainty::Ignored && std::mem::replace(&mut stanza.mark.struck, true) {
+                // A third time would be no better.
+                if fate(&stanza, true) == Fate::Back {
+                    self.metrics.custody.uncertain("bounced");
+                }
+                back.push(stanza);
+                continue;
+            }
             match fate(&stanza, bounces) {
                 Fate::Ours => again.push(stanza),
                 Fate::Again => {
@@ -113,6 +122,7 @@ impl Hub {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// An error of our own making: it answers somebody, and does no harm twice.
     Ours,

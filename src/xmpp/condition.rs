@@ -12,7 +12,9 @@ pub fn stream_condition(reason: Reason) -> &'static str {
         Reason::BadFormat => "bad-format",
         Reason::BadNamespacePrefix => "bad-namespace-prefix",
         Reason::Conflict | Reason::ComponentConnected => "conflict",
-        Reason::NegotiationTimeout | Reason::Idle | Reason::ConnectionTimeout => "connection-timeout",
+        Reason::NegotiationTimeout | Reason::Idle | Reason::ConnectionTimeout | Reason::Stalled => {
+            "connection-timeout"
+        }
         Reason::HostGone => "host-gone",
         Reason::HostUnknown | Reason::NotOurHost => "host-unknown",
         Reason::ImproperAddressing => "improper-addressing",

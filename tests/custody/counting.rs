@@ -68,22 +68,39 @@ async fn what_the_next_hop_never_acknowledges_is_acknowledged_after_a_while_and_
 }
 
 #[tokio::test]
-async fn no_more_than_so_many_stanzas_of_a_stream_wait_for_their_acknowledgement() {
+async fn no_more_than_so_many_stanzas_of_a_servers_stream_wait_for_their_acknowledgement() {
+    let scene = Scene::with(Uncertain::Resend, |limits| limits.unacked_max = 2).await;
+    let mut server = scene.servers_stream().await;
+    send(&mut server, OURS, THEIRS, [1]).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, None).await;
+    ids(&mut lane, 1).await;
+    for n in 2..=5 {
+        send(&mut server, OURS, THEIRS, [n]).await;
+        ids(&mut lane, 1).await;
+    }
+    handled(&mut server, 3).await;
+    assert_eq!(scene.provider.metric("fedmux_custody_acknowledged_early_total", &[]), 3);
+}
+
+#[tokio::test]
+async fn however_many_stanzas_of_another_relay_wait_none_is_acknowledged_before_it_is_handled() {
     let scene = Scene::with(Uncertain::Resend, |limits| limits.unacked_max = 2).await;
     let connection = scene.dial().await;
     let mut lane = connection.lane(THEIRS, OURS).await;
     enable(&mut lane).await;
-    let mut server = None;
-    for n in 1..=5 {
+    send(&mut lane, THEIRS, OURS, [1]).await;
+    let mut server = scene.stream_to_server().await;
+    ids(&mut server, 1).await;
+    for n in 2..=5 {
         send(&mut lane, THEIRS, OURS, [n]).await;
-        let server = match &mut server {
-            Some(server) => server,
-            None => server.insert(scene.stream_to_server().await),
-        };
-        ids(server, 1).await;
+        ids(&mut server, 1).await;
     }
-    handled(&mut lane, 3).await;
-    assert_eq!(scene.provider.metric("fedmux_custody_acknowledged_early_total", &[]), 3);
+    handled(&mut lane, 0).await;
+    assert_eq!(scene.provider.metric("fedmux_custody_acknowledged_early_total", &[]), 0);
+    acknowledge(&mut server, 5).await;
+    handled(&mut lane, 5).await;
+    scene.is_good().await;
 }
 
 #[tokio::test]

@@ -11,3 +11,4 @@ mod counting;
 mod cuts;
 mod resuming;
 mod scene;
+mod stalling;

@@ -8,9 +8,9 @@ use quinn::ConnectionError;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::relay::Scrape;
 use crate::scene::{Attacker, EVIL, OURS, Scene, becomes, refused};
 use crate::support::peer::Peer;
+use crate::support::scrape::Scrape;
 use crate::support::soon;
 use crate::support::wire::{Wire, header, message};
 

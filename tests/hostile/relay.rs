@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::certificates::{Authority, Certificate};
+use crate::support::process::Held;
+use crate::support::scrape::Scrape;
 use crate::support::soon;
 
 /// A running relay.
@@ -20,15 +21,6 @@ pub(crate) struct Relay {
     /// Where its server reaches it.
     pub(crate) s2s: SocketAddr,
     admin: SocketAddr,
-}
-
-/// What a relay holds of the machine.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Held {
-    /// Octets in memory now, and at most so far.
-    pub(crate) resident: u64,
-    pub(crate) peak: u64,
-    pub(crate) descriptors: usize,
 }
 
 fn free<T>(bind: impl Fn(SocketAddr) -> std::io::Result<T>, at: impl Fn(&T) -> SocketAddr) -> SocketAddr {
@@ -89,12 +81,7 @@ impl Relay {
 
     /// Its metrics as they are scraped.
     pub(crate) async fn scrape(&self) -> Scrape {
-        let mut connection = TcpStream::connect(self.admin).await.unwrap();
-        connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        soon("the metrics", connection.read_to_string(&mut answer)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        Scrape(answer)
+        Scrape::of(self.admin).await
     }
 
     /// How many lines of its log hold all of this.
@@ -112,14 +99,7 @@ impl Relay {
 
     /// What it holds.
     pub(crate) fn holds(&self) -> Held {
-        let of = format!("/proc/{}", self.process.id());
-        let status = std::fs::read_to_string(format!("{of}/status")).unwrap();
-        let kilobytes = |key: &str| -> u64 {
-            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse().unwrap()
-        };
-        let descriptors = std::fs::read_dir(format!("{of}/fd")).unwrap().count();
-        Held { resident: 1024 * kilobytes("VmRSS:"), peak: 1024 * kilobytes("VmHWM:"), descriptors }
+        Held::by(self.process.id())
     }
 }
 
@@ -129,20 +109,5 @@ impl Drop for Relay {
             println!("--- the relay's last words\n{}", self.last_words());
         }
         let _gone = (self.process.kill(), self.process.wait());
-    }
-}
-
-/// The text of a scrape.
-#[derive(Debug, Clone)]
-pub(crate) struct Scrape(String);
-
-impl Scrape {
-    /// The sum of a metric's series that carry these labels.
-    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let has = |line: &str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));
-        let series = self.0.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && has(line)
-        });
-        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 }

@@ -8,9 +8,11 @@ use fedmux::reason::Reason;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::pair::Pair;
-use crate::relay::{Held, Relay, Scrape};
+use crate::relay::Relay;
 use crate::support::certificates::Authority;
 use crate::support::peer::{Connection, Peer};
+use crate::support::process::Held;
+use crate::support::scrape::Scrape;
 use crate::support::server::{Host, Server};
 use crate::support::soon;
 use crate::support::tcp_peer::{Dialler, Listening};

@@ -11,7 +11,7 @@ import re
 import time
 
 FEATURES_END = b"</stream:features>"
-STANZA = re.compile(rb"<(?:message|iq|presence)\b([^>]*)>")
+TOKEN = re.compile(rb"<(?:message|iq|presence)\b([^>]*)>|<(delay)\b")
 PATIENCE_SECONDS = 20
 
 
@@ -28,6 +28,9 @@ class Flood:
         """The ids of stanzas that came back."""
         self.came: list[str] = []
         """The ids of those that others sent us."""
+        self.late: list[bool] = []
+        """Whether each of these says that it is late (XEP-0203)."""
+        self._in_error = True
         self.go = asyncio.Event()
         self._tasks: list[asyncio.Task] = []
 
@@ -100,12 +103,25 @@ class Flood:
         rest = b""
         while octets := await self._reader.read(65536):
             whole, end, last = (rest + octets).rpartition(b">")
-            for attributes in STANZA.findall(whole + end):
-                name = re.search(rb"\bid='([^']+)'", attributes)
-                if name:
-                    came = self.errors if b"type='error'" in attributes else self.came
-                    came.append(name[1].decode())
+            for attributes, delay in TOKEN.findall(whole + end):
+                if delay:
+                    self._is_late()
+                else:
+                    self._note(attributes)
             rest = last
+
+    def _note(self, attributes: bytes) -> None:
+        name = re.search(rb"\bid='([^']+)'", attributes)
+        self._in_error = b"type='error'" in attributes or not name
+        if name and self._in_error:
+            self.errors.append(name[1].decode())
+        elif name:
+            self.came.append(name[1].decode())
+            self.late.append(False)
+
+    def _is_late(self) -> None:
+        if not self._in_error:
+            self.late[-1] = True
 
     def close(self) -> None:
         for task in self._tasks:

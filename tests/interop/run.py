@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -45,7 +46,8 @@ from play import SCENARIOS, Cast, Scenario, Skip
 from processes import StageError
 from stage import VARIANTS, Scenery, Stage, Variant, find_prosody
 
-SCENARIO_SECONDS = 90
+# And for each kill or death that the environment asks for.
+SCENARIO_SECONDS = 90 + 10 * sum(int(os.environ.get(name, "0")) for name in ("FEDMUX_KILLS", "FEDMUX_DEATHS"))
 LEAVE_SECONDS = 10
 # At a failure: for so many failures of a variant, so much of each log.
 TAILS = 3

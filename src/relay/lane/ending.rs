@@ -41,6 +41,7 @@ impl Ended {
     pub(super) fn by_us(reason: Reason) -> Self {
         match reason {
             Reason::Conflict => Self::Usurped,
+            Reason::Stalled => Self::Violated(reason.into()),
             reason => Self::Lost(reason),
         }
     }
@@ -78,6 +79,9 @@ impl Lane {
     pub(super) fn conclude(&mut self, ended: Ended) {
         match ended {
             Ended::Violated(violation) => {
+                if violation.reason == Reason::Stalled {
+                    self.hub.metrics.limit_hit("lane_stall");
+                }
                 self.report_refusal(violation.reason);
                 self.refuse(violation);
             }

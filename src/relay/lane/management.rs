@@ -34,7 +34,7 @@ impl Lane {
         match managed {
             Managed::Enable { resume } => self.enable(resume),
             Managed::Enabled { id, max } => {
-                let inbound = Inbound::new(&self.hub.acknowledger, &self.mailbox);
+                let inbound = self.fresh_inbound();
                 self.count(inbound, 0);
                 let within = max.unwrap_or(self.hub.limits.resume).min(self.hub.limits.resume);
                 let id = id.filter(|_| self.is_resumable());
@@ -78,6 +78,19 @@ impl Lane {
         }
     }
 
+    /// What comes is counted from one.
+    fn fresh_inbound(&self) -> Arc<Inbound> {
+        let acknowledger = &self.hub.acknowledger;
+        let mut patience = acknowledger.patience;
+        let alone = self.carry.as_ref().is_some_and(|carry| carry.scope().pair.is_some());
+        if alone && self.place.session().is_some_and(|session| lock(&session.machine).is_multiplexed()) {
+            // Another relay keeps what isn't acknowledged as long as that takes, unlike Prosody; nor does anybody else wait for
+            // this pair. What we acknowledged before the next hop would be lost if we were killed.
+            patience.unhandled_max = u32::MAX;
+        }
+        Inbound::new(acknowledger, &self.mailbox, patience)
+    }
+
     /// From here on what comes is counted; the first `here_already` of it came before the stream was resumed.
     fn count(&mut self, inbound: Arc<Inbound>, here_already: u32) {
         if let Some(carry) = &mut self.carry {
@@ -89,7 +102,7 @@ impl Lane {
 
     /// The other end turns it on.
     fn enable(&mut self, resume: bool) {
-        let inbound = Inbound::new(&self.hub.acknowledger, &self.mailbox);
+        let inbound = self.fresh_inbound();
         self.count(inbound, 0);
         let within = self.hub.limits.resume;
         let id = if resume && self.is_resumable() { random::identifier() } else { None };
@@ -149,7 +162,7 @@ impl Lane {
         }
         let inbound = match broken.inbound.take() {
             Some(inbound) => inbound,
-            None => Inbound::new(&self.hub.acknowledger, &self.mailbox),
+            None => self.fresh_inbound(),
         };
         let (told, here_already) = inbound.resume(&self.mailbox, None);
         self.count(inbound, here_already);
@@ -187,7 +200,7 @@ impl Lane {
         self.take_over();
         let inbound = match broken.inbound.take() {
             Some(inbound) => inbound,
-            None => Inbound::new(&self.hub.acknowledger, &self.mailbox),
+            None => self.fresh_inbound(),
         };
         let (_, here_already) = inbound.resume(&self.mailbox, Some(broken.told));
         self.count(inbound, here_already);
@@ -258,6 +271,8 @@ impl Lane {
         }
         let certainty = if self.said_all && matches!(ended, Ended::Closed(_)) {
             Certainty::Unhandled
+        } else if matches!(ended, Ended::Violated(violation) if violation.reason == Reason::Stalled) {
+            Certainty::Ignored
         } else {
             // A stream that was never established says nothing about a stanza.
             let established = self.carry.is_some();

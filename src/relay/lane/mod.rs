@@ -215,7 +215,7 @@ impl Lane {
                 let patience = if wrote.is_ok() { hub.limits.drain } else { LAST_WORDS };
                 let read = tokio::time::timeout(patience, reader).await;
                 let silent = || wrote.err().or_else(|| mailbox.closing()).unwrap_or(Reason::ConnectionLost);
-                (read.unwrap_or_else(|_| Ended::Lost(silent())), Some(wrote))
+                (read.unwrap_or_else(|_| Ended::by_us(silent())), Some(wrote))
             }
         }
     }
