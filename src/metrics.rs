@@ -333,6 +333,18 @@ impl Metrics {
         self.connections.with_label_values(&[transport, opened.as_str()])
     }
 
+    /// Connections with peers, whatever they run over and whoever opened them.
+    #[must_use]
+    pub fn connections_held(&self) -> i64 {
+        let families = Collector::collect(&self.connections);
+        let gauges = families.iter().flat_map(|family| family.get_metric());
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole numbers far below 2^53, which the library shows as f64"
+        )]
+        gauges.map(|metric| metric.get_gauge().get_value() as i64).sum()
+    }
+
     /// A connection with a peer came up.
     pub fn connection_opened(&self, transport: &str, opened: Opened) {
         self.connections_opened.with_label_values(&[transport, opened.as_str()]).inc();

@@ -21,6 +21,7 @@ const EXAMPLES: [&str; 12] = [
     "dns = ",
     "dns_clients",
     "listen",
+    "socket",
     "servers",
     "sources",
     "trust = \"b.pem\"",

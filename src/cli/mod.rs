@@ -3,16 +3,20 @@
 //! Exit codes: 0 it worked, 1 it failed, 2 bad usage or configuration. Errors go to stderr, each as one line that says
 //! what, where and what to do.
 
+mod ask;
 mod certs;
 mod check;
 mod demo;
 mod failure;
 mod lifecycle;
+mod log;
 mod logging;
+mod operator;
 mod output;
 mod run;
 mod service_manager;
 mod signals;
+mod status;
 mod usage;
 
 use std::path::PathBuf;
@@ -47,6 +51,8 @@ struct Cli {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Status(status::Arguments),
+    Log(log::Arguments),
     Demo(demo::Arguments),
     Certs(certs::Arguments),
 }
@@ -74,6 +80,8 @@ impl Command {
         match self {
             Self::Run(arguments) => run::execute(&arguments),
             Self::Check(arguments) => check::execute(&arguments),
+            Self::Status(arguments) => status::execute(&arguments),
+            Self::Log(arguments) => log::execute(&arguments),
             Self::Demo(arguments) => demo::execute(&arguments),
             Self::Certs(arguments) => certs::execute(&arguments),
         }
@@ -97,6 +105,10 @@ mod tests {
             "run",
             "run --config f.toml --log-format json --log-level debug",
             "check --config f.toml --json",
+            "status --json",
+            "status --socket /run/fedmux/admin.sock",
+            "log",
+            "log debug --config f.toml",
             "demo --hosts 3 --stanzas 10 --loss 1.5 --rtt 100 --json --keep",
             "certs dev --out certs a.test rooms.a.test",
         ] {

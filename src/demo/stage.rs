@@ -241,6 +241,7 @@ fn settings(
         local_s2s: vec![any_port],
         local_components: Vec::new(),
         admin_listen: vec![any_port],
+        admin_socket: None,
         dns: None,
         local_dns: LocalDns::default(),
         limits: limits.clone(),

@@ -162,6 +162,12 @@ impl<O: Clone> Queue<O> {
         self.marks.iter().filter(|mark| !mark.ours).count()
     }
 
+    /// Stanzas waiting, whoever made them.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Since when the oldest stanza waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {

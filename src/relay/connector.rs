@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
+use super::clock;
 use super::hub::Hub;
 use super::io::resolve;
 use super::reach::{Goal, reach};
@@ -275,6 +276,7 @@ pub(crate) async fn session(
         connection,
         verdict,
         strain: Strain::default(),
+        began: clock::now(),
     }))
 }
 

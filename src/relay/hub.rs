@@ -24,6 +24,7 @@ use super::proofs;
 use super::reach::Goal;
 use super::settings::RemoteDialback;
 use super::shared::SessionShared;
+use super::status::{Reloaded, SessionTold};
 use super::tasks::Tasks;
 use crate::dns::Finder;
 use crate::metrics::Metrics;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     OpenLane { lane: LaneId, route: Route, plain: bool, mailbox: Arc<Mailbox> },
     /// Close the connection; no lane is left.
     Close(Reason),
+    /// Say how the session is.
+    Tell(SessionTold),
 }
 
 /// What the router wants done that takes a task of its own.
@@ -63,6 +66,9 @@ pub(crate) struct Hub {
     pub(super) renewing: Mutex<()>,
     /// How often it was replaced.
     reloads: AtomicU64,
+    /// How the configuration was last read again.
+    pub(super) reloaded: Mutex<Option<Reloaded>>,
+    pub(super) started: Instant,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) transport: Arc<quinn::TransportConfig>,
@@ -129,6 +135,8 @@ impl Hub {
             live: Mutex::new(Arc::new(parts.live)),
             renewing: Mutex::default(),
             reloads: AtomicU64::new(0),
+            reloaded: Mutex::default(),
+            started: clock::now(),
             metrics: parts.metrics,
             transport: parts.transport,
             endpoints: parts.endpoints,

@@ -1,6 +1,7 @@
 //! Floor 3: the shell. Tasks, listeners, the connector and the local side run the machines.
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts; `drain.rs`: how it stops; [`reload`]: how it goes by other settings
+//! - [`status`]: what it is doing, for whoever operates it
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `budgets.rs`: what lanes share of the rates, and wait for
 //! - `live.rs`: what follows from the settings, and what a reload replaces
@@ -11,7 +12,7 @@
 //!   of many `streams.rs`, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
-//!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
+//!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `depth.rs`: how much that is; `sending.rs`: what it has sent
 //! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
 //!   `broken.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
@@ -23,6 +24,7 @@ mod budgets;
 mod carry;
 mod clock;
 mod connector;
+mod depth;
 mod dialback;
 mod door;
 mod drain;
@@ -58,6 +60,7 @@ mod simulation;
 mod single;
 pub mod start;
 mod starttls;
+pub mod status;
 mod streams;
 mod tasks;
 mod unacknowledged;

@@ -13,6 +13,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::broken::Broken;
+use super::depth::Depth;
 use super::inbound::{Inbound, Origin, Run, Waited};
 use super::mailbox::{Mailbox, lock};
 use crate::proto::queue::{Hold, Mark, Queue};
@@ -65,6 +66,7 @@ pub(crate) enum Left {
 pub(crate) struct Outlet {
     pub(crate) route: Route,
     state: Mutex<OutletState>,
+    depth: Depth,
     /// Told when the queue shrinks.
     room: Notify,
     total: Arc<TotalQueued>,
@@ -149,7 +151,7 @@ impl Outlet {
             broken: Vec::new(),
             held: false,
         };
-        Self { route, state: Mutex::new(state), room: Notify::new(), total, limit }
+        Self { route, state: Mutex::new(state), depth: Depth::default(), room: Notify::new(), total, limit }
     }
 
     /// Append whole stanzas. `origin`: that of the first of them.
@@ -172,6 +174,7 @@ impl Outlet {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), marks.iter().filter(|mark| !mark.ours).count());
+        self.publish(&state);
         self.schedule(&mut state)
     }
 
@@ -196,6 +199,7 @@ impl Outlet {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), usize::from(!mark.ours));
+        self.publish(&state);
         self.schedule(&mut state)
     }
 
@@ -284,6 +288,7 @@ impl Outlet {
         };
         state.under_way += run.octets.len();
         state.taker = Some(Arc::clone(lane));
+        self.publish(&state);
         state.scheduled = !state.queue.is_empty();
         let more = state.scheduled;
         Some((run, more))
@@ -301,6 +306,7 @@ impl Outlet {
         if state.under_way == 0 {
             state.taker = None;
         }
+        self.publish(&state);
         // It may be attached to the next lane already.
         self.schedule(&mut state);
         None
@@ -322,6 +328,7 @@ impl Outlet {
     fn left(self: &Arc<Self>, octets: usize) {
         let mut state = lock(&self.state);
         state.under_way = state.under_way.saturating_sub(octets);
+        self.publish(&state);
         let waited_for = state.full_since.take().is_some();
         self.let_go(&mut state);
         drop(state);
@@ -339,7 +346,10 @@ impl Outlet {
 
     /// A stanza that a lane took has grown by `octets`.
     pub(crate) fn grown(&self, octets: usize) {
-        lock(&self.state).under_way += octets;
+        let mut state = lock(&self.state);
+        state.under_way += octets;
+        self.publish(&state);
+        drop(state);
         self.count(octets, 0);
     }
 
@@ -399,6 +409,7 @@ impl Outlet {
         if !expired.is_empty() {
             state.full_since = None;
         }
+        self.publish(&state);
         drop(state);
         self.uncount_all(&expired);
         self.room.notify_waiters();
@@ -410,6 +421,7 @@ impl Outlet {
         let mut state = lock(&self.state);
         state.full_since = None;
         let drained = state.queue.drain();
+        self.publish(&state);
         drop(state);
         self.uncount_all(&drained);
         self.room.notify_waiters();
@@ -424,10 +436,20 @@ impl Outlet {
         if !answers.is_empty() {
             state.queue.put_back(Run::of(answers));
         }
+        self.publish(&state);
         drop(state);
         self.uncount_all(&others);
         self.room.notify_waiters();
         others
+    }
+
+    /// How full it is, as it was at the end of the last change: without the lock that lanes take.
+    pub(crate) fn depth(&self) -> &Depth {
+        &self.depth
+    }
+
+    fn publish(&self, state: &OutletState) {
+        self.depth.set(&state.queue, state.under_way);
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {

@@ -117,6 +117,7 @@ async fn serve<S: Streams>(
                     lanes.spawn(open(Arc::clone(hub), Arc::clone(session), connection.clone(), opening, false));
                 }
                 Some(Command::Close(reason)) => closing = Some(reason),
+                Some(Command::Tell(asked)) => session.tell(asked),
                 None => return Reason::Draining,
             },
             accepted = connection.accept() => match accepted {

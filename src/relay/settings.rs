@@ -31,6 +31,8 @@ pub struct Settings {
     pub local_components: Vec<SocketAddr>,
     /// `[admin] listen`: /metrics, /live, /ready.
     pub admin_listen: Vec<SocketAddr>,
+    /// `[admin] socket`: where `fedmux status`, `explain` and `log` ask. `None`: off.
+    pub admin_socket: Option<PathBuf>,
     /// `[dns]`: how peers are found that no `[[peer]]` names. `None`: they are not.
     pub dns: Option<Dns>,
     /// `[limits]`

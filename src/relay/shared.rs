@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -35,6 +36,8 @@ pub(crate) struct SessionShared {
     pub(crate) peer: String,
     pub(crate) verdict: Verdict,
     pub(crate) strain: Strain,
+    /// When its handshake was complete.
+    pub(crate) began: Instant,
 }
 
 /// What the peer of a session costs.

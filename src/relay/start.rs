@@ -16,6 +16,7 @@ use super::live::Live;
 use super::local::listener::Who;
 use super::session::Opening;
 use super::settings::{Settings, Transport};
+use super::status::{self, Status};
 use super::tasks::{Supervisor, Tasks};
 use super::{acknowledging, connector, finder, local, over_quic, over_tls, random, renewal};
 use crate::metrics::Metrics;
@@ -174,6 +175,11 @@ impl RelayView {
     pub fn metrics_text(&self) -> String {
         self.0.refresh_gauges();
         self.0.metrics.text()
+    }
+
+    /// What the relay is doing.
+    pub async fn status(&self) -> Status {
+        status::of(&self.0).await
     }
 
     /// Whether the relay takes stanzas.

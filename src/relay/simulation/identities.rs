@@ -81,6 +81,7 @@ pub(super) fn live(index: usize) -> Live {
                 local_dns: LocalDns::default(),
                 local_components: Vec::new(),
                 admin_listen: Vec::new(),
+                admin_socket: None,
                 dns: None,
                 limits: Limits::default(),
                 hosts: Vec::new(),
