@@ -20,6 +20,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 95;
 pub(super) struct Admin {
     pub(super) listen: Vec<Located<SocketAddr>>,
     pub(super) socket: Option<PathBuf>,
+    pub(super) name_hosts: bool,
 }
 
 impl Admin {
@@ -30,6 +31,7 @@ impl Admin {
         let admin = Self {
             listen: each(reader.take("listen"), expected, listener),
             socket: reader.take("socket").and_then(|entry| socket(&entry)),
+            name_hosts: reader.take("name_hosts").and_then(|entry| entry.boolean()).unwrap_or(false),
         };
         reader.finish();
         admin

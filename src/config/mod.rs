@@ -143,6 +143,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         local_components: values(local.components),
         admin_listen: values(admin.listen),
         admin_socket: admin.socket,
+        admin_name_hosts: admin.name_hosts,
         dns: Some(Dns {
             servers: values(dns.servers),
             allow_private: dns.allow_private,

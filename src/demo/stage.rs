@@ -242,6 +242,7 @@ fn settings(
         local_components: Vec::new(),
         admin_listen: vec![any_port],
         admin_socket: None,
+        admin_name_hosts: false,
         dns: None,
         local_dns: LocalDns::default(),
         limits: limits.clone(),

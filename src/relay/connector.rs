@@ -6,12 +6,14 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
 use super::clock;
+use super::gauges::PathSeen;
 use super::hub::Hub;
 use super::io::resolve;
 use super::reach::{Goal, reach};
@@ -22,6 +24,7 @@ use super::streams::QuicStreams;
 use super::{over_quic, over_tls, session, single};
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
+use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::discovery::pins::Pins;
 use crate::proto::proof::CertifiedNames;
@@ -166,10 +169,44 @@ pub(crate) async fn connect(
     target: Target,
     attempt: Attempt<'_>,
 ) -> Result<Connected, Reason> {
-    match target.transport {
+    let mut shaking =
+        Shaking { hub: Arc::clone(hub), transport: target.transport, began: clock::now(), done: false };
+    let connected = match target.transport {
         Transport::Quic => over_quic::connect(hub, target, attempt).await,
         Transport::DirectTls | Transport::StartTls => over_tls::connect(hub, target, attempt).await,
+    };
+    shaking.done = true;
+    shaken(hub, target.transport, Opened::Outbound, connected.as_ref().err().copied(), shaking.began);
+    connected
+}
+
+/// A handshake of ours: if it is dropped before its end, it was given up.
+struct Shaking {
+    hub: Arc<Hub>,
+    transport: Transport,
+    began: Instant,
+    done: bool,
+}
+
+impl Drop for Shaking {
+    fn drop(&mut self) {
+        if !self.done {
+            let took = clock::now().saturating_duration_since(self.began);
+            self.hub.metrics.handshakes.abandoned(self.transport.as_str(), took);
+        }
     }
+}
+
+/// A handshake that began then has ended; `failed`: why it came to nothing.
+pub(crate) fn shaken(
+    hub: &Hub,
+    transport: Transport,
+    opened: Opened,
+    failed: Option<Reason>,
+    began: Instant,
+) {
+    let took = clock::now().saturating_duration_since(began);
+    hub.metrics.handshakes.ended(transport.as_str(), opened, failed.map_or(Ok(()), Err), took);
 }
 
 /// How a connection came to be.
@@ -277,6 +314,8 @@ pub(crate) async fn session(
         verdict,
         strain: Strain::default(),
         began: clock::now(),
+        opened: if matches!(origin, Origin::Dialled(_)) { Opened::Outbound } else { Opened::Inbound },
+        path_seen: PathSeen::default(),
     }))
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use prometheus::IntCounter;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
@@ -27,7 +28,7 @@ use super::shared::SessionShared;
 use super::status::{Reloaded, SessionTold};
 use super::tasks::Tasks;
 use crate::dns::Finder;
-use crate::metrics::Metrics;
+use crate::metrics::{HostProven, Metrics};
 use crate::proto::limits::Limits;
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
@@ -69,6 +70,10 @@ pub(crate) struct Hub {
     /// How the configuration was last read again.
     pub(super) reloaded: Mutex<Option<Reloaded>>,
     pub(super) started: Instant,
+    /// Held by who makes the exposition text.
+    pub(super) scraping: Mutex<()>,
+    /// How long each host is proven by the certificates that there are.
+    pub(super) proven_until: Mutex<Vec<HostProven>>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) transport: Arc<quinn::TransportConfig>,
@@ -137,6 +142,8 @@ impl Hub {
             reloads: AtomicU64::new(0),
             reloaded: Mutex::default(),
             started: clock::now(),
+            proven_until: Mutex::default(),
+            scraping: Mutex::default(),
             metrics: parts.metrics,
             transport: parts.transport,
             endpoints: parts.endpoints,
@@ -345,10 +352,18 @@ impl Hub {
             self.metrics.limit_hit("pairs");
             return Err(Reason::TooMany);
         }
-        let outlet =
-            Arc::new(Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued)));
+        let outlet = Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued));
+        let outlet = Arc::new(outlet.counting(self.traffic(route)));
         outlets.insert(route.clone(), Arc::clone(&outlet));
         Ok(outlet)
+    }
+
+    /// What counts the stanzas of `route` by host, if the operator wants that.
+    fn traffic(&self, route: &Route) -> Vec<[IntCounter; 2]> {
+        let live = self.live();
+        let ends = [(&route.from, "sent"), (&route.to, "received")];
+        let named = ends.iter().filter(|(host, _)| live.settings.admin_name_hosts && live.hosts.serves(host));
+        named.map(|(host, direction)| self.metrics.of_host(host, direction)).collect()
     }
 
     /// Stanzas wait in the outlet of `route`, and no lane takes them.
@@ -424,23 +439,6 @@ impl Hub {
     /// Whether that stream is open.
     pub(crate) fn has_open_key(&self, route: &Route, stream_id: &str) -> bool {
         lock(&self.open_keys).contains(&(route.clone(), stream_id.to_owned()))
-    }
-
-    /// Bring the gauges up to date that follow from the tables.
-    pub(crate) fn refresh_gauges(&self) {
-        let (pairs, (proofs, requests)) = {
-            let control = lock(&self.control);
-            (control.router.pair_count(), control.router.proof_counts(clock::now()))
-        };
-        for (gauge, count) in [
-            (&self.metrics.domain_pairs, pairs),
-            (&self.metrics.proofs.under_way, proofs),
-            (&self.metrics.proofs.requests_open, requests),
-            (&self.metrics.queued_bytes, self.queued.bytes()),
-            (&self.metrics.queued_stanzas, self.queued.stanzas()),
-        ] {
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `budgets.rs`: what lanes share of the rates, and wait for
 //! - `live.rs`: what follows from the settings, and what a reload replaces
-//! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed
+//! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed; `gauges.rs`: metrics that follow from their tables
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
 //! - `door.rs`: who of the peers is let in; `acquaintances.rs`: where those are that the operator knows
 //! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session.rs` runs one
@@ -30,6 +30,7 @@ mod door;
 mod drain;
 mod finder;
 mod frames;
+mod gauges;
 mod guard;
 mod halves;
 mod host_meta;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use prometheus::IntCounter;
 use tokio::sync::Notify;
 
 use super::broken::Broken;
@@ -71,6 +72,8 @@ pub(crate) struct Outlet {
     room: Notify,
     total: Arc<TotalQueued>,
     limit: usize,
+    /// Stanzas and octets, by the hosts between which they go, if the operator wants that.
+    traffic: Vec<[IntCounter; 2]>,
 }
 
 #[derive(Debug)]
@@ -151,7 +154,28 @@ impl Outlet {
             broken: Vec::new(),
             held: false,
         };
-        Self { route, state: Mutex::new(state), depth: Depth::default(), room: Notify::new(), total, limit }
+        Self {
+            route,
+            state: Mutex::new(state),
+            depth: Depth::default(),
+            room: Notify::new(),
+            total,
+            limit,
+            traffic: Vec::new(),
+        }
+    }
+
+    /// The same, with counters for what is accepted for it.
+    pub(crate) fn counting(self, traffic: Vec<[IntCounter; 2]>) -> Self {
+        Self { traffic, ..self }
+    }
+
+    /// So many stanzas were accepted for it.
+    pub(crate) fn accepted(&self, stanzas: usize, octets: usize) {
+        for [count, bytes] in &self.traffic {
+            count.inc_by(stanzas as u64);
+            bytes.inc_by(octets as u64);
+        }
     }
 
     /// Append whole stanzas. `origin`: that of the first of them.

@@ -7,7 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::connector::{Asked, Attempt, Connected, Established, Origin, Target, exporters, session};
+use super::clock;
+use super::connector::{self, Asked, Attempt, Connected, Established, Origin, Target, exporters, session};
 use super::door::{Door, Place};
 use super::halves::reason;
 use super::hub::Hub;
@@ -18,6 +19,7 @@ use super::shared::Connection;
 use super::starttls;
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
+use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
@@ -111,8 +113,12 @@ pub(crate) async fn accept(
 
 async fn accepted(hub: Arc<Hub>, tcp: TcpStream, target: Target, mut place: Place) {
     // From the first octet to the last of the handshake: whoever trickles is not waited for.
+    let began = clock::now();
     let shaken = tokio::time::timeout(hub.limits.handshake, welcome(&hub, tcp, target)).await;
-    match shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into())) {
+    let shaken = shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into()));
+    let failed = shaken.as_ref().err().map(|refused| refused.reason);
+    connector::shaken(&hub, target.transport, Opened::Inbound, failed, began);
+    match shaken {
         Ok(connected) => {
             place.shaken();
             // What its stream was refused for was said there.

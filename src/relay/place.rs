@@ -258,7 +258,7 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
             domains = machine.facts().theirs.listed().count(),
             "session up"
         );
-        hub.metrics.sessions.inc();
+        hub.metrics.sessions(session.connection.transport().as_str(), session.opened).inc();
     }
     hub.control(|router, now| {
         if first || more {

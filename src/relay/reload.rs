@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
-use super::hub::Hub;
 use super::live::Live;
 use super::mailbox::lock;
 use super::settings::{Component, Settings};
@@ -52,7 +51,7 @@ impl Relay {
         let changed = differences(&former, &live);
         self.hub.replace(live);
         self.hub.count_hosts();
-        self.hub.metrics.reloads("done").inc();
+        self.hub.metrics.reloads.done();
         for change in &changed {
             info!("reload: {change}");
         }
@@ -65,15 +64,7 @@ impl Relay {
 
     /// Other settings were wanted, and could not even be read. It is only counted.
     pub fn reload_refused(&self) {
-        self.hub.metrics.reloads("refused").inc();
-    }
-}
-
-impl Hub {
-    /// Bring the gauge of hosts up to date.
-    pub(super) fn count_hosts(&self) {
-        let hosts = self.live().hosts.iter().count();
-        self.metrics.hosts.set(i64::try_from(hosts).unwrap_or(i64::MAX));
+        self.hub.metrics.reloads.refused();
     }
 }
 
@@ -88,6 +79,7 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         local_components,
         admin_listen,
         admin_socket,
+        admin_name_hosts,
         limits: wanted_limits,
         hosts,
         components,
@@ -105,6 +97,7 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         ("[local] components", local_components == former.local_components),
         ("[admin] listen", admin_listen == former.admin_listen),
         ("[admin] socket", admin_socket == former.admin_socket),
+        ("[admin] name_hosts", admin_name_hosts == former.admin_name_hosts),
         ("[local] dns", local_dns == former.local_dns),
         ("[dns]", dns == former.dns),
         ("[limits]", limits == wanted_limits),

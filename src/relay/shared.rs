@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::gauges::PathSeen;
 use super::settings::Transport;
 use crate::identity::verdict::Verdict;
+use crate::metrics::Opened;
 use crate::proto::budget::Bucket;
 use crate::proto::limits::Limits;
 use crate::proto::router::{PeerId, PeerPlace, SessionId};
@@ -38,6 +40,9 @@ pub(crate) struct SessionShared {
     pub(crate) strain: Strain,
     /// When its handshake was complete.
     pub(crate) began: Instant,
+    /// Who opened its connection.
+    pub(crate) opened: Opened,
+    pub(crate) path_seen: PathSeen,
 }
 
 /// What the peer of a session costs.

@@ -104,8 +104,7 @@ impl Relay {
     /// The exposition text of its metrics, brought up to date.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.hub.refresh_gauges();
-        self.hub.metrics.text()
+        self.hub.scrape()
     }
 
     /// A handle for the admin endpoints that outlives nothing of the relay.
@@ -173,8 +172,7 @@ impl RelayView {
     /// The exposition text of the metrics.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.0.refresh_gauges();
-        self.0.metrics.text()
+        self.0.scrape()
     }
 
     /// What the relay is doing.

@@ -90,6 +90,7 @@ impl Plan {
             local_components: Vec::new(),
             admin_listen: vec![any_port],
             admin_socket: None,
+            admin_name_hosts: false,
             dns: None,
             local_dns: LocalDns::default(),
             limits: Limits::default(),

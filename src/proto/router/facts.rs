@@ -48,6 +48,23 @@ impl Waits {
     }
 }
 
+/// The words for what can be waited for.
+const WAITS: [&str; 8] =
+    ["records", "connection", "stream", "proof", "back-off", "server", "component", "turn"];
+
+/// The words for what is going on with a peer.
+const PEER_STATES: [&str; 5] = ["asking-dns", "dialling", "back-off", "refused", "idle"];
+
+fn peer_state(asking: bool, dialling: usize, down: bool, refused: bool) -> &'static str {
+    match (asking, dialling, down, refused) {
+        (true, ..) => "asking-dns",
+        (_, 1.., ..) => "dialling",
+        (_, _, true, _) => "back-off",
+        (.., true) => "refused",
+        _ => "idle",
+    }
+}
+
 /// Where one direction of a domain pair stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteFacts {
@@ -102,6 +119,14 @@ pub struct SessionLoad {
     pub retiring: bool,
 }
 
+impl PeerFacts {
+    /// What is going on: `asking-dns`, `dialling`, `back-off`, `refused` or `idle`.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        peer_state(self.asking, self.hop.dialling, self.hop.down.is_some(), self.refused > 0)
+    }
+}
+
 impl HopFacts {
     fn of(retry: &Retry, dialling: usize, waiting: usize, now: Instant) -> Self {
         let retry_at = retry.at.filter(|at| *at > now);
@@ -116,6 +141,38 @@ impl Router {
         self.routes.iter().map(|(route, state)| self.facts_of(route, state, now)).collect()
     }
 
+    /// How many routes wait for each of the things that can be waited for.
+    #[must_use]
+    pub fn waits_counts(&self, now: Instant) -> [(&'static str, usize); 8] {
+        let mut counts = WAITS.map(|waits| (waits, 0));
+        for (route, state) in &self.routes {
+            if let Some(waits) = self.stands(route, state, now).1
+                && let Some((_, count)) = counts.iter_mut().find(|(word, _)| *word == waits.as_str())
+            {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// How many peers are in each state.
+    #[must_use]
+    pub fn peer_counts(&self, now: Instant) -> [(&'static str, usize); 5] {
+        let mut counts = PEER_STATES.map(|state| (state, 0));
+        for state in self.peers.values() {
+            let word = peer_state(
+                state.is_asked_for(),
+                state.dialling.len(),
+                state.retry.is_down(),
+                state.refused.values().any(|(until, _)| *until > now),
+            );
+            if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == word) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// Where one route stands, if it is known.
     #[must_use]
     pub fn route_fact(&self, route: &Route, now: Instant) -> Option<RouteFacts> {
@@ -123,6 +180,14 @@ impl Router {
     }
 
     fn facts_of(&self, route: &Route, state: &RouteState, now: Instant) -> RouteFacts {
+        let (session, waits) = self.stands(route, state, now);
+        // A route that has not failed yet says so by the reason for which it would expire.
+        let failed = (waits.is_some() && state.reason != Reason::QueueTimeout).then_some(state.reason);
+        RouteFacts { route: route.clone(), session, waits, failed }
+    }
+
+    /// The session that carries a route, or is to, and what it waits for.
+    fn stands(&self, route: &Route, state: &RouteState, now: Instant) -> (Option<SessionId>, Option<Waits>) {
         let lane = match state.placement {
             Placement::On(lane) => self.lanes.get(&lane),
             Placement::Unplaced | Placement::Waiting(_) => None,
@@ -137,9 +202,7 @@ impl Router {
             (Placement::Waiting(hop), _) => Some(self.waits_for(route, hop, now)),
             (Placement::Unplaced, _) => Some(state.not_before.map_or(Waits::Turn, Waits::BackOff)),
         };
-        // A route that has not failed yet says so by the reason for which it would expire.
-        let failed = (waits.is_some() && state.reason != Reason::QueueTimeout).then_some(state.reason);
-        RouteFacts { route: route.clone(), session, waits, failed }
+        (session, waits)
     }
 
     fn waits_on(&self, session: Option<SessionId>) -> Waits {

@@ -82,6 +82,7 @@ pub(super) fn live(index: usize) -> Live {
                 local_components: Vec::new(),
                 admin_listen: Vec::new(),
                 admin_socket: None,
+                admin_name_hosts: false,
                 dns: None,
                 limits: Limits::default(),
                 hosts: Vec::new(),

@@ -170,15 +170,9 @@ async fn sessions(asked: Vec<Asked>, queued: &FxHashMap<u64, Queued>) -> Vec<Ses
 
 /// A peer that something is known of; the others have never been needed.
 fn peer(id: PeerId, facts: PeerFacts, settings: &Settings, now: Instant) -> Option<PeerStatus> {
-    let PeerFacts { domain, asking, refused, refusal, single_stream, hop } = facts;
+    let state = facts.state();
+    let PeerFacts { domain, refused, refusal, single_stream, hop, .. } = facts;
     let configured = domain.is_none();
-    let state = match (asking, hop.dialling, hop.retry, hop.down, refused) {
-        (true, ..) => "asking-dns",
-        (_, 1.., ..) => "dialling",
-        (_, _, Some(_), ..) | (_, _, _, Some(_), _) => "back-off",
-        (.., 1..) => "refused",
-        _ => "idle",
-    };
     let reason = hop.down.map(|(_, reason)| reason).or(refusal.map(|(_, reason, _)| reason));
     Some(PeerStatus {
         peer: match domain {
