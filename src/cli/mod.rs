@@ -7,6 +7,7 @@ mod ask;
 mod certs;
 mod check;
 mod demo;
+mod explain;
 mod failure;
 mod lifecycle;
 mod log;
@@ -52,6 +53,7 @@ enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
     Status(status::Arguments),
+    Explain(explain::Arguments),
     Log(log::Arguments),
     Demo(demo::Arguments),
     Certs(certs::Arguments),
@@ -81,6 +83,7 @@ impl Command {
             Self::Run(arguments) => run::execute(&arguments),
             Self::Check(arguments) => check::execute(&arguments),
             Self::Status(arguments) => status::execute(&arguments),
+            Self::Explain(arguments) => explain::execute(&arguments),
             Self::Log(arguments) => log::execute(&arguments),
             Self::Demo(arguments) => demo::execute(&arguments),
             Self::Certs(arguments) => certs::execute(&arguments),
@@ -107,6 +110,7 @@ mod tests {
             "check --config f.toml --json",
             "status --json",
             "status --socket /run/fedmux/admin.sock",
+            "explain b.test --from a.test --json",
             "log",
             "log debug --config f.toml",
             "demo --hosts 3 --stanzas 10 --loss 1.5 --rtt 100 --json --keep",

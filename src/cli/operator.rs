@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::logging::Level;
 use crate::admin::socket::{Operated, Question};
 use crate::relay::start::RelayView;
+use crate::xmpp::domain::Domain;
 
 /// A running relay, and its log.
 pub(super) struct Operator {
@@ -32,6 +33,11 @@ impl Operated for Operator {
     async fn answer(&self, question: Question) -> Result<serde_json::Value, String> {
         match question {
             Question::Status => json(&self.relay.status().await),
+            Question::Explain { domain, from } => {
+                let parse = |text: &String| Domain::parse(text).map_err(|error| format!("{text:?}: {error}"));
+                let from = from.as_ref().map(parse).transpose()?;
+                json(&self.relay.explain(&parse(&domain)?, from.as_ref())?)
+            }
             Question::Log { level } => json(&self.log(level.as_deref())?),
         }
     }

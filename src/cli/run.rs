@@ -128,7 +128,7 @@ impl Service for Running<'_> {
         let errors: Vec<String> = match config::load(self.path) {
             Ok(settings) => self.relay.reload(settings).err().iter().map(ToString::to_string).collect(),
             Err(errors) => {
-                self.relay.reload_refused();
+                self.relay.reload_refused(&errors.to_string().replace('\n', "; "));
                 errors.to_string().lines().map(str::to_owned).collect()
             }
         };

@@ -307,6 +307,9 @@ impl Carry {
     fn denied(&self, route: Route) -> Judged {
         let silent = self.scope.side == Side::Remote
             && self.hosts.policy(Direction::Outbound, &route.to, &route.from).is_err();
+        if self.scope.side == Side::Local {
+            self.hub.gave_up(&route, Reason::PolicyDenied);
+        }
         if silent { Judged::Drop(Reason::PolicyDenied) } else { Judged::Bounce(route, Reason::PolicyDenied) }
     }
 

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
+use super::attempts::{Kind, Trace};
 use super::clock;
 use super::gauges::PathSeen;
 use super::hub::Hub;
@@ -63,6 +64,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) asked: Asked<'a>,
     /// It is the second connection of a proof.
     pub(crate) second: bool,
+    pub(crate) trace: &'a Trace,
 }
 
 /// What the domain asks of a TLS handshake with it, besides a certificate that carries it.
@@ -131,7 +133,8 @@ impl Drop for DialGuard {
 pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening: Opening) {
     let mut guard = DialGuard::new(&hub, session, &opening);
     let route = opening.route.clone();
-    let outcome = match reach(&hub, &goal, session, &opening).await {
+    let trace = hub.attempts.begin(Kind::Connection, &route.to, Some(&route.from));
+    let outcome = match reach(&hub, &goal, session, &opening, &trace).await {
         Ok(connected) => {
             guard.failed = None;
             // Over TLS 1.3 what the peer thinks of our certificate shows only now.
@@ -142,6 +145,7 @@ pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening:
             Err(reason)
         }
     };
+    trace.end(outcome);
     if let Err(reason) = outcome {
         let live = hub.live();
         let config = live.settings.peers.get(goal.peer.0);
@@ -279,10 +283,7 @@ pub(crate) async fn session(
             (session, second, pinned, config)
         }
     };
-    let srv = match origin {
-        Origin::Dialled(Attempt { srv, .. }) => srv.map(str::to_owned),
-        Origin::Accepted => None,
-    };
+    let (srv, trace) = led_here(origin);
     let one_stream = single || config.is_some_and(|config| config.placement == Placement::OneStream);
     let facts = Facts {
         hosts: Arc::clone(&live.hosts),
@@ -316,7 +317,16 @@ pub(crate) async fn session(
         began: clock::now(),
         opened: if matches!(origin, Origin::Dialled(_)) { Opened::Outbound } else { Opened::Inbound },
         path_seen: PathSeen::default(),
+        trace,
     }))
+}
+
+/// The SRV target that led here, and what writes the attempt down, if we dialled.
+fn led_here(origin: Origin<'_>) -> (Option<String>, Option<Trace>) {
+    match origin {
+        Origin::Dialled(Attempt { srv, trace, .. }) => (srv.map(str::to_owned), Some(trace.clone())),
+        Origin::Accepted => (None, None),
+    }
 }
 
 /// The `[[peer]]` entry of whoever connected over TCP, where no port tells who it is: it comes from the peer's host, and its

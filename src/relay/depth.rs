@@ -58,6 +58,32 @@ impl Depth {
     }
 }
 
+/// What waits in the whole relay.
+#[derive(Debug)]
+pub(crate) struct TotalQueued {
+    pub(super) bytes: AtomicUsize,
+    pub(super) stanzas: AtomicUsize,
+    pub(super) limit: usize,
+}
+
+impl TotalQueued {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), stanzas: AtomicUsize::new(0), limit }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stanzas(&self) -> usize {
+        self.stanzas.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_room(&self, octets: usize) -> bool {
+        self.bytes() + octets <= self.limit
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -90,6 +90,7 @@ impl Hub {
         for (state, count) in peers {
             standing.peers(state, count);
         }
+        set(&standing.remembered, self.attempts.domains());
         let pairs = i64::try_from(pairs).unwrap_or(i64::MAX);
         standing.saved.set(pairs - self.metrics.connections_held());
         standing.draining.set(i64::from(self.is_draining()));

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::acknowledging::Acknowledger;
+use super::attempts::Attempts;
 use super::broken::BrokenStreams;
 use super::budgets::Budgets;
 use super::clock;
@@ -87,6 +88,8 @@ pub(crate) struct Hub {
     pub(crate) queued: Arc<TotalQueued>,
     pub(crate) acknowledger: Arc<Acknowledger>,
     pub(crate) budgets: Budgets,
+    /// What was tried towards each remote domain.
+    pub(crate) attempts: Arc<Attempts>,
     pub(super) broken: Mutex<BrokenStreams>,
     pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
     /// Outlets without a lane of which something is under way.
@@ -135,6 +138,7 @@ impl Hub {
             acknowledger,
             broken: Mutex::new(BrokenStreams::new(limits.resumable)),
             budgets: Budgets::new(limits.pairs),
+            attempts: Attempts::new(limits.domains_remembered),
             queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
             limits,
             live: Mutex::new(Arc::new(parts.live)),
@@ -258,6 +262,7 @@ impl Hub {
             Action::Detach { route } => self.detach(control, &route, now),
             Action::Expire { route, reason } => self.expire(control, &route, reason, now),
             Action::Bounce { route, reason } => {
+                self.gave_up(&route, reason);
                 let Some(outlet) = self.known_outlet(&route) else { return };
                 let stanzas = outlet.drain();
                 self.bounce(control, &route, &stanzas, reason, now);

@@ -2,6 +2,7 @@
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts; `drain.rs`: how it stops; [`reload`]: how it goes by other settings
 //! - [`status`]: what it is doing, for whoever operates it
+//! - [`explain`]: why a domain is reached or isn't, from what `attempts.rs` remembers
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `budgets.rs`: what lanes share of the rates, and wait for
 //! - `live.rs`: what follows from the settings, and what a reload replaces
@@ -18,6 +19,7 @@
 
 mod acknowledging;
 mod acquaintances;
+mod attempts;
 mod bounces;
 mod broken;
 mod budgets;
@@ -28,6 +30,7 @@ mod depth;
 mod dialback;
 mod door;
 mod drain;
+pub mod explain;
 mod finder;
 mod frames;
 mod gauges;

@@ -6,7 +6,7 @@
 //! When a lane of the route broke and its stream can be resumed, what was sent on it and isn't acknowledged is kept here, or
 //! by whoever waits for the peer: meanwhile nothing else of the route leaves.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::broken::Broken;
 use super::depth::Depth;
+pub(crate) use super::depth::TotalQueued;
 use super::inbound::{Inbound, Origin, Run, Waited};
 use super::mailbox::{Mailbox, lock};
 use crate::proto::queue::{Hold, Mark, Queue};
@@ -112,32 +113,6 @@ impl OutletState {
     /// Whether nothing waits, here or on its way.
     fn is_clear(&self) -> bool {
         self.queue.is_empty() && self.under_way == 0
-    }
-}
-
-/// What waits in the whole relay.
-#[derive(Debug)]
-pub(crate) struct TotalQueued {
-    bytes: AtomicUsize,
-    stanzas: AtomicUsize,
-    limit: usize,
-}
-
-impl TotalQueued {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), stanzas: AtomicUsize::new(0), limit }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn stanzas(&self) -> usize {
-        self.stanzas.load(Ordering::Relaxed)
-    }
-
-    fn has_room(&self, octets: usize) -> bool {
-        self.bytes() + octets <= self.limit
     }
 }
 

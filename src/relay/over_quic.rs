@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
+use super::attempts::certificate_text;
 use super::clock;
 use super::connector::{
     self, Attempt, Connected, Established, Origin, Target, clock_for, exporters, session,
@@ -39,7 +40,9 @@ pub(crate) async fn connect(
     let connecting = endpoint
         .connect_with(client, reachable, &attempt.asked.name(to))
         .map_err(|_| Reason::HandshakeFailed)?;
-    match tokio::time::timeout(hub.limits.connect, connecting).await {
+    let shaken = tokio::time::timeout(hub.limits.connect, connecting).await;
+    attempt.trace.step("tls", certificate_text(&verdict, "TLS 1.3 over QUIC"));
+    match shaken {
         Ok(Ok(connection)) => connected(hub, connection, verdict, Origin::Dialled(attempt)).await,
         Ok(Err(error)) => Err(refusal(&verdict, &error)),
         Err(_) => Err(Reason::ConnectionTimeout),

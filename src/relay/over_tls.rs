@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
+use super::attempts::{Trace, certificate_text};
 use super::clock;
 use super::connector::{self, Asked, Attempt, Connected, Established, Origin, Target, exporters, session};
 use super::door::{Door, Place};
@@ -39,8 +40,8 @@ pub(crate) async fn connect(
     target: Target,
     attempt: Attempt<'_>,
 ) -> Result<Connected, Reason> {
-    let Attempt { route, certificate, asked, .. } = attempt;
-    let (stream, verdict) = shake_hands(hub, target, route, certificate, asked).await?;
+    let Attempt { route, certificate, asked, trace, .. } = attempt;
+    let (stream, verdict) = shake_hands(hub, target, route, certificate, asked, Some(trace)).await?;
     connected(hub, stream, target, verdict, Origin::Dialled(attempt)).await
 }
 
@@ -54,19 +55,33 @@ pub(crate) async fn shake_hands(
     route: &Route,
     certificate: &Arc<Certificate>,
     asked: Asked<'_>,
+    trace: Option<&Trace>,
 ) -> Result<(TlsStream, Verdict), Reason> {
     let tcp = tokio::time::timeout(hub.limits.connect, TcpStream::connect(target.address))
         .await
         .map_err(|_| Reason::ConnectionTimeout)?
         .map_err(|error| of_io(&error))?;
+    let step = |what, detail: String| {
+        if let Some(trace) = trace {
+            trace.step(what, detail);
+        }
+    };
+    step("connected", format!("TCP to {}", target.address));
     let shaking = async {
         tls::prepare(&tcp, hub.limits.path_idle);
         let tcp = match target.transport {
-            Transport::StartTls => starttls::ask(hub, tcp, route).await?,
+            Transport::StartTls => {
+                let tcp = starttls::ask(hub, tcp, route).await?;
+                step("starttls", "offered, and agreed to".to_owned());
+                tcp
+            }
             Transport::DirectTls | Transport::Quic => tcp,
         };
         let (config, verdict) = hub.live().tls(target.transport).client(certificate, &route.to, asked.pins);
         let shaken = tls::connect(tcp, config, &asked.name(&route.to)).await;
+        let version = shaken.as_ref().ok().and_then(|stream| stream.get_ref().1.protocol_version());
+        let version = version.map_or_else(|| "TLS".to_owned(), |version| format!("{version:?}"));
+        step("tls", certificate_text(&verdict, &version));
         Ok((shaken.map_err(|error| reason(&verdict, &error))?, verdict))
     };
     tokio::time::timeout(hub.limits.handshake, shaking).await.map_err(|_| Reason::NegotiationTimeout)?

@@ -247,6 +247,12 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
         return scope;
     }
     hub.metrics.proof(kind, Ok(()));
+    if let Some(trace) = &session.trace {
+        let mux = if machine.is_multiplexed() { "multiplexed" } else { "not multiplexed" };
+        trace
+            .step("established", format!("{route} in session {}, by {}, {mux}", session.id.0, kind.as_str()));
+        trace.end(Ok(()));
+    }
     let first = session.comes_up(&hub.limits);
     if first {
         info!(

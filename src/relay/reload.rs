@@ -13,10 +13,13 @@ use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
+use super::clock;
+use super::hub::Hub;
 use super::live::Live;
 use super::mailbox::lock;
 use super::settings::{Component, Settings};
 use super::start::{Relay, StartError};
+use super::status::{Reloaded, wall_text};
 use crate::proto::limits::Limits;
 use crate::proto::policy::DomainPolicy;
 use crate::xmpp::domain::Domain;
@@ -45,26 +48,43 @@ impl Relay {
         let former = self.hub.live();
         let (settings, needs_restart) = keep_fixed(settings, &former.settings);
         let live = Live::read(settings, Some(&former)).map_err(|error| {
-            self.reload_refused();
+            self.reload_refused(&error.to_string());
             ReloadError(error)
         })?;
         let changed = differences(&former, &live);
-        self.hub.replace(live);
-        self.hub.count_hosts();
-        self.hub.metrics.reloads.done();
+        // Before it counts: if something goes wrong then, this says why.
         for change in &changed {
             info!("reload: {change}");
         }
         for place in &needs_restart {
             warn!("reload: {place} has changed and needs a restart");
         }
+        self.hub.replace(live);
+        self.hub.count_hosts();
+        self.hub.metrics.reloads.done();
+        let restart = needs_restart.iter().map(|place| (*place).to_owned()).collect();
+        self.hub.remember_reload(None, changed.clone(), restart);
         info!(changes = changed.len(), needs_restart = needs_restart.len(), "reloaded");
         Ok(ReloadReport { changed, needs_restart })
     }
 
-    /// Other settings were wanted, and could not even be read. It is only counted.
-    pub fn reload_refused(&self) {
+    /// Other settings were wanted, and could not be taken, because of this. It is only counted, and remembered for `fedmux status`.
+    pub fn reload_refused(&self, why: &str) {
         self.hub.metrics.reloads.refused();
+        self.hub.remember_reload(Some(why.to_owned()), Vec::new(), Vec::new());
+    }
+}
+
+impl Hub {
+    /// Remember how the configuration, or the certificates, were last read again.
+    pub(super) fn remember_reload(
+        &self,
+        refused: Option<String>,
+        changed: Vec<String>,
+        needs_restart: Vec<String>,
+    ) {
+        let at = wall_text(clock::wall());
+        *lock(&self.reloaded) = Some(Reloaded { at, refused, changed, needs_restart });
     }
 }
 

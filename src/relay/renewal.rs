@@ -49,6 +49,8 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
             if rejected != Rejected::Folder {
                 error!(folder = %folder.display(), %error, "the folder of certificates can't be read: the former ones stay in use");
                 hub.metrics.reloads.refused();
+                let why = format!("the folder of certificates can't be read ({error})");
+                hub.remember_reload(Some(why), Vec::new(), Vec::new());
             }
             return Rejected::Folder;
         }
@@ -73,6 +75,8 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
         let advice = "complete the files; to go without them, send SIGHUP";
         error!(hosts = bare.len(), %first, advice, "changed certificates leave hosts without any: the former ones stay in use");
         hub.metrics.reloads.refused();
+        let why = format!("changed certificates leave {first} and others without any");
+        hub.remember_reload(Some(why), Vec::new(), Vec::new());
         return seen;
     }
     let live = former.with_certificates(store);
@@ -81,6 +85,7 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
     hub.replace(live);
     hub.count_hosts();
     hub.metrics.reloads.done();
+    hub.remember_reload(None, vec![format!("certificates: {added} new, {gone} gone")], Vec::new());
     info!(added, gone, "certificates changed; standing connections keep theirs");
     Rejected::Nothing
 }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::attempts::Kind;
 use super::clock;
 use super::guard::{LaneGuard, SessionGuard};
 use super::hub::{Command, Hub};
@@ -289,6 +290,8 @@ async fn open(
     let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
     // The end of the first one is the end of the attempt, which the dialler tells.
     if !first {
+        let detail = || format!("a stream for {route} in session {}", session.id.0);
+        hub.attempts.note(Kind::Connection, &route.to, Some(&route.from), ("stream", detail), Err(reason));
         warn!(session = session.id.0, peer = %session.peer, pair = %route, %reason, ?failure, "lane not established");
     }
     guard.failed(failure);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::attempts::Trace;
 use super::gauges::PathSeen;
 use super::settings::Transport;
 use crate::identity::verdict::Verdict;
@@ -43,6 +44,8 @@ pub(crate) struct SessionShared {
     /// Who opened its connection.
     pub(crate) opened: Opened,
     pub(crate) path_seen: PathSeen,
+    /// Writes down how the attempt goes for which we dialled it.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// What the peer of a session costs.

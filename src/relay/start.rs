@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::door::Door;
 use super::drain::{DrainReport, drain};
+use super::explain::{self, Explanation};
 use super::host_meta::Browser;
 use super::hub::{Hub, Order, Parts};
 use super::listeners::{Listeners, Listening};
@@ -22,6 +23,7 @@ use super::{acknowledging, connector, finder, local, over_quic, over_tls, random
 use crate::metrics::Metrics;
 use crate::proto::router::{PeerRule, Router};
 use crate::transport::quic;
+use crate::xmpp::domain::Domain;
 
 /// Why a relay did not start: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +180,19 @@ impl RelayView {
     /// What the relay is doing.
     pub async fn status(&self) -> Status {
         status::of(&self.0).await
+    }
+
+    /// What was tried towards a remote domain, from one host of ours or from all.
+    ///
+    /// # Errors
+    /// If `from` is no host of ours: one line that says so.
+    pub fn explain(&self, domain: &Domain, from: Option<&Domain>) -> Result<Explanation, String> {
+        if let Some(from) = from.filter(|from| !self.0.live().hosts.serves(from)) {
+            return Err(format!(
+                "{from} is no host of this relay; leave --from out, or name one that it serves"
+            ));
+        }
+        Ok(explain::explain(&self.0, domain, from))
     }
 
     /// Whether the relay takes stanzas.

@@ -148,3 +148,20 @@ fn without_a_socket_the_command_says_what_to_do() {
     let named = fedmux(relay.folder.path(), &["status", "--config", "g.toml", "--socket", "admin.sock"]);
     assert_eq!(named.status.code(), Some(0), "{named:?}");
 }
+
+#[test]
+fn a_configuration_with_a_mistake_is_not_taken_and_the_status_says_so() {
+    let mut relay = Running::start();
+    let path = relay.folder.path().join("f.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{good}colour = 1\n")).unwrap();
+    relay.signal("HUP");
+    relay.waits_for("not reloaded");
+    let shown = fedmux(relay.folder.path(), &["status", "--socket", "admin.sock"]);
+    assert!(text(&shown.stdout).contains("\n  reload   not reloaded at "), "{shown:?}");
+    std::fs::write(&path, good.replace("\"a.test\"\n", "\"a.test\"\nannounce = true\n")).unwrap();
+    relay.signal("HUP");
+    relay.waits_for("reloaded");
+    let shown = fedmux(relay.folder.path(), &["status", "--socket", "admin.sock"]);
+    assert!(text(&shown.stdout).contains(": host a.test: announce changed\n"), "{}", text(&shown.stdout));
+}

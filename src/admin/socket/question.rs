@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 pub enum Question {
     /// What the relay is doing: [`Status`](crate::relay::status::Status).
     Status,
+    /// What was tried towards a domain: [`Explanation`](crate::relay::explain::Explanation).
+    Explain {
+        /// The remote domain.
+        domain: String,
+        /// Only what concerns this host of ours.
+        from: Option<String>,
+    },
     /// Log this much from now on; what is logged now, if nothing is named.
     Log {
         /// A level, or a list of them.
