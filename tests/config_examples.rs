@@ -11,7 +11,7 @@ use fedmux::proto::budget::Rates;
 use fedmux::proto::limits::Limits;
 
 /// Keys of the reference whose commented value is an example: left out, they are off or have no value.
-const EXAMPLES: [&str; 12] = [
+const EXAMPLES: [&str; 13] = [
     "include",
     "mux_key_file",
     "quic = ",
@@ -21,6 +21,7 @@ const EXAMPLES: [&str; 12] = [
     "dns = ",
     "dns_clients",
     "listen",
+    "socket",
     "servers",
     "sources",
     "trust = \"b.pem\"",

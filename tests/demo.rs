@@ -91,7 +91,11 @@ fn a_demo_that_is_kept_shows_its_metrics_until_it_is_told_to_end() {
     write!(page, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     page.read_to_string(&mut text).unwrap();
-    assert!(text.contains("\nfedmux_sessions 1\n") && text.contains("\nfedmux_lanes 4\n"), "{text}");
+    assert!(
+        text.contains("\nfedmux_sessions{direction=\"outbound\",transport=\"quic\"} 1\n")
+            && text.contains("\nfedmux_lanes 4\n"),
+        "{text}"
+    );
     // The shell's own: not every machine has procps.
     let told =
         Command::new("sh").args(["-c", "kill -TERM \"$0\"", &child.id().to_string()]).status().unwrap();

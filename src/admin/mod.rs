@@ -1,3 +1,5 @@
+//! What is told to whoever operates the relay: over HTTP, as follows, and over a unix socket ([`socket`]).
+//!
 //! The admin listener: `/metrics`, `/live` and `/ready` over HTTP/1.1. It changes nothing and names no tenant, so it
 //! may be reachable by a monitoring network.
 //!
@@ -8,6 +10,7 @@
 //! | `/ready` | 200 if the relay can do its work, else 503 with one reason a line |
 
 mod respond;
+pub mod socket;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
 //! The log: one line for each event that an operator acts on, on stderr, as text or as JSON.
 
 use std::io::IsTerminal as _;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 use super::failure::Failure;
 
@@ -30,22 +31,68 @@ enum Format {
     Json,
 }
 
+/// How much is logged, which can be changed while the process runs.
+pub(super) struct Level {
+    now: Mutex<String>,
+    set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+}
+
+impl Level {
+    /// How much is logged, as a list of what is logged of what.
+    pub(super) fn now(&self) -> String {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Log so much from now on: a level, or a list like that of `--log-level`.
+    ///
+    /// # Errors
+    /// Why not; then nothing has changed.
+    pub(super) fn set(&self, level: &str) -> Result<(), String> {
+        let filter = filter(level, "the level").map_err(|failure| failure.to_string())?;
+        let text = filter.to_string();
+        (self.set)(filter)?;
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        Ok(())
+    }
+}
+
 /// Begin to log. To be called once in a process.
-pub(super) fn start(arguments: &LogArguments) -> Result<(), Failure> {
+pub(super) fn start(arguments: &LogArguments) -> Result<Level, Failure> {
     let filter = match (&arguments.log_level, std::env::var(LEVEL_VARIABLE)) {
         (Some(level), _) => filter(level, "--log-level")?,
         (None, Ok(level)) if !level.is_empty() => filter(&level, LEVEL_VARIABLE)?,
         _ => filter(LEVEL_DEFAULT, "--log-level")?,
     };
+    let now = Mutex::new(filter.to_string());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let begun = match arguments.log_format {
-        Format::Text => builder.with_target(false).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let (begun, set) = match arguments.log_format {
+        Format::Text => {
+            let builder = builder.with_target(false).with_filter_reloading();
+            let set = setter(builder.reload_handle());
+            (builder.try_init(), set)
+        }
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let set = setter(builder.reload_handle());
+            (builder.try_init(), set)
+        }
     };
-    begun.map_err(|error| Failure::failed(error, "the log", "this is a mistake in fedmux; please report it"))
+    begun.map_err(|error| {
+        Failure::failed(error, "the log", "this is a mistake in fedmux; please report it")
+    })?;
+    Ok(Level { now, set })
+}
+
+fn setter<S: 'static>(
+    handle: reload::Handle<EnvFilter, S>,
+) -> Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>
+where
+    reload::Handle<EnvFilter, S>: Send + Sync,
+{
+    Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
 }
 
 /// A single level speaks of fedmux: the libraries below it only tell what goes wrong.

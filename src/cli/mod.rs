@@ -3,16 +3,21 @@
 //! Exit codes: 0 it worked, 1 it failed, 2 bad usage or configuration. Errors go to stderr, each as one line that says
 //! what, where and what to do.
 
+mod ask;
 mod certs;
 mod check;
 mod demo;
+mod explain;
 mod failure;
 mod lifecycle;
+mod log;
 mod logging;
+mod operator;
 mod output;
 mod run;
 mod service_manager;
 mod signals;
+mod status;
 mod usage;
 
 use std::path::PathBuf;
@@ -47,6 +52,9 @@ struct Cli {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Status(status::Arguments),
+    Explain(explain::Arguments),
+    Log(log::Arguments),
     Demo(demo::Arguments),
     Certs(certs::Arguments),
 }
@@ -74,6 +82,9 @@ impl Command {
         match self {
             Self::Run(arguments) => run::execute(&arguments),
             Self::Check(arguments) => check::execute(&arguments),
+            Self::Status(arguments) => status::execute(&arguments),
+            Self::Explain(arguments) => explain::execute(&arguments),
+            Self::Log(arguments) => log::execute(&arguments),
             Self::Demo(arguments) => demo::execute(&arguments),
             Self::Certs(arguments) => certs::execute(&arguments),
         }
@@ -97,6 +108,11 @@ mod tests {
             "run",
             "run --config f.toml --log-format json --log-level debug",
             "check --config f.toml --json",
+            "status --json",
+            "status --socket /run/fedmux/admin.sock",
+            "explain b.test --from a.test --json",
+            "log",
+            "log debug --config f.toml",
             "demo --hosts 3 --stanzas 10 --loss 1.5 --rtt 100 --json --keep",
             "certs dev --out certs a.test rooms.a.test",
         ] {

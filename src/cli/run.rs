@@ -9,8 +9,10 @@ use tokio::task::JoinSet;
 
 use super::failure::Failure;
 use super::lifecycle::{self, Ended, Service};
+use super::operator::Operator;
 use super::signals::Signals;
 use super::{ConfigArgument, logging, service_manager};
+use crate::admin::socket::Place;
 use crate::relay::settings::Settings;
 use crate::relay::{Inherited, Listeners, Relay};
 use crate::{admin, config};
@@ -37,34 +39,51 @@ pub(super) struct Arguments {
 
 /// Run until told to stop.
 pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    logging::start(&arguments.logging)?;
+    let level = logging::start(&arguments.logging)?;
     let settings = config::load(&arguments.config.config)?;
     // While this is the only thread.
     let inherited = Inherited::take().map_err(Failure::failed_as)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
     })?;
-    let ended = runtime.block_on(serve(settings, inherited, &arguments.config.config));
+    let ended = runtime.block_on(serve(settings, inherited, &arguments.config.config, level));
     // Whatever still runs had its time, or was told to end at once.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(settings: Settings, inherited: Inherited, path: &Path) -> Result<ExitCode, Failure> {
+async fn serve(
+    settings: Settings,
+    inherited: Inherited,
+    path: &Path,
+    level: logging::Level,
+) -> Result<ExitCode, Failure> {
     let mut signals = Signals::watch()?;
     let mut listeners = Listeners::open(&settings, inherited).map_err(Failure::failed_as)?;
     let admin_listeners = listeners.take_admin();
     let drain = settings.limits.drain;
+    let socket = settings.admin_socket.as_deref().map(Place::take).transpose().map_err(Failure::failed_as)?;
     let relay = Relay::start(settings, listeners).await.map_err(Failure::failed_as)?;
     let mut admin_tasks = JoinSet::new();
     for listener in admin_listeners {
         let listener = asynchronous(listener)?;
         admin_tasks.spawn(admin::serve(listener, Arc::new(relay.view())));
     }
+    let socket = socket.map(Arc::new);
+    if let Some(place) = &socket {
+        tracing::info!(path = %place.path().display(), "admin socket");
+        let operated = Arc::new(Operator::new(relay.view(), level));
+        admin_tasks.spawn(admin::socket::serve(Arc::clone(place), operated));
+    }
     let running = Running { relay, path, drain };
     service_manager::ready(running.hosts());
     // The admin tasks only end by being dropped here, so that a draining relay can still be watched.
-    match lifecycle::run(running, async || signals.next().await).await {
+    let ended = lifecycle::run(running, async || signals.next().await).await;
+    // Whoever still answers there doesn't see its own end.
+    if let Some(place) = socket {
+        place.leave();
+    }
+    match ended {
         Ended::Drained(report) => {
             tracing::info!("stopped: {report}");
             Ok(ExitCode::SUCCESS)
@@ -109,7 +128,7 @@ impl Service for Running<'_> {
         let errors: Vec<String> = match config::load(self.path) {
             Ok(settings) => self.relay.reload(settings).err().iter().map(ToString::to_string).collect(),
             Err(errors) => {
-                self.relay.reload_refused();
+                self.relay.reload_refused(&errors.to_string().replace('\n', "; "));
                 errors.to_string().lines().map(str::to_owned).collect()
             }
         };

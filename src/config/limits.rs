@@ -99,6 +99,9 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         grants: count(1, 1_000_000),
         peers_poll: wait(seconds(1), hours(24)),
         certificates_poll: wait(seconds(1), hours(24)),
+        domains_remembered: count(1, 1_000_000),
+        // Each has a dozen series.
+        sessions_shown: count(0, 1_000),
         drain: wait(seconds(0), seconds(600)),
         congestion: congestion,
         congestion_window_min: count(0, 64 * MIB),

@@ -1,30 +1,52 @@
 //! `[remote]`, `[local]` and `[admin]`: where the relay listens.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
 use super::error::Errors;
-use super::reader::Reader;
+use super::identity::path;
+use super::reader::{Entry, Reader};
 use super::values::{Located, each, listener, network};
 use crate::relay::settings::Transport;
 
-/// A table of listeners whose only key, in this version, is `key`.
-pub(super) fn read(reader: Option<Reader<'_>>, key: &'static str) -> Vec<Located<SocketAddr>> {
-    let [addresses] = read_each(reader, [key]);
-    addresses
+/// Longest path of the admin socket: of the 107 octets that the system takes, less what its name has for a moment before it
+/// takes its place.
+const SOCKET_PATH_BYTES_MAX: usize = 95;
+
+/// `[admin]`
+#[derive(Default)]
+pub(super) struct Admin {
+    pub(super) listen: Vec<Located<SocketAddr>>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) name_hosts: bool,
 }
 
-/// A table of listeners with these keys.
-pub(super) fn read_each<const N: usize>(
-    reader: Option<Reader<'_>>,
-    keys: [&'static str; N],
-) -> [Vec<Located<SocketAddr>>; N] {
-    let Some(mut reader) = reader else { return [const { Vec::new() }; N] };
-    let expected = "an address and a port, like \"127.0.0.1:5269\"";
-    let addresses = keys.map(|key| each(reader.take(key), expected, listener));
-    reader.finish();
-    addresses
+impl Admin {
+    /// Read the table.
+    pub(super) fn read(reader: Option<Reader<'_>>) -> Self {
+        let Some(mut reader) = reader else { return Self::default() };
+        let expected = "an address and a port, like \"127.0.0.1:9467\"";
+        let admin = Self {
+            listen: each(reader.take("listen"), expected, listener),
+            socket: reader.take("socket").and_then(|entry| socket(&entry)),
+            name_hosts: reader.take("name_hosts").and_then(|entry| entry.boolean()).unwrap_or(false),
+        };
+        reader.finish();
+        admin
+    }
+}
+
+/// The path of a unix socket, which the system bounds (`sun_path`, unix(7)).
+fn socket(entry: &Entry<'_>) -> Option<PathBuf> {
+    let path = path(entry, "a file, like \"/run/fedmux/admin.sock\"")?;
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        let advice =
+            format!("write a path of at most {SOCKET_PATH_BYTES_MAX} octets: the system takes no longer one");
+        return entry.refuse(format!("is {}", path.display()), advice);
+    }
+    Some(path)
 }
 
 /// `[local]`

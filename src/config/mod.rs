@@ -39,7 +39,7 @@ use cross::Everything;
 use dns::DnsEntry;
 use error::Errors;
 use host::HostEntry;
-use listeners::{Local, Remote};
+use listeners::{Admin, Local, Remote};
 use peer::PeerEntry;
 use reader::{Reader, Source};
 use values::Located;
@@ -108,7 +108,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
     let identity = read_identity(&mut top);
     let remote = Remote::read(top.section("remote"));
     let local = Local::read(top.section("local"));
-    let admin_listen = listeners::read(top.section("admin"), "listen");
+    let admin = Admin::read(top.section("admin"));
     let dns = top.section("dns").map_or_else(DnsEntry::default, DnsEntry::read);
     let limits = top.section("limits").map_or_else(Limits::default, limits::read);
     let policy = top.section("policy").map_or_else(Policy::default, policy::read);
@@ -125,7 +125,7 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         file: source.whole(),
         remote: &remote,
         local: &local,
-        admin_listen: &admin_listen,
+        admin_listen: &admin.listen,
         dns: &dns,
         hosts: &tenants.hosts,
         components: &tenants.components,
@@ -141,7 +141,9 @@ fn read_all(source: &Source, errors: &Errors) -> Option<Settings> {
         local_s2s: values(local.s2s),
         local_dns: LocalDns { listen: values(local.dns), clients: values(local.dns_clients) },
         local_components: values(local.components),
-        admin_listen: values(admin_listen),
+        admin_listen: values(admin.listen),
+        admin_socket: admin.socket,
+        admin_name_hosts: admin.name_hosts,
         dns: Some(Dns {
             servers: values(dns.servers),
             allow_private: dns.allow_private,

@@ -267,7 +267,7 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[admin]\nlisten = []",
         "admin.listen is an empty list: etc/f.toml:11: write an address and a port, like \
-            \"127.0.0.1:5269\", or leave it out",
+            \"127.0.0.1:9467\", or leave it out",
     ),
     (
         "[limits]\nlanes = ",

@@ -2,7 +2,6 @@
 
 /// Each key, as it stands in errors, and what to do instead.
 const KEYS: &[(&str, &str)] = &[
-    ("admin.socket", "remove it; read /metrics at admin.listen"),
     ("host.limits", "remove it; set the limits for all in [limits]"),
     ("peer.limits", "remove it; set the limits for all in [limits]"),
 ];

@@ -241,6 +241,8 @@ fn settings(
         local_s2s: vec![any_port],
         local_components: Vec::new(),
         admin_listen: vec![any_port],
+        admin_socket: None,
+        admin_name_hosts: false,
         dns: None,
         local_dns: LocalDns::default(),
         limits: limits.clone(),

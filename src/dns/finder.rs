@@ -19,7 +19,7 @@ use super::upstream::{DnsError, Upstream};
 use crate::proto::discovery::found::{Answer, Found, Rules, VALID_MAX, conclude};
 use crate::proto::discovery::plan::{Plan, plan};
 use crate::proto::discovery::refusal::refuse_domain;
-use crate::proto::discovery::{AddressAnswer, HostMeta, SrvAnswer, SrvAnswers, SrvName};
+use crate::proto::discovery::{AddressAnswer, HostMeta, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -235,7 +235,8 @@ impl Finder {
             Plan::Failed(_) => HashMap::new(),
         };
         let rules = Rules { allow_private: self.settings.allow_private, own: &self.settings.own };
-        conclude(&srv, plan, &addresses, rules, ttl)
+        let heard = heard(domain, &srv, &addresses);
+        Found { heard, ..conclude(&srv, plan, &addresses, rules, ttl) }
     }
 
     /// The answers of the four SRV names. One that isn't there in time has failed.
@@ -261,6 +262,36 @@ impl Finder {
         .await;
         answers
     }
+}
+
+/// What was answered, for people.
+fn heard(
+    domain: &Domain,
+    srv: &SrvAnswers,
+    addresses: &HashMap<String, AddressAnswer>,
+) -> Vec<(String, String)> {
+    let records = SrvName::ALL.map(|name| {
+        let answer = match srv.get(name) {
+            SrvAnswer::Records(records) => {
+                let record = |record: &SrvRecord| {
+                    let SrvRecord { priority, weight, port, target } = record;
+                    format!("SRV {priority} {weight} {port} {target}")
+                };
+                records.iter().map(record).collect::<Vec<_>>().join(", ")
+            }
+            SrvAnswer::NotOffered => "SRV with the target . (not offered)".to_owned(),
+            SrvAnswer::Nothing => "no SRV record".to_owned(),
+            SrvAnswer::Failed(reason) => reason.to_string(),
+        };
+        (format!("{}.{}", name.labels(), domain.to_ascii()), answer)
+    });
+    let hosts = addresses.iter().map(|(host, answer)| {
+        let found: Vec<String> = answer.addresses.iter().map(ToString::to_string).collect();
+        let failed = answer.failed.map(|reason| reason.to_string());
+        let all: Vec<String> = found.into_iter().chain(failed).collect();
+        (host.clone(), if all.is_empty() { "no address".to_owned() } else { all.join(", ") })
+    });
+    records.into_iter().chain(hosts).collect()
 }
 
 /// Whether DNS leaves it to others to say where the domain is: no SRV record of it leads anywhere, and none says that there is

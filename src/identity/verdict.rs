@@ -4,6 +4,7 @@
 //! writes its own words here instead: one [`Verdict`] for each connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use rustls::{AlertDescription, PeerIncompatible};
 
@@ -33,9 +34,27 @@ pub struct PeerIdentity {
 #[derive(Debug, Clone, Default)]
 pub struct Verdict(Arc<Mutex<Slot>>);
 
+/// A certificate as the other end showed it, whether it was good or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The XMPP domains in it; wildcards with their `*.`.
+    pub names: Vec<String>,
+    /// From when it is good.
+    pub not_before: SystemTime,
+    /// Until when it is good.
+    pub not_after: SystemTime,
+    /// Its extended key usage.
+    pub purposes: KeyPurposes,
+    /// The subject.
+    pub subject: String,
+    /// The issuer.
+    pub issuer: String,
+}
+
 #[derive(Debug, Default)]
 struct Slot {
     shown: Option<Arc<Certificate>>,
+    seen: Option<Seen>,
     peer: Peer,
 }
 
@@ -77,6 +96,12 @@ impl Verdict {
     #[must_use]
     pub fn shown(&self) -> Option<Arc<Certificate>> {
         self.slot().shown.clone()
+    }
+
+    /// The certificate that the other end showed, for people. It proves nothing.
+    #[must_use]
+    pub fn seen(&self) -> Option<Seen> {
+        self.slot().seen.clone()
     }
 
     /// Why the handshake failed, given the TLS alert that ended it, sent or received (in QUIC the low octet of a
@@ -122,6 +147,10 @@ impl Verdict {
         self.slot().shown = Some(Arc::clone(certificate));
     }
 
+    pub(super) fn saw(&self, seen: Seen) {
+        self.slot().seen = Some(seen);
+    }
+
     pub(super) fn present(&self, identity: PeerIdentity) {
         self.slot().peer = Peer::Presented(Arc::new(identity));
     }
@@ -164,11 +193,9 @@ fn of_alert(alert: u8) -> Reason {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::time::SystemTime;
-
     use super::*;
     use crate::proto::proof::TrustScope;
+    use std::collections::BTreeSet;
 
     fn identity() -> PeerIdentity {
         let names = CertifiedNames {

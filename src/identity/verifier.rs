@@ -17,7 +17,7 @@ use rustls::{
 use super::certificate::{CertificateFacts, Role};
 use super::chain::{ChainRules, PresentedChain};
 use super::trust::TrustStore;
-use super::verdict::{PeerIdentity, Verdict};
+use super::verdict::{PeerIdentity, Seen, Verdict};
 use crate::proto::discovery::pins::Pins;
 use crate::proto::proof::{CertifiedNames, TrustScope};
 use crate::reason::Reason;
@@ -86,6 +86,7 @@ impl PeerVerifier {
         now: UnixTime,
     ) -> Result<PeerIdentity, Reason> {
         let presented = PresentedChain::read(end_entity, intermediates)?;
+        self.verdict.saw(seen(&presented.facts));
         let rules = ChainRules { algorithms: self.algorithms, role: self.peer.role(), now };
         let chain = self.trust.verify(&presented, &rules)?;
         let facts = presented.facts;
@@ -139,6 +140,20 @@ impl PeerVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         self.judge_signature(verify_tls13_signature(message, certificate, signature, &self.algorithms))
+    }
+}
+
+fn seen(facts: &CertificateFacts) -> Seen {
+    let all = [&facts.names.dns, &facts.names.other];
+    let exact = all.iter().flat_map(|names| names.exact.iter().map(ToString::to_string));
+    let wildcards = all.iter().flat_map(|names| names.wildcard.iter().map(|parent| format!("*.{parent}")));
+    Seen {
+        names: exact.chain(wildcards).collect(),
+        not_before: facts.not_before,
+        not_after: facts.not_after,
+        purposes: facts.purposes,
+        subject: facts.subject.clone(),
+        issuer: facts.issuer.clone(),
     }
 }
 

@@ -22,25 +22,11 @@ pub struct Custody {
 impl Custody {
     pub(super) fn new(make: &Maker) -> Option<Self> {
         Some(Self {
-            acknowledged_early: make.counter(
-                "custody_acknowledged_early_total",
-                "Stanzas acknowledged to their sender before their next hop had acknowledged them.",
-            )?,
-            uncertain: make.counters(
-                "stanzas_uncertain_total",
-                "Stanzas sent on a stream that ended without a word on whether they were handled, by what became of them.",
-                &["outcome"],
-            )?,
-            streams_resumed: make.counters(
-                "streams_resumed_total",
-                "Broken streams that were resumed or not in time, and requests for streams that aren't known to whom asks.",
-                &["result"],
-            )?,
-            streams_resumable: make.gauge("streams_resumable", "Broken streams that a peer may resume.")?,
-            passed_over: make.counter(
-                "stanzas_passed_over_total",
-                "Stanzas that a peer sent again on a resumed stream and that had arrived before.",
-            )?,
+            acknowledged_early: make.counter("fedmux_custody_acknowledged_early_total")?,
+            uncertain: make.counters("fedmux_stanzas_uncertain_total")?,
+            streams_resumed: make.counters("fedmux_streams_resumed_total")?,
+            streams_resumable: make.gauge("fedmux_streams_resumable")?,
+            passed_over: make.counter("fedmux_stanzas_passed_over_total")?,
         })
     }
 

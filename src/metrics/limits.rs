@@ -18,12 +18,8 @@ pub(super) struct LimitCounters {
 impl LimitCounters {
     pub(super) fn new(make: &Maker) -> Option<Self> {
         Some(Self {
-            hits: make.counters("limit_hits_total", "How often a limit was hit.", &["limit"])?,
-            wait: make.times(
-                "limit_wait_seconds_total",
-                "How long lanes were not read because what they brought was over a rate, all of them together.",
-                &["limit"],
-            )?,
+            hits: make.counters("fedmux_limit_hits_total")?,
+            wait: make.sums("fedmux_limit_wait_seconds_total")?,
         })
     }
 

@@ -7,9 +7,6 @@ use prometheus::{HistogramVec, IntCounterVec};
 use super::Maker;
 use crate::reason::Reason;
 
-/// All look-ups of one domain end within `limits.look_up`, 5 s by default; what is remembered takes no time.
-const LOOK_UP_SECONDS: [f64; 9] = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-
 /// How peers are looked for, by DNS and HTTPS.
 #[derive(Debug)]
 pub struct LookUps {
@@ -29,33 +26,11 @@ pub struct LookUps {
 impl LookUps {
     pub(super) fn new(make: &Maker) -> Option<Self> {
         Some(Self {
-            duration: make.histograms(
-                "look_up_duration_seconds",
-                "Time that finding a domain's peer took, by what came of it.",
-                &["result"],
-                &LOOK_UP_SECONDS,
-            )?,
-            failed: make.counters(
-                "look_ups_failed_total",
-                "Domains for which DNS told no way, by reason.",
-                &["reason"],
-            )?,
-            addresses_refused: make.counters(
-                "addresses_refused_total",
-                "Addresses that were found and that must not be dialled, by reason.",
-                &["reason"],
-            )?,
-            host_meta: make.histograms(
-                "host_meta_duration_seconds",
-                "Time that asking a domain's web server for its host-meta document took, by what came of it.",
-                &["result"],
-                &LOOK_UP_SECONDS,
-            )?,
-            host_meta_failed: make.counters(
-                "host_meta_failed_total",
-                "Questions for host-meta documents without a usable answer, by reason.",
-                &["reason"],
-            )?,
+            duration: make.histograms("fedmux_look_up_duration_seconds")?,
+            failed: make.counters("fedmux_look_ups_failed_total")?,
+            addresses_refused: make.counters("fedmux_addresses_refused_total")?,
+            host_meta: make.histograms("fedmux_host_meta_duration_seconds")?,
+            host_meta_failed: make.counters("fedmux_host_meta_failed_total")?,
         })
     }
 

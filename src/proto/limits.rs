@@ -141,6 +141,10 @@ pub struct Limits {
     pub peers_poll: Duration,
     /// How often the folder of certificates is looked at for renewed ones.
     pub certificates_poll: Duration,
+    /// Domains whose last attempts are remembered for `fedmux explain`; the one longest not tried is forgotten first.
+    pub domains_remembered: usize,
+    /// Sessions that metrics show one by one: those that carry most.
+    pub sessions_shown: usize,
     /// How long lanes may take to finish when the relay stops; what is left is answered for after that.
     pub drain: Duration,
     /// Congestion controller of QUIC.
@@ -251,6 +255,8 @@ impl Default for Limits {
             grants: 4096,
             peers_poll: seconds(60),
             certificates_poll: seconds(60),
+            domains_remembered: 1024,
+            sessions_shown: 20,
             drain: seconds(10),
             congestion: Congestion::Cubic,
             congestion_window_min: 65_536,

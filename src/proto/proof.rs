@@ -170,6 +170,11 @@ impl Grants {
         self.live.values().min().copied()
     }
 
+    /// Each that is granted, and until when.
+    pub fn iter(&self) -> impl Iterator<Item = (&Domain, SystemTime)> {
+        self.live.iter().map(|(host, until)| (host, *until))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::stream_management::receipts::Ticket;
+use crate::xmpp::stanza::StanzaKind;
 
 /// How long a stanza may wait for a way to its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub const ANSWERS_WAIT: u32 = 10;
 pub struct Mark {
     /// Its octets.
     pub len: usize,
+    /// Which of the three it is.
+    pub kind: StanzaKind,
     /// How long it may wait.
     pub wait: Wait,
     /// Whether it is an error of our own making. It was accepted from nobody, so the ledger doesn't count it.
@@ -47,7 +50,7 @@ impl Mark {
     /// A message or presence of `len` octets.
     #[must_use]
     pub const fn of(len: usize) -> Self {
-        Self { len, wait: Wait::Other, ours: false, struck: false, delayed: false }
+        Self { len, kind: StanzaKind::Message, wait: Wait::Other, ours: false, struck: false, delayed: false }
     }
 }
 
@@ -162,6 +165,12 @@ impl<O: Clone> Queue<O> {
     #[must_use]
     pub fn stanzas(&self) -> usize {
         self.marks.iter().filter(|mark| !mark.ours).count()
+    }
+
+    /// Stanzas waiting, whoever made them.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.marks.len()
     }
 
     /// Since when the oldest stanza waits.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tracing::info;
 
+use super::attempts::Kind;
 use super::clock;
 use super::hub::{Control, Hub};
 use super::inbound::{Origin, Waited, settle_one};
@@ -31,6 +32,16 @@ struct Answered {
 }
 
 impl Hub {
+    /// Remember that what was for the remote end of `route` was given up.
+    pub(crate) fn gave_up(&self, route: &Route, reason: Reason) {
+        if self.live().hosts.serves(&route.to) {
+            return;
+        }
+        let what = if reason == Reason::PolicyDenied { "policy" } else { "given-up" };
+        let detail = || format!("stanzas from {} come back", route.from);
+        self.attempts.note(Kind::Sending, &route.to, Some(&route.from), (what, detail), Err(reason));
+    }
+
     /// Answer stanzas of `route` that are being read and can't go on. `octets` holds them one behind the other.
     /// `origin`: that of the first.
     ///

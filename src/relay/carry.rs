@@ -188,7 +188,7 @@ impl Carry {
             return Ok(());
         }
         let stanza = &buffer[at..at + len];
-        let mark = Mark { wait: wait(kind, head, stanza), ..Mark::of(len) };
+        let mark = Mark { kind, wait: wait(kind, head, stanza), ..Mark::of(len) };
         let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else {
             return Err(Reason::ImproperAddressing);
         };
@@ -228,14 +228,14 @@ impl Carry {
                 self.marks.push(mark);
             }
             Judged::Bounce(route, reason) => self.bounce(&route, stanza, mark, reason)?,
-            Judged::Drop(reason) => self.discard(stanza.len(), reason),
+            Judged::Drop(reason) => self.discard(mark, reason),
         }
         Ok(())
     }
 
     /// Accept a single stanza, and answer it.
     fn bounce(&mut self, route: &Route, stanza: &[u8], mark: Mark, reason: Reason) -> Result<(), Reason> {
-        self.counters.accepted.inc();
+        self.counters.accepted(mark.kind).inc();
         let origin = self.receive(1);
         self.hub.bounce_run(route, stanza, &[mark], &origin, reason)?;
         self.meter.charge(Some(route), 1, stanza.len());
@@ -243,11 +243,11 @@ impl Carry {
     }
 
     /// Accept a single stanza, and drop it.
-    fn discard(&mut self, bytes: usize, reason: Reason) {
-        self.counters.accepted.inc();
+    fn discard(&mut self, mark: Mark, reason: Reason) {
+        self.counters.accepted(mark.kind).inc();
         settle_one(&self.receive(1));
         self.hub.metrics.discarded(reason);
-        self.meter.charge(None, 1, bytes);
+        self.meter.charge(None, 1, mark.len);
     }
 
     /// Count stanzas that came. The origin of the first.
@@ -268,14 +268,14 @@ impl Carry {
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
         let route = Route::new(domain(from)?, domain(to)?);
         if let Some(ended) = self.admitted(&route)? {
-            self.discard(stanza.len(), ended.reason());
+            self.discard(mark, ended.reason());
             return Ok(true);
         }
         if self.stands.is_none() {
             self.bounce(&route, stanza, mark, Reason::MuxOwn)?;
             return Ok(true);
         }
-        self.discard(stanza.len(), Reason::MuxOwn);
+        self.discard(mark, Reason::MuxOwn);
         if let (Some(Place { session, lane, .. }), Some(said)) = (&self.stands, said) {
             let unix = unix_seconds();
             self.hub.control(|router, now| router.mux_iq(session.id, *lane, &said, Clocks { now, unix }));
@@ -324,6 +324,9 @@ impl Carry {
     fn denied(&self, route: Route) -> Judged {
         let silent = self.scope.side == Side::Remote
             && self.hosts.policy(Direction::Outbound, &route.to, &route.from).is_err();
+        if self.scope.side == Side::Local {
+            self.hub.gave_up(&route, Reason::PolicyDenied);
+        }
         if silent { Judged::Drop(Reason::PolicyDenied) } else { Judged::Bounce(route, Reason::PolicyDenied) }
     }
 
@@ -427,8 +430,17 @@ impl Carry {
 
     /// Stanzas are in our custody. Until then, whatever is read and waits for room is as good as unread.
     fn accepted(&self, marks: &[Mark]) {
-        self.counters.accepted.inc_by(marks.len() as u64);
-        self.counters.bytes.inc_by(octets(marks) as u64);
+        let octets = octets(marks);
+        for kind in [StanzaKind::Message, StanzaKind::Presence, StanzaKind::Iq] {
+            let count = marks.iter().filter(|mark| mark.kind == kind).count();
+            if count > 0 {
+                self.counters.accepted(kind).inc_by(count as u64);
+            }
+        }
+        self.counters.bytes.inc_by(octets as u64);
+        if let Some((_, _, way)) = &self.last {
+            way.outlet.accepted(marks.len(), octets);
+        }
     }
 
     fn replace_last(&mut self, outlet: Arc<Outlet>) {

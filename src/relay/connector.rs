@@ -6,11 +6,15 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::warn;
 
+use super::attempts::{Kind, Trace};
+use super::clock;
+use super::gauges::PathSeen;
 use super::hub::Hub;
 use super::io::resolve;
 use super::reach::{Goal, reach};
@@ -21,6 +25,7 @@ use super::streams::QuicStreams;
 use super::{over_quic, over_tls, session, single};
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
+use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::discovery::pins::Pins;
 use crate::proto::proof::CertifiedNames;
@@ -59,6 +64,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) asked: Asked<'a>,
     /// It is the second connection of a proof.
     pub(crate) second: bool,
+    pub(crate) trace: &'a Trace,
 }
 
 /// What the domain asks of a TLS handshake with it, besides a certificate that carries it.
@@ -127,7 +133,8 @@ impl Drop for DialGuard {
 pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening: Opening) {
     let mut guard = DialGuard::new(&hub, session, &opening);
     let route = opening.route.clone();
-    let outcome = match reach(&hub, &goal, session, &opening).await {
+    let trace = hub.attempts.begin(Kind::Connection, &route.to, Some(&route.from));
+    let outcome = match reach(&hub, &goal, session, &opening, &trace).await {
         Ok(connected) => {
             guard.failed = None;
             // Over TLS 1.3 what the peer thinks of our certificate shows only now.
@@ -138,6 +145,7 @@ pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening:
             Err(reason)
         }
     };
+    trace.end(outcome);
     if let Err(reason) = outcome {
         let live = hub.live();
         let config = live.settings.peers.get(goal.peer.0);
@@ -165,10 +173,44 @@ pub(crate) async fn connect(
     target: Target,
     attempt: Attempt<'_>,
 ) -> Result<Connected, Reason> {
-    match target.transport {
+    let mut shaking =
+        Shaking { hub: Arc::clone(hub), transport: target.transport, began: clock::now(), done: false };
+    let connected = match target.transport {
         Transport::Quic => over_quic::connect(hub, target, attempt).await,
         Transport::DirectTls | Transport::StartTls => over_tls::connect(hub, target, attempt).await,
+    };
+    shaking.done = true;
+    shaken(hub, target.transport, Opened::Outbound, connected.as_ref().err().copied(), shaking.began);
+    connected
+}
+
+/// A handshake of ours: if it is dropped before its end, it was given up.
+struct Shaking {
+    hub: Arc<Hub>,
+    transport: Transport,
+    began: Instant,
+    done: bool,
+}
+
+impl Drop for Shaking {
+    fn drop(&mut self) {
+        if !self.done {
+            let took = clock::now().saturating_duration_since(self.began);
+            self.hub.metrics.handshakes.abandoned(self.transport.as_str(), took);
+        }
     }
+}
+
+/// A handshake that began then has ended; `failed`: why it came to nothing.
+pub(crate) fn shaken(
+    hub: &Hub,
+    transport: Transport,
+    opened: Opened,
+    failed: Option<Reason>,
+    began: Instant,
+) {
+    let took = clock::now().saturating_duration_since(began);
+    hub.metrics.handshakes.ended(transport.as_str(), opened, failed.map_or(Ok(()), Err), took);
 }
 
 /// How a connection came to be.
@@ -241,10 +283,7 @@ pub(crate) async fn session(
             (session, second, pinned, config)
         }
     };
-    let srv = match origin {
-        Origin::Dialled(Attempt { srv, .. }) => srv.map(str::to_owned),
-        Origin::Accepted => None,
-    };
+    let (srv, trace) = led_here(origin);
     let one_stream = single || config.is_some_and(|config| config.placement == Placement::OneStream);
     let facts = Facts {
         hosts: Arc::clone(&live.hosts),
@@ -275,7 +314,19 @@ pub(crate) async fn session(
         connection,
         verdict,
         strain: Strain::default(),
+        began: clock::now(),
+        opened: if matches!(origin, Origin::Dialled(_)) { Opened::Outbound } else { Opened::Inbound },
+        path_seen: PathSeen::default(),
+        trace,
     }))
+}
+
+/// The SRV target that led here, and what writes the attempt down, if we dialled.
+fn led_here(origin: Origin<'_>) -> (Option<String>, Option<Trace>) {
+    match origin {
+        Origin::Dialled(Attempt { srv, trace, .. }) => (srv.map(str::to_owned), Some(trace.clone())),
+        Origin::Accepted => (None, None),
+    }
 }
 
 /// The `[[peer]]` entry of whoever connected over TCP, where no port tells who it is: it comes from the peer's host, and its

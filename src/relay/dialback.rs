@@ -59,7 +59,7 @@ async fn asked(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<b
     let authorities = authorities(hub, &route.from).await?;
     for (target, tls) in &authorities.servers {
         let asked = Asked { sni: tls.sni.as_deref(), pins: &authorities.pins };
-        match over_tls::shake_hands(hub, *target, &route.reversed(), &ours, asked).await {
+        match over_tls::shake_hands(hub, *target, &route.reversed(), &ours, asked, None).await {
             Ok((mut stream, _)) => return exchange(hub, &mut stream, route, stream_id, key).await,
             Err(reason) => last = reason,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, warn};
 
+use super::attempts::{Kind, Trace};
 use super::clock;
 use super::hub::Hub;
 use super::settings::{Dns, Settings};
@@ -93,9 +94,11 @@ impl Drop for FindGuard {
 pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
     let Some(finder) = hub.finder.as_ref() else { return };
     let mut guard = FindGuard { hub: Arc::clone(&hub), peer, answer: None };
+    let trace = hub.attempts.begin(Kind::LookUp, &domain, None);
     let began = clock::now();
     let found = finder.find(&domain, super::random::seed()).await;
     let (took, look_ups) = (clock::now().saturating_duration_since(began), &hub.metrics.look_ups);
+    told(&trace, &found);
     for refused in &found.refused {
         let (host, address, reason) = (&refused.host, refused.address, refused.reason);
         look_ups.address_refused(reason);
@@ -120,4 +123,32 @@ pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
         }
     }
     guard.answer = Some(found);
+}
+
+/// Write down what was answered, and what follows from it.
+fn told(trace: &Trace, found: &Found) {
+    for (name, answer) in &found.heard {
+        trace.step("dns", format!("{name}: {answer}"));
+    }
+    for refused in &found.refused {
+        trace.failed("address", format!("{} of {}", refused.address, refused.host), refused.reason);
+    }
+    match &found.answer {
+        Answer::Ways(_) => {
+            let ways = found.ways().iter().map(|way| {
+                let (at, by) = (&way.candidate, way.candidate.transport);
+                format!("{}:{} by {by}", at.host, at.port)
+            });
+            trace.step("found", ways.collect::<Vec<_>>().join(", "));
+            trace.end(Ok(()));
+        }
+        Answer::Nothing => {
+            trace.failed("found", "no SRV record and no address", Reason::NoRecords);
+            trace.end(Err(Reason::NoRecords));
+        }
+        Answer::Failed(reason) => {
+            trace.failed("found", "no way to it", *reason);
+            trace.end(Err(*reason));
+        }
+    }
 }

@@ -83,9 +83,13 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         let Self { hub, session, opened, reason } = self;
-        hub.metrics.connections(session.connection.transport().as_str(), *opened).dec();
+        let transport = session.connection.transport().as_str();
+        hub.metrics.connections(transport, *opened).dec();
+        // What nobody has asked for since the last time still counts.
+        let _counted = session.look_at_path(hub);
         if session.is_up() {
-            hub.metrics.sessions.dec();
+            hub.metrics.sessions(transport, session.opened).dec();
+            hub.metrics.session_ended(*reason);
             info!(session = session.id.0, peer = %session.peer, %reason, "session down");
         }
         hub.session_down(session.id, *reason);

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use prometheus::IntCounter;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::acknowledging::Acknowledger;
+use super::attempts::Attempts;
 use super::broken::BrokenStreams;
 use super::budgets::Budgets;
 use super::clock;
@@ -25,9 +26,10 @@ use super::proofs;
 use super::reach::Goal;
 use super::settings::RemoteDialback;
 use super::shared::SessionShared;
+use super::status::{Reloaded, SessionTold};
 use super::tasks::Tasks;
 use crate::dns::Finder;
-use crate::metrics::Metrics;
+use crate::metrics::{HostProven, Metrics};
 use crate::proto::limits::Limits;
 use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
 use crate::reason::Reason;
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     OpenLane { lane: LaneId, route: Route, plain: bool, mailbox: Arc<Mailbox> },
     /// Close the connection; no lane is left.
     Close(Reason),
+    /// Say how the session is.
+    Tell(SessionTold),
 }
 
 /// What the router wants done that takes a task of its own.
@@ -64,6 +68,13 @@ pub(crate) struct Hub {
     pub(super) renewing: Mutex<()>,
     /// How often it was replaced.
     reloads: AtomicU64,
+    /// How the configuration was last read again.
+    pub(super) reloaded: Mutex<Option<Reloaded>>,
+    pub(super) started: Instant,
+    /// Held by who makes the exposition text.
+    pub(super) scraping: Mutex<()>,
+    /// How long each host is proven by the certificates that there are.
+    pub(super) proven_until: Mutex<Vec<HostProven>>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) transport: Arc<quinn::TransportConfig>,
@@ -77,6 +88,8 @@ pub(crate) struct Hub {
     pub(crate) queued: Arc<TotalQueued>,
     pub(crate) acknowledger: Arc<Acknowledger>,
     pub(crate) budgets: Budgets,
+    /// What was tried towards each remote domain.
+    pub(crate) attempts: Arc<Attempts>,
     pub(super) broken: Mutex<BrokenStreams>,
     pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
     /// Outlets without a lane of which something is under way, or that take nothing for now.
@@ -125,11 +138,16 @@ impl Hub {
             acknowledger,
             broken: Mutex::new(BrokenStreams::new(limits.resumable)),
             budgets: Budgets::new(limits.pairs),
+            attempts: Attempts::new(limits.domains_remembered),
             queued: Arc::new(TotalQueued::new(limits.queue_bytes)),
             limits,
             live: Mutex::new(Arc::new(parts.live)),
             renewing: Mutex::default(),
             reloads: AtomicU64::new(0),
+            reloaded: Mutex::default(),
+            started: clock::now(),
+            proven_until: Mutex::default(),
+            scraping: Mutex::default(),
             metrics: parts.metrics,
             transport: parts.transport,
             endpoints: parts.endpoints,
@@ -244,6 +262,7 @@ impl Hub {
             Action::Detach { route } => self.detach(control, &route, now),
             Action::Expire { route, reason } => self.expire(control, &route, reason, now),
             Action::Bounce { route, reason } => {
+                self.gave_up(&route, reason);
                 let Some(outlet) = self.known_outlet(&route) else { return };
                 let stanzas = outlet.drain();
                 self.bounce(control, &route, &stanzas, reason, now);
@@ -347,10 +366,18 @@ impl Hub {
             self.metrics.limit_hit("pairs");
             return Err(Reason::TooMany);
         }
-        let outlet =
-            Arc::new(Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued)));
+        let outlet = Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued));
+        let outlet = Arc::new(outlet.counting(self.traffic(route)));
         outlets.insert(route.clone(), Arc::clone(&outlet));
         Ok(outlet)
+    }
+
+    /// What counts the stanzas of `route` by host, if the operator wants that.
+    fn traffic(&self, route: &Route) -> Vec<[IntCounter; 2]> {
+        let live = self.live();
+        let ends = [(&route.from, "sent"), (&route.to, "received")];
+        let named = ends.iter().filter(|(host, _)| live.settings.admin_name_hosts && live.hosts.serves(host));
+        named.map(|(host, direction)| self.metrics.of_host(host, direction)).collect()
     }
 
     /// Stanzas wait in the outlet of `route`, and no lane takes them.
@@ -426,25 +453,6 @@ impl Hub {
     /// Whether that stream is open.
     pub(crate) fn has_open_key(&self, route: &Route, stream_id: &str) -> bool {
         lock(&self.open_keys).contains(&(route.clone(), stream_id.to_owned()))
-    }
-
-    /// Bring the gauges up to date that follow from the tables.
-    pub(crate) fn refresh_gauges(&self) {
-        let (pairs, (proofs, requests)) = {
-            let control = lock(&self.control);
-            (control.router.pair_count(), control.router.proof_counts(clock::now()))
-        };
-        let tasks = Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
-        for (gauge, count) in [
-            (&self.metrics.tasks, tasks),
-            (&self.metrics.domain_pairs, pairs),
-            (&self.metrics.proofs.under_way, proofs),
-            (&self.metrics.proofs.requests_open, requests),
-            (&self.metrics.queued_bytes, self.queued.bytes()),
-            (&self.metrics.queued_stanzas, self.queued.stanzas()),
-        ] {
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
     }
 }
 

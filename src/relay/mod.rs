@@ -1,33 +1,39 @@
 //! Floor 3: the shell. Tasks, listeners, the connector and the local side run the machines.
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts; `drain.rs`: how it stops; [`reload`]: how it goes by other settings
+//! - [`status`]: what it is doing, for whoever operates it
+//! - [`explain`]: why a domain is reached or isn't, from what `attempts.rs` remembers
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `budgets.rs`: what lanes share of the rates, and wait for
 //! - `live.rs`: what follows from the settings, and what a reload replaces
-//! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed
+//! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed; `gauges.rs`: metrics that follow from their tables
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
 //! - `door.rs`: who of the peers is let in; `acquaintances.rs`: where those are that the operator knows
 //! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session.rs` runs one
 //!   of many `streams.rs`, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
-//!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it; `sending.rs`: what it has sent
+//!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `depth.rs`: how much that is; `sending.rs`: what it has sent
 //! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
 //!   `broken.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
 mod acknowledging;
 mod acquaintances;
+mod attempts;
 mod bounces;
 mod broken;
 mod budgets;
 mod carry;
 mod clock;
 mod connector;
+mod depth;
 mod dialback;
 mod door;
 mod drain;
+pub mod explain;
 mod finder;
 mod frames;
+mod gauges;
 mod guard;
 mod halves;
 mod host_meta;
@@ -58,6 +64,7 @@ mod simulation;
 mod single;
 pub mod start;
 mod starttls;
+pub mod status;
 mod streams;
 mod tasks;
 mod unacknowledged;

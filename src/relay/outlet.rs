@@ -6,13 +6,16 @@
 //! When a lane of the route broke and its stream can be resumed, what was sent on it and isn't acknowledged is kept here, or
 //! by whoever waits for the peer: meanwhile nothing else of the route leaves.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+use prometheus::IntCounter;
 use tokio::sync::Notify;
 
 use super::broken::Broken;
+use super::depth::Depth;
+pub(crate) use super::depth::TotalQueued;
 use super::inbound::{Inbound, Origin, Run, Waited};
 use super::mailbox::{Mailbox, lock};
 use crate::proto::queue::{Hold, Mark, Queue};
@@ -30,7 +33,7 @@ pub(super) const LITTLE_BYTES: usize = 4 * 1024;
 
 /// How many times over its bound a queue takes what can't be refused. Whoever floods on and doesn't read the answers isn't listened
 /// to any more.
-const OVERDRAFT: usize = 2;
+pub(super) const OVERDRAFT: usize = 2;
 
 /// Broken streams of one route: where both relays dial at once there may be two.
 const BROKEN_MAX: usize = 8;
@@ -68,10 +71,13 @@ pub(crate) enum Left {
 pub(crate) struct Outlet {
     pub(crate) route: Route,
     state: Mutex<OutletState>,
+    depth: Depth,
     /// Told when the queue shrinks.
     room: Notify,
     total: Arc<TotalQueued>,
     limit: usize,
+    /// Stanzas and octets, by the hosts between which they go, if the operator wants that.
+    traffic: Vec<[IntCounter; 2]>,
 }
 
 #[derive(Debug)]
@@ -124,36 +130,6 @@ impl OutletState {
     }
 }
 
-/// What waits in the whole relay.
-#[derive(Debug)]
-pub(crate) struct TotalQueued {
-    bytes: AtomicUsize,
-    stanzas: AtomicUsize,
-    limit: usize,
-}
-
-impl TotalQueued {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), stanzas: AtomicUsize::new(0), limit }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn stanzas(&self) -> usize {
-        self.stanzas.load(Ordering::Relaxed)
-    }
-
-    fn has_room(&self, octets: usize) -> bool {
-        self.bytes() + octets <= self.limit
-    }
-
-    fn is_overdrawn(&self) -> bool {
-        self.bytes() > OVERDRAFT * self.limit
-    }
-}
-
 impl Outlet {
     pub(crate) fn new(route: Route, limit: usize, total: Arc<TotalQueued>) -> Self {
         let state = OutletState {
@@ -170,7 +146,28 @@ impl Outlet {
             choked: false,
             chokes: None,
         };
-        Self { route, state: Mutex::new(state), room: Notify::new(), total, limit }
+        Self {
+            route,
+            state: Mutex::new(state),
+            depth: Depth::default(),
+            room: Notify::new(),
+            total,
+            limit,
+            traffic: Vec::new(),
+        }
+    }
+
+    /// The same, with counters for what is accepted for it.
+    pub(crate) fn counting(self, traffic: Vec<[IntCounter; 2]>) -> Self {
+        Self { traffic, ..self }
+    }
+
+    /// So many stanzas were accepted for it.
+    pub(crate) fn accepted(&self, stanzas: usize, octets: usize) {
+        for [count, bytes] in &self.traffic {
+            count.inc_by(stanzas as u64);
+            bytes.inc_by(octets as u64);
+        }
     }
 
     /// Append whole stanzas. `origin`: that of the first of them.
@@ -194,6 +191,7 @@ impl Outlet {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), marks.iter().filter(|mark| !mark.ours).count());
+        self.publish(&state);
         self.schedule(&mut state)
     }
 
@@ -217,6 +215,7 @@ impl Outlet {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), usize::from(!mark.ours));
+        self.publish(&state);
         self.schedule(&mut state)
     }
 
@@ -299,6 +298,7 @@ impl Outlet {
         };
         state.under_way += run.octets.len();
         state.taker = Some(Arc::clone(lane));
+        self.publish(&state);
         state.scheduled = !state.queue.is_empty();
         let more = state.scheduled;
         Some((run, more))
@@ -316,6 +316,7 @@ impl Outlet {
         if state.under_way == 0 {
             state.taker = None;
         }
+        self.publish(&state);
         // It may be attached to the next lane already.
         self.schedule(&mut state);
         None
@@ -337,6 +338,7 @@ impl Outlet {
     fn left(self: &Arc<Self>, octets: usize) {
         let mut state = lock(&self.state);
         state.under_way = state.under_way.saturating_sub(octets);
+        self.publish(&state);
         let waited_for = state.full_since.take().is_some();
         self.let_go(&mut state);
         let relieved = self.relieved(&mut state);
@@ -356,7 +358,10 @@ impl Outlet {
 
     /// A stanza that a lane took has grown by `octets`.
     pub(crate) fn grown(&self, octets: usize) {
-        lock(&self.state).under_way += octets;
+        let mut state = lock(&self.state);
+        state.under_way += octets;
+        self.publish(&state);
+        drop(state);
         self.count(octets, 0);
     }
 
@@ -417,6 +422,7 @@ impl Outlet {
             state.full_since = None;
         }
         let relieved = self.relieved(&mut state);
+        self.publish(&state);
         drop(state);
         relieved.iter().for_each(|route| route.breathe());
         self.uncount_all(&expired);
@@ -430,6 +436,7 @@ impl Outlet {
         state.full_since = None;
         let drained = state.queue.drain();
         let relieved = self.relieved(&mut state);
+        self.publish(&state);
         drop(state);
         relieved.iter().for_each(|route| route.breathe());
         self.uncount_all(&drained);
@@ -445,21 +452,24 @@ impl Outlet {
         if !answers.is_empty() {
             state.queue.put_back(Run::of(answers));
         }
+        self.publish(&state);
         drop(state);
         self.uncount_all(&others);
         self.room.notify_waiters();
         others
     }
 
-    pub(super) fn waiting_bytes(&self) -> usize {
-        lock(&self.state).queue.len()
+    /// How full it is, as it was at the end of the last change: without the lock that lanes take.
+    pub(crate) fn depth(&self) -> &Depth {
+        &self.depth
     }
 
-    /// Octets that count for its bound, and the bound.
-    #[cfg(test)]
-    pub(super) fn held_bytes(&self) -> (usize, usize) {
-        let state = lock(&self.state);
-        (state.held(), self.limit)
+    fn publish(&self, state: &OutletState) {
+        self.depth.set(&state.queue, state.under_way);
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        lock(&self.state).queue.len()
     }
 
     fn count(&self, bytes: usize, stanzas: usize) {

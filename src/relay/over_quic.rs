@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::connector::{Attempt, Connected, Established, Origin, Target, clock_for, exporters, session};
+use super::attempts::certificate_text;
+use super::clock;
+use super::connector::{
+    self, Attempt, Connected, Established, Origin, Target, clock_for, exporters, session,
+};
 use super::door::{Door, Place};
 use super::hub::Hub;
 use super::listeners::Listening;
 use super::settings::Transport;
 use super::shared::Connection;
 use crate::identity::verdict::Verdict;
+use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
@@ -35,7 +40,9 @@ pub(crate) async fn connect(
     let connecting = endpoint
         .connect_with(client, reachable, &attempt.asked.name(to))
         .map_err(|_| Reason::HandshakeFailed)?;
-    match tokio::time::timeout(hub.limits.connect, connecting).await {
+    let shaken = tokio::time::timeout(hub.limits.connect, connecting).await;
+    attempt.trace.step("tls", certificate_text(&verdict, "TLS 1.3 over QUIC"));
+    match shaken {
         Ok(Ok(connection)) => connected(hub, connection, verdict, Origin::Dialled(attempt)).await,
         Ok(Err(error)) => Err(refusal(&verdict, &error)),
         Err(_) => Err(Reason::ConnectionTimeout),
@@ -94,7 +101,10 @@ pub(crate) async fn accept(hub: Arc<Hub>, endpoint: Listening<quinn::Endpoint>, 
 
 async fn accepted(hub: Arc<Hub>, incoming: quinn::Incoming, mut place: Place) {
     let peer = quic::canonical(incoming.remote_address());
-    match shake_hands(&hub, incoming).await {
+    let began = clock::now();
+    let shaken = shake_hands(&hub, incoming).await;
+    connector::shaken(&hub, Transport::Quic, Opened::Inbound, shaken.as_ref().err().copied(), began);
+    match shaken {
         Ok(connected) => {
             place.shaken();
             // What its streams were refused for was said stream by stream.

@@ -7,7 +7,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::connector::{Asked, Attempt, Connected, Established, Origin, Target, exporters, session};
+use super::attempts::{Trace, certificate_text};
+use super::clock;
+use super::connector::{self, Asked, Attempt, Connected, Established, Origin, Target, exporters, session};
 use super::door::{Door, Place};
 use super::halves::reason;
 use super::hub::Hub;
@@ -18,6 +20,7 @@ use super::shared::Connection;
 use super::starttls;
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
+use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
@@ -37,8 +40,8 @@ pub(crate) async fn connect(
     target: Target,
     attempt: Attempt<'_>,
 ) -> Result<Connected, Reason> {
-    let Attempt { route, certificate, asked, .. } = attempt;
-    let (stream, verdict) = shake_hands(hub, target, route, certificate, asked).await?;
+    let Attempt { route, certificate, asked, trace, .. } = attempt;
+    let (stream, verdict) = shake_hands(hub, target, route, certificate, asked, Some(trace)).await?;
     connected(hub, stream, target, verdict, Origin::Dialled(attempt)).await
 }
 
@@ -52,19 +55,33 @@ pub(crate) async fn shake_hands(
     route: &Route,
     certificate: &Arc<Certificate>,
     asked: Asked<'_>,
+    trace: Option<&Trace>,
 ) -> Result<(TlsStream, Verdict), Reason> {
     let tcp = tokio::time::timeout(hub.limits.connect, TcpStream::connect(target.address))
         .await
         .map_err(|_| Reason::ConnectionTimeout)?
         .map_err(|error| of_io(&error))?;
+    let step = |what, detail: String| {
+        if let Some(trace) = trace {
+            trace.step(what, detail);
+        }
+    };
+    step("connected", format!("TCP to {}", target.address));
     let shaking = async {
         tls::prepare(&tcp, hub.limits.path_idle);
         let tcp = match target.transport {
-            Transport::StartTls => starttls::ask(hub, tcp, route).await?,
+            Transport::StartTls => {
+                let tcp = starttls::ask(hub, tcp, route).await?;
+                step("starttls", "offered, and agreed to".to_owned());
+                tcp
+            }
             Transport::DirectTls | Transport::Quic => tcp,
         };
         let (config, verdict) = hub.live().tls(target.transport).client(certificate, &route.to, asked.pins);
         let shaken = tls::connect(tcp, config, &asked.name(&route.to)).await;
+        let version = shaken.as_ref().ok().and_then(|stream| stream.get_ref().1.protocol_version());
+        let version = version.map_or_else(|| "TLS".to_owned(), |version| format!("{version:?}"));
+        step("tls", certificate_text(&verdict, &version));
         Ok((shaken.map_err(|error| reason(&verdict, &error))?, verdict))
     };
     tokio::time::timeout(hub.limits.handshake, shaking).await.map_err(|_| Reason::NegotiationTimeout)?
@@ -111,8 +128,12 @@ pub(crate) async fn accept(
 
 async fn accepted(hub: Arc<Hub>, tcp: TcpStream, target: Target, mut place: Place) {
     // From the first octet to the last of the handshake: whoever trickles is not waited for.
+    let began = clock::now();
     let shaken = tokio::time::timeout(hub.limits.handshake, welcome(&hub, tcp, target)).await;
-    match shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into())) {
+    let shaken = shaken.unwrap_or_else(|_| Err(Reason::NegotiationTimeout.into()));
+    let failed = shaken.as_ref().err().map(|refused| refused.reason);
+    connector::shaken(&hub, target.transport, Opened::Inbound, failed, began);
+    match shaken {
         Ok(connected) => {
             place.shaken();
             // What its stream was refused for was said there.

@@ -247,6 +247,12 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
         return scope;
     }
     hub.metrics.proof(kind, Ok(()));
+    if let Some(trace) = &session.trace {
+        let mux = if machine.is_multiplexed() { "multiplexed" } else { "not multiplexed" };
+        trace
+            .step("established", format!("{route} in session {}, by {}, {mux}", session.id.0, kind.as_str()));
+        trace.end(Ok(()));
+    }
     let first = session.comes_up(&hub.limits);
     if first {
         info!(
@@ -258,7 +264,7 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
             domains = machine.facts().theirs.listed().count(),
             "session up"
         );
-        hub.metrics.sessions.inc();
+        hub.metrics.sessions(session.connection.transport().as_str(), session.opened).inc();
     }
     hub.control(|router, now| {
         if first || more {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
+use super::attempts::Kind;
 use super::clock;
 use super::hub::{Control, Hub};
 use super::mailbox::lock;
@@ -33,6 +34,7 @@ impl Hub {
         if let Some(took) = took {
             self.metrics.proof_took(role.as_str(), took);
         }
+        self.proof_ended(control, Some(session), Some(host), Ok(()));
         let pair = control.router.anchor(session).map(tracing::field::display);
         info!(session = session.0, %host, ours, pair, "host joined the session");
     }
@@ -47,12 +49,31 @@ impl Hub {
     ) {
         self.metrics.proof(DomainProof::MuxSecret, Err(reason));
         self.metrics.refused(Side::Remote, reason);
+        self.proof_ended(control, session, host, Err(reason));
         let told = session.and_then(|session| control.sessions.get(&session));
         let told = told.map_or(Some(0), |(_, shared)| lock(&shared.strain.refusals).tell(clock::now()));
         let Some(unsaid) = told else { return };
         let pair = session.and_then(|session| control.router.anchor(session)).map(tracing::field::display);
         let (session, host) = (session.map(|session| session.0), host.map(tracing::field::display));
         warn!(session, host, pair, %reason, unsaid, advice = reason.advice(), "host not proven for the session");
+    }
+
+    /// Remember what came of a proof: for the host itself if it is the peer's, else for the domain at the session's other end.
+    fn proof_ended(
+        &self,
+        control: &Control,
+        session: Option<SessionId>,
+        host: Option<&Domain>,
+        outcome: Result<(), Reason>,
+    ) {
+        let (Some(session), Some(host)) = (session, host) else { return };
+        let hosts = &self.live().hosts;
+        let ours = hosts.serves(host);
+        let anchor = control.router.anchor(session);
+        let far = anchor.map(|anchor| if hosts.serves(&anchor.to) { anchor.from } else { anchor.to });
+        let about = far.as_ref().filter(|_| ours).unwrap_or(host);
+        let detail = || format!("host {host} and session {}", session.0);
+        self.attempts.note(Kind::Proof, about, ours.then_some(host), ("mux", detail), outcome);
     }
 
     /// The peer of `session` says that it no longer serves `host`: a grant for it is over at this end too.

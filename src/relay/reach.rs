@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 
+use super::attempts::Trace;
 use super::clock;
 use super::connector::{Asked, Attempt, Connected, Target, connect};
 use super::hub::Hub;
@@ -59,6 +60,7 @@ struct Course {
     peer: PeerId,
     pins: Pins,
     second: bool,
+    trace: Trace,
 }
 
 /// Connect to a peer: where its domain's records lead, or where it is configured.
@@ -70,31 +72,44 @@ pub(crate) async fn reach(
     goal: &Goal,
     session: SessionId,
     opening: &Opening,
+    trace: &Trace,
 ) -> Result<Connected, Reason> {
     let peer = goal.peer;
     let live = hub.live();
     let route = opening.route.clone();
-    let certificate = live.certificates.choose(&route.from, Role::Initiating, clock::wall())?;
+    let chosen = live.certificates.choose(&route.from, Role::Initiating, clock::wall());
+    let certificate = chosen.inspect_err(|reason| {
+        trace.failed("own-certificate", format!("none of ours can speak for {}", route.from), *reason);
+    })?;
     let mut ways = match goal.found.as_ref().map(|found| &found.answer) {
-        Some(Answer::Ways(ways)) => ways.attempts(random::seed()),
+        Some(Answer::Ways(ways)) => {
+            let all = ways.attempts(random::seed());
+            trace.step("ways", named(&all));
+            all
+        }
         Some(Answer::Nothing) => return Err(Reason::NoRecords),
         Some(Answer::Failed(reason)) => return Err(*reason),
-        None => configured(&live, peer).await?,
+        None => configured(&live, peer, trace).await?,
     };
     if let Some(transport) = goal.prefer {
         found::prefer(&mut ways, transport);
     }
     let pins = goal.found.as_ref().map(|found| found.pins.clone()).unwrap_or_default();
     let hub = Arc::clone(hub);
-    let course = Course { hub, live, session, route, certificate, peer, pins, second: opening.second };
+    let (second, trace) = (opening.second, trace.clone());
+    let course = Course { hub, live, session, route, certificate, peer, pins, second, trace };
     run(Arc::new(course), ways).await
 }
 
 /// The ways to the `[[peer]]` entry `peer`.
-async fn configured(live: &Live, peer: PeerId) -> Result<Vec<found::Attempt>, Reason> {
+async fn configured(live: &Live, peer: PeerId, trace: &Trace) -> Result<Vec<found::Attempt>, Reason> {
     let peer = live.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
-    let addresses: Vec<SocketAddr> = resolve(&peer.address).await?;
     let host = peer.address.to_string();
+    trace.step("configured", format!("[[peer]] at {host} by {}", peer.transport));
+    let resolved = resolve(&peer.address).await;
+    let addresses: Vec<SocketAddr> = resolved.inspect_err(|reason| {
+        trace.failed("address", format!("the addresses of {host}"), *reason);
+    })?;
     let way = |address| found::Attempt {
         transport: peer.transport,
         address,
@@ -103,6 +118,12 @@ async fn configured(live: &Live, peer: PeerId) -> Result<Vec<found::Attempt>, Re
         tls: TlsHints::default(),
     };
     Ok(addresses.into_iter().map(way).collect())
+}
+
+/// The addresses, in the order in which they are tried.
+fn named(ways: &[found::Attempt]) -> String {
+    let each = ways.iter().map(way_text);
+    each.collect::<Vec<_>>().join(", ")
 }
 
 async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected, Reason> {
@@ -130,7 +151,10 @@ async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected
                 Action::Won(index) => {
                     return up.get_mut(index).and_then(Option::take).ok_or(Reason::InternalServerError);
                 }
-                Action::Failed(reason) => return Err(reason),
+                Action::Failed(reason) => {
+                    course.trace.failed("race", "no address is left", reason);
+                    return Err(reason);
+                }
             }
         }
         let Some(deadline) = race.deadline() else { return Err(Reason::InternalServerError) };
@@ -153,7 +177,7 @@ async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected
 }
 
 async fn dial(course: &Course, way: &found::Attempt) -> Result<Connected, Reason> {
-    let Course { hub, live, session, route, certificate, peer, pins, second } = course;
+    let Course { hub, live, session, route, certificate, peer, pins, second, trace } = course;
     let attempt = Attempt {
         session: *session,
         route,
@@ -163,12 +187,36 @@ async fn dial(course: &Course, way: &found::Attempt) -> Result<Connected, Reason
         srv: way.target.as_deref(),
         asked: Asked { sni: way.tls.sni.as_deref(), pins },
         second: *second,
+        trace,
     };
+    let mut racing = Racing { trace, way, done: false };
+    trace.step("dialling", way_text(way));
     let target = Target { transport: way.transport, address: way.address };
     let connected = connect(hub, target, attempt).await;
+    racing.done = true;
     if let Err(reason) = &connected {
+        trace.failed("address", way_text(way), *reason);
         let (transport, address) = (way.transport, way.address);
         debug!(pair = %route, host = %way.host, %transport, %address, %reason, "address not reached");
     }
     connected
+}
+
+fn way_text(way: &found::Attempt) -> String {
+    format!("{} by {} ({})", way.address, way.transport, way.host)
+}
+
+/// An address that is being dialled; if it is dropped before its end, it was given up.
+struct Racing<'a> {
+    trace: &'a Trace,
+    way: &'a found::Attempt,
+    done: bool,
+}
+
+impl Drop for Racing<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.trace.step("given-up", format!("{}: no answer so far", way_text(self.way)));
+        }
+    }
 }

@@ -13,11 +13,13 @@ use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
+use super::clock;
 use super::hub::Hub;
 use super::live::Live;
 use super::mailbox::lock;
 use super::settings::{Component, Settings};
 use super::start::{Relay, StartError};
+use super::status::{Reloaded, wall_text};
 use crate::proto::limits::Limits;
 use crate::proto::policy::DomainPolicy;
 use crate::xmpp::domain::Domain;
@@ -46,34 +48,43 @@ impl Relay {
         let former = self.hub.live();
         let (settings, needs_restart) = keep_fixed(settings, &former.settings);
         let live = Live::read(settings, Some(&former)).map_err(|error| {
-            self.reload_refused();
+            self.reload_refused(&error.to_string());
             ReloadError(error)
         })?;
         let changed = differences(&former, &live);
-        self.hub.replace(live);
-        self.hub.count_hosts();
-        self.hub.metrics.reloads("done").inc();
+        // Before it counts: if something goes wrong then, this says why.
         for change in &changed {
             info!("reload: {change}");
         }
         for place in &needs_restart {
             warn!("reload: {place} has changed and needs a restart");
         }
+        self.hub.replace(live);
+        self.hub.count_hosts();
+        self.hub.metrics.reloads.done();
+        let restart = needs_restart.iter().map(|place| (*place).to_owned()).collect();
+        self.hub.remember_reload(None, changed.clone(), restart);
         info!(changes = changed.len(), needs_restart = needs_restart.len(), "reloaded");
         Ok(ReloadReport { changed, needs_restart })
     }
 
-    /// Other settings were wanted, and could not even be read. It is only counted.
-    pub fn reload_refused(&self) {
-        self.hub.metrics.reloads("refused").inc();
+    /// Other settings were wanted, and could not be taken, because of this. It is only counted, and remembered for `fedmux status`.
+    pub fn reload_refused(&self, why: &str) {
+        self.hub.metrics.reloads.refused();
+        self.hub.remember_reload(Some(why.to_owned()), Vec::new(), Vec::new());
     }
 }
 
 impl Hub {
-    /// Bring the gauge of hosts up to date.
-    pub(super) fn count_hosts(&self) {
-        let hosts = self.live().hosts.iter().count();
-        self.metrics.hosts.set(i64::try_from(hosts).unwrap_or(i64::MAX));
+    /// Remember how the configuration, or the certificates, were last read again.
+    pub(super) fn remember_reload(
+        &self,
+        refused: Option<String>,
+        changed: Vec<String>,
+        needs_restart: Vec<String>,
+    ) {
+        let at = wall_text(clock::wall());
+        *lock(&self.reloaded) = Some(Reloaded { at, refused, changed, needs_restart });
     }
 }
 
@@ -87,6 +98,8 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         local_s2s,
         local_components,
         admin_listen,
+        admin_socket,
+        admin_name_hosts,
         limits: wanted_limits,
         hosts,
         components,
@@ -103,6 +116,8 @@ fn keep_fixed(wanted: Settings, former: &Settings) -> (Settings, Vec<&'static st
         ("[local] s2s", local_s2s == former.local_s2s),
         ("[local] components", local_components == former.local_components),
         ("[admin] listen", admin_listen == former.admin_listen),
+        ("[admin] socket", admin_socket == former.admin_socket),
+        ("[admin] name_hosts", admin_name_hosts == former.admin_name_hosts),
         ("[local] dns", local_dns == former.local_dns),
         ("[dns]", dns == former.dns),
         ("[limits]", limits == wanted_limits),

@@ -48,12 +48,18 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
         Err(error) => {
             if rejected != Rejected::Folder {
                 error!(folder = %folder.display(), %error, "the folder of certificates can't be read: the former ones stay in use");
-                hub.metrics.reloads("refused").inc();
+                hub.metrics.reloads.refused();
+                let why = format!("the folder of certificates can't be read ({error})");
+                hub.remember_reload(Some(why), Vec::new(), Vec::new());
             }
             return Rejected::Folder;
         }
     };
     if state == *former.certificates.state() {
+        // One that isn't good yet may have become so.
+        if lock(&hub.proven_until).iter().any(|proven| proven.until.is_none()) {
+            hub.count_hosts();
+        }
         return Rejected::Nothing;
     }
     let seen = Rejected::Files(state);
@@ -68,14 +74,18 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
     if let Some(first) = bare.first() {
         let advice = "complete the files; to go without them, send SIGHUP";
         error!(hosts = bare.len(), %first, advice, "changed certificates leave hosts without any: the former ones stay in use");
-        hub.metrics.reloads("refused").inc();
+        hub.metrics.reloads.refused();
+        let why = format!("changed certificates leave {first} and others without any");
+        hub.remember_reload(Some(why), Vec::new(), Vec::new());
         return seen;
     }
     let live = former.with_certificates(store);
     let (old, new) = (certificates(&former), certificates(&live));
     let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
     hub.replace(live);
-    hub.metrics.reloads("done").inc();
+    hub.count_hosts();
+    hub.metrics.reloads.done();
+    hub.remember_reload(None, vec![format!("certificates: {added} new, {gone} gone")], Vec::new());
     info!(added, gone, "certificates changed; standing connections keep theirs");
     Rejected::Nothing
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::attempts::Kind;
 use super::clock;
 use super::guard::{LaneGuard, SessionGuard};
 use super::hub::{Command, Hub};
@@ -122,6 +123,7 @@ async fn serve<S: Streams>(
                     lanes.spawn(open(Arc::clone(hub), Arc::clone(session), connection.clone(), opening, false));
                 }
                 Some(Command::Close(reason)) => closing = Some(reason),
+                Some(Command::Tell(asked)) => session.tell(asked),
                 None => return Reason::Draining,
             },
             accepted = connection.accept() => match accepted {
@@ -161,7 +163,7 @@ async fn watch_path(hub: &Hub, session: &SessionShared, connection: &impl Stream
     let mut known = session.place.address;
     loop {
         known = connection.moved(known).await;
-        hub.metrics.migrations.inc();
+        hub.metrics.paths.migrations.inc();
         info!(session = session.id.0, peer = %session.peer, now = %known, "the peer has another address");
     }
 }
@@ -303,6 +305,8 @@ async fn open(
     let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
     // The end of the first one is the end of the attempt, which the dialler tells.
     if !first {
+        let detail = || format!("a stream for {route} in session {}", session.id.0);
+        hub.attempts.note(Kind::Connection, &route.to, Some(&route.from), ("stream", detail), Err(reason));
         warn!(session = session.id.0, peer = %session.peer, pair = %route, %reason, ?failure, "lane not established");
     }
     guard.failed(failure);

@@ -31,6 +31,10 @@ pub struct Settings {
     pub local_components: Vec<SocketAddr>,
     /// `[admin] listen`: /metrics, /live, /ready.
     pub admin_listen: Vec<SocketAddr>,
+    /// `[admin] socket`: where `fedmux status`, `explain` and `log` ask. `None`: off.
+    pub admin_socket: Option<PathBuf>,
+    /// `[admin] name_hosts`: whether metrics name our hosts.
+    pub admin_name_hosts: bool,
     /// `[dns]`: how peers are found that no `[[peer]]` names. `None`: they are not.
     pub dns: Option<Dns>,
     /// `[limits]`

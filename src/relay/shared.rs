@@ -2,11 +2,15 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::attempts::Trace;
+use super::gauges::PathSeen;
 use super::settings::Transport;
 use crate::identity::verdict::Verdict;
+use crate::metrics::Opened;
 use crate::proto::budget::Bucket;
 use crate::proto::limits::Limits;
 use crate::proto::router::{PeerId, PeerPlace, SessionId};
@@ -35,6 +39,13 @@ pub(crate) struct SessionShared {
     pub(crate) peer: String,
     pub(crate) verdict: Verdict,
     pub(crate) strain: Strain,
+    /// When its handshake was complete.
+    pub(crate) began: Instant,
+    /// Who opened its connection.
+    pub(crate) opened: Opened,
+    pub(crate) path_seen: PathSeen,
+    /// Writes down how the attempt goes for which we dialled it.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// What the peer of a session costs.

@@ -100,6 +100,7 @@ async fn attend(
                     LaneGuard::new(hub, lane, Side::Remote).failed(LaneFailure::SingleStream);
                 }
                 Command::Close(reason) => mailbox.close(Close::AfterQueue, reason),
+                Command::Tell(asked) => session.tell(asked),
             },
             () = &mut retire, if !retired => {
                 retired = true;

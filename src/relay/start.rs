@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::door::Door;
 use super::drain::{DrainReport, drain};
+use super::explain::{self, Explanation};
 use super::host_meta::Browser;
 use super::hub::{Hub, Order, Parts};
 use super::listeners::{Listeners, Listening};
@@ -16,11 +17,13 @@ use super::live::Live;
 use super::local::listener::Who;
 use super::session::Opening;
 use super::settings::{Settings, Transport};
+use super::status::{self, Status};
 use super::tasks::{Supervisor, Tasks};
 use super::{acknowledging, connector, finder, local, over_quic, over_tls, random, renewal};
 use crate::metrics::Metrics;
 use crate::proto::router::{PeerRule, Router};
 use crate::transport::quic;
+use crate::xmpp::domain::Domain;
 
 /// Why a relay did not start: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +106,7 @@ impl Relay {
     /// The exposition text of its metrics, brought up to date.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.hub.refresh_gauges();
-        self.hub.metrics.text()
+        self.hub.scrape()
     }
 
     /// A handle for the admin endpoints that outlives nothing of the relay.
@@ -172,8 +174,25 @@ impl RelayView {
     /// The exposition text of the metrics.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        self.0.refresh_gauges();
-        self.0.metrics.text()
+        self.0.scrape()
+    }
+
+    /// What the relay is doing.
+    pub async fn status(&self) -> Status {
+        status::of(&self.0).await
+    }
+
+    /// What was tried towards a remote domain, from one host of ours or from all.
+    ///
+    /// # Errors
+    /// If `from` is no host of ours: one line that says so.
+    pub fn explain(&self, domain: &Domain, from: Option<&Domain>) -> Result<Explanation, String> {
+        if let Some(from) = from.filter(|from| !self.0.live().hosts.serves(from)) {
+            return Err(format!(
+                "{from} is no host of this relay; leave --from out, or name one that it serves"
+            ));
+        }
+        Ok(explain::explain(&self.0, domain, from))
     }
 
     /// Whether the relay takes stanzas.

@@ -129,7 +129,7 @@ async fn stanzas_survive_when_the_addresses_of_either_relay_change() {
     scene.flows(STANZAS).await;
     assert_eq!(of_both("fedmux_connections_opened_total").await, 2.0, "one, counted at both ends");
     let seen = async {
-        while of_both("fedmux_connection_migrations_total").await == 0.0 {
+        while of_both("fedmux_quic_migrations_total").await == 0.0 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };

@@ -30,7 +30,7 @@ async fn a_session_goes_on_when_its_peer_is_seen_at_another_port() {
         scene.flows(STANZAS).await;
     }
     let of_both = async |name| scene.relays.sum(name, &[]).await;
-    let seen = async || of_both("fedmux_connection_migrations_total").await;
+    let seen = async || of_both("fedmux_quic_migrations_total").await;
     let counted = async {
         while seen().await == 0.0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -99,8 +99,8 @@ async fn a_session_that_carries_nothing_is_closed_by_its_dialler() {
     for n in 0..2 {
         send(&mut a1, "b1.test", n..n + 1).await;
         assert_eq!(ids(&mut b1, "a1.test", 1).await, numbers(n..n + 1));
-        let sessions = [&scene.a, &scene.b].map(|provider| &provider.relay.metrics().sessions);
-        until("the idle session to close", || sessions.iter().all(|sessions| sessions.get() == 0)).await;
+        let sessions = || [&scene.a, &scene.b].map(|provider| provider.metric("fedmux_sessions", &[]));
+        until("the idle session to close", || sessions() == [0, 0]).await;
     }
     assert_eq!(scene.a.metric("fedmux_connections_opened_total", &[]), 2);
     scene.is_good().await;

@@ -89,6 +89,8 @@ impl Plan {
             local_s2s: vec![any_port],
             local_components: Vec::new(),
             admin_listen: vec![any_port],
+            admin_socket: None,
+            admin_name_hosts: false,
             dns: None,
             local_dns: LocalDns::default(),
             limits: Limits::default(),

@@ -25,6 +25,7 @@ use super::output::print;
 use crate::config::{self, ConfigErrors};
 use crate::relay::settings::Settings;
 use report::{Report, Severity};
+pub(super) use table::paragraph;
 
 /// Tell what would fail: configuration, certificates, hosts, components, addresses.
 ///

@@ -128,7 +128,7 @@ fn findings(out: &mut String, report: &Report) {
 }
 
 /// `text` behind `lead`, wrapped, each further line indented as far. A word that is too long stands alone.
-fn paragraph(out: &mut String, lead: &str, text: &str) {
+pub(in crate::cli) fn paragraph(out: &mut String, lead: &str, text: &str) {
     let indent = lead.chars().count();
     let mut column = indent;
     out.push_str(lead);

@@ -41,6 +41,8 @@ pub struct Found {
     pub incomplete: Option<Reason>,
     /// For how long this holds.
     pub valid: Duration,
+    /// Each name that was asked for, and what was answered, for people.
+    pub heard: Vec<(String, String)>,
 }
 
 /// The ways, or why there is none.
@@ -116,6 +118,7 @@ impl Found {
             refused: Vec::new(),
             incomplete: None,
             valid: FAILED_VALID,
+            heard: Vec::new(),
         }
     }
 
@@ -302,7 +305,7 @@ pub fn conclude(
         (_, Some(_)) => VALID_MIN,
         (_, None) => clamp(ttl),
     };
-    Found { answer, pins: Pins::none(), refused, incomplete, valid }
+    Found { answer, pins: Pins::none(), refused, incomplete, valid, heard: Vec::new() }
 }
 
 /// Of the addresses of a candidate those that may be dialled; the others are added to `refused`, each once.

@@ -56,7 +56,7 @@ impl Router {
     }
 
     /// The lane of a component, unless it is gone or finishing.
-    fn live_lane(&self, domain: &Domain) -> Option<LaneId> {
+    pub(super) fn live_lane(&self, domain: &Domain) -> Option<LaneId> {
         let lane = self.components.get(domain)?.lane?;
         self.lanes.get(&lane).is_some_and(|known| !known.closing).then_some(lane)
     }

@@ -21,6 +21,12 @@ pub(super) struct Server {
     probe: Option<LaneId>,
 }
 
+impl Server {
+    pub(super) fn retry(&self) -> &Retry {
+        &self.retry
+    }
+}
+
 impl Router {
     /// One of our servers opened a stream, or was believed for a further pair on it: `route` is the direction that WE
     /// can send on it, which needs bidi.

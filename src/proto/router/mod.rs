@@ -19,13 +19,14 @@
 //! - `proofs.rs`: hosts that join a session by mux secrets, `verifying.rs` and `returning.rs`: the two sides of it,
 //!   `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped; `rivals.rs`: for which of two sessions, where both ends dialled
-//! - `reload.rs`: another configuration
+//! - `reload.rs`: another configuration; `facts.rs`: what whoever operates the relay may know
 //! - `retry.rs`: when to try a failed next hop again
 
 mod abreast;
 mod action;
 mod again;
 mod components;
+mod facts;
 mod lanes;
 mod local;
 mod peers;
@@ -43,6 +44,7 @@ mod turns;
 mod verifying;
 
 pub use action::Action;
+pub use facts::{HopFacts, PeerFacts, RouteFacts, SessionLoad, Waits};
 pub use lanes::LaneFailure;
 pub use peers::PeerRule;
 

@@ -99,6 +99,11 @@ impl PeerState {
         self.dialling.is_empty() && !self.is_asked_for()
     }
 
+    /// The domain by which it was found; `None` for a `[[peer]]`.
+    pub(super) fn domain(&self) -> Option<&Domain> {
+        self.search.as_ref().map(|search| &search.domain)
+    }
+
     /// Whether its records are being asked for.
     pub(super) fn is_asked_for(&self) -> bool {
         self.search.as_ref().is_some_and(|search| search.asking)

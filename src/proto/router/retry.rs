@@ -34,6 +34,11 @@ impl Retry {
         self.down.is_some()
     }
 
+    /// Since when every attempt has failed, and why the last one did.
+    pub(super) fn down(&self) -> Option<(Instant, Reason)> {
+        self.down
+    }
+
     /// There is a sign of life: the next attempt needn't wait.
     pub(super) fn hurry(&mut self) {
         self.at = None;

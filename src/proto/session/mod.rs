@@ -180,6 +180,12 @@ impl Session {
         self.granted_theirs.next_end().into_iter().chain(self.granted_ours.next_end()).min()
     }
 
+    /// The hosts that were granted: the peer's, and ours.
+    #[must_use]
+    pub fn granted(&self) -> (&Grants, &Grants) {
+        (&self.granted_theirs, &self.granted_ours)
+    }
+
     /// How many hosts were granted: the peer's, and ours.
     #[must_use]
     pub fn grants(&self) -> (usize, usize) {

@@ -3,10 +3,13 @@
 use tracing::warn;
 
 use super::{Lane, Machine};
+use crate::proto::component::Outcome;
 use crate::proto::proof::DomainProof;
 use crate::proto::stream::Violation;
 use crate::reason::Reason;
+use crate::relay::carry::Carry;
 use crate::relay::clock;
+use crate::relay::local::component;
 use crate::relay::mailbox::{Close, lock};
 use crate::relay::random;
 
@@ -75,6 +78,20 @@ impl Drop for Lane {
 }
 
 impl Lane {
+    /// What came of what a component said.
+    pub(super) fn on_outcome(&mut self, outcome: Outcome) -> Option<Ended> {
+        match outcome {
+            Outcome::Continue => None,
+            Outcome::Connected(domain) => {
+                self.framer.authenticated();
+                self.carry = Some(Carry::new(&self.hub, component::scope(domain), None));
+                self.mailbox.open();
+                None
+            }
+            Outcome::Ended(reason) => Some(Ended::Closed(reason.unwrap_or(Reason::Idle))),
+        }
+    }
+
     /// Say goodbye as the end of the stream asks for.
     pub(super) fn conclude(&mut self, ended: Ended) {
         match ended {

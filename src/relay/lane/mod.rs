@@ -16,12 +16,12 @@ use super::clock;
 use super::hub::Hub;
 use super::inbound::Inbound;
 use super::io::{LAST_WORDS, Receive, Transmit};
-use super::local::component::{self, Components};
+use super::local::component::Components;
 use super::mailbox::Mailbox;
 use super::place::{Place, Proof};
 use super::sending::Sending;
 use crate::proto::admission::{Proven, Side};
-use crate::proto::component::{Component, Outcome};
+use crate::proto::component::Component;
 use crate::proto::router::LaneId;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
@@ -39,6 +39,7 @@ mod deadline;
 mod ending;
 mod holding;
 mod management;
+mod told;
 
 use ending::Ended;
 use management::Resumable;
@@ -366,6 +367,7 @@ impl Lane {
             }
             FrameKind::Element => {
                 let element = Element::parse_within(octets, self.machine.content())?;
+                self.note(&element);
                 self.handle(Event::Element(&element))
             }
             FrameKind::Stanza(_) => self.handle(Event::Stanza),
@@ -444,19 +446,6 @@ impl Lane {
             }
         }
         None
-    }
-
-    fn on_outcome(&mut self, outcome: Outcome) -> Option<Ended> {
-        match outcome {
-            Outcome::Continue => None,
-            Outcome::Connected(domain) => {
-                self.framer.authenticated();
-                self.carry = Some(Carry::new(&self.hub, component::scope(domain), None));
-                self.mailbox.open();
-                None
-            }
-            Outcome::Ended(reason) => Some(Ended::Closed(reason.unwrap_or(Reason::Idle))),
-        }
     }
 
     /// The other end is believed for `route`, in the initiating entity's direction: stanzas may flow.

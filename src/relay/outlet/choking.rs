@@ -22,6 +22,12 @@ impl Outlet {
         asked.breathe();
     }
 
+    /// Octets that count for its bound, and the bound.
+    #[cfg(test)]
+    pub(in crate::relay) fn held_bytes(&self) -> (usize, usize) {
+        (lock(&self.state).held(), self.limit)
+    }
+
     fn is_overdrawn(&self, state: &OutletState) -> bool {
         let held = state.held();
         held > OVERDRAFT * self.limit || held > LITTLE_BYTES && self.total.is_overdrawn()

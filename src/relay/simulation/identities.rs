@@ -81,6 +81,8 @@ pub(super) fn live(index: usize) -> Live {
                 local_dns: LocalDns::default(),
                 local_components: Vec::new(),
                 admin_listen: Vec::new(),
+                admin_socket: None,
+                admin_name_hosts: false,
                 dns: None,
                 limits: Limits::default(),
                 hosts: Vec::new(),

@@ -23,6 +23,7 @@ use crate::proto::discovery::pins::Pins;
 use crate::proto::limits::Limits;
 use crate::proto::router::{PeerId, PeerRule, Router, SessionId};
 use crate::reason::Reason;
+use crate::relay::attempts::Kind;
 use crate::relay::connector::{self, Asked, Attempt, DialGuard, Established, Origin};
 use crate::relay::drain::{self, DrainReport};
 use crate::relay::guard::LaneGuard;
@@ -387,6 +388,7 @@ async fn connect(
         });
         shown
     };
+    let trace = hub.attempts.begin(Kind::Connection, &route.to, Some(&route.from));
     let attempt = Attempt {
         session,
         route,
@@ -396,6 +398,7 @@ async fn connect(
         srv: None,
         asked: Asked { sni: None, pins: &Pins::default() },
         second: opening.second,
+        trace: &trace,
     };
     let shared =
         world.session(hub, (&shown, place), &certificate, exporters, Origin::Dialled(attempt)).await?;

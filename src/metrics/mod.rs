@@ -1,28 +1,39 @@
-//! Every metric of the relay, in one place (floor 2). Names follow the conventions of Prometheus; no label is unbounded,
-//! and no remote domain is a label.
+//! Every metric of the relay (floor 2). What there is, with what it means, stands in one place, [`catalogue`]; the files beside it
+//! say what moves them. Names follow the conventions of Prometheus; no label is unbounded, and no remote domain is a label.
 
+pub mod catalogue;
 mod custody;
+mod handshakes;
 mod limits;
 mod look_ups;
+mod maker;
+mod paths;
+mod process;
+mod reloads;
+mod standing;
 
 pub use custody::Custody;
+pub use handshakes::{Certificates, Handshakes, HostProven};
 use limits::LimitCounters;
 pub use look_ups::LookUps;
+use maker::Maker;
+pub use paths::{PathFigures, Paths, SessionShown};
+use process::Process;
+pub use reloads::Reloads;
+pub use standing::Standing;
 
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::proto::admission::Side;
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
-
-/// A proof takes a handshake and three round trips; it ends after 20 s at most, or is tried again for longer.
-const PROOF_SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
+use crate::xmpp::domain::Domain;
+use crate::xmpp::stanza::StanzaKind;
 
 /// The metrics, registered. Children of label sets that the data path uses are resolved once.
 #[derive(Debug)]
@@ -32,10 +43,8 @@ pub struct Metrics {
     connections: IntGaugeVec,
     /// `fedmux_connections_opened_total{transport,direction}`
     connections_opened: IntCounterVec,
-    /// `fedmux_connection_migrations_total`: times that the peer of a QUIC connection was seen at another address.
-    pub migrations: IntCounter,
-    /// `fedmux_sessions`: connections whose peer is authenticated.
-    pub sessions: IntGauge,
+    sessions: IntGaugeVec,
+    sessions_ended: IntCounterVec,
     /// `fedmux_lanes`: XML streams that carry domain pairs in sessions.
     pub lanes: IntGauge,
     /// `fedmux_quic_streams_opened_total{direction}`
@@ -66,9 +75,20 @@ pub struct Metrics {
     limits: LimitCounters,
     /// `fedmux_hosts`
     pub hosts: IntGauge,
-    /// `fedmux_reloads_total{result="done"|"refused"}`: of the configuration, or of renewed certificates alone.
-    reloads: IntCounterVec,
-    /// `fedmux_tasks`: tasks of the process that have not ended.
+    /// Of the configuration, or of renewed certificates alone.
+    pub reloads: Reloads,
+    /// Handshakes with peers.
+    pub handshakes: Handshakes,
+    /// Our certificates.
+    pub certificates: Certificates,
+    /// Where pairs and peers stand.
+    pub standing: Standing,
+    /// The paths of QUIC connections.
+    pub paths: Paths,
+    process: Process,
+    host_stanzas: IntCounterVec,
+    host_bytes: IntCounterVec,
+    /// Tasks of the process that have not ended.
     pub tasks: IntGauge,
     /// `fedmux_tasks_failed_total`
     pub tasks_failed: IntCounter,
@@ -86,8 +106,8 @@ pub struct DataPath {
 /// The counters of one side.
 #[derive(Debug, Clone)]
 pub struct SideCounters {
-    /// Stanzas that passed our checks.
-    pub accepted: IntCounter,
+    /// Stanzas that passed our checks: messages, presence and IQs.
+    accepted: [IntCounter; 3],
     /// Their octets.
     pub bytes: IntCounter,
     /// Stanzas handed to the next hop.
@@ -114,57 +134,39 @@ pub struct Proofs {
 impl Proofs {
     fn new(make: &Maker) -> Option<Self> {
         Some(Self {
-            ended: make.counters(
-                "proofs_total",
-                "Domains proven or refused, by the kind of proof.",
-                &["proof", "result"],
-            )?,
-            refused: make.counters(
-                "proofs_refused_total",
-                "Domains that were not proven, by the kind of proof and reason.",
-                &["proof", "reason"],
-            )?,
-            started: make.counters(
-                "proofs_started_total",
-                "Proofs of further hosts by mux secrets that began, by our role.",
-                &["role"],
-            )?,
-            under_way: make
-                .gauge("proofs_under_way", "Proofs of further hosts by mux secrets that are going on.")?,
-            requests_open: make.gauge(
-                "proof_requests_open",
-                "Mux secrets that were handed out and have not come back yet.",
-            )?,
-            duration: make.histograms(
-                "proof_duration_seconds",
-                "Time from the wish for a proof by mux secret to its grant, by our role.",
-                &["role"],
-                &PROOF_SECONDS,
-            )?,
+            ended: make.counters("fedmux_proofs_total")?,
+            refused: make.counters("fedmux_proofs_refused_total")?,
+            started: make.counters("fedmux_proofs_started_total")?,
+            under_way: make.gauge("fedmux_proofs_under_way")?,
+            requests_open: make.gauge("fedmux_proof_requests_open")?,
+            duration: make.histograms("fedmux_proof_duration_seconds")?,
         })
+    }
+}
+
+/// The kinds of stanzas, as a label has them.
+const KINDS: [&str; 3] = ["message", "presence", "iq"];
+
+impl SideCounters {
+    /// What counts stanzas of `kind` that passed our checks.
+    #[must_use]
+    pub fn accepted(&self, kind: StanzaKind) -> &IntCounter {
+        let [message, presence, iq] = &self.accepted;
+        match kind {
+            StanzaKind::Message => message,
+            StanzaKind::Presence => presence,
+            StanzaKind::Iq => iq,
+        }
     }
 }
 
 impl DataPath {
     fn new(make: &Maker) -> Option<Self> {
-        let side = ["side"];
-        let accepted = make.counters(
-            "stanzas_accepted_total",
-            "Stanzas that passed our checks, by the side they came from.",
-            &side,
-        )?;
-        let delivered = make.counters(
-            "stanzas_delivered_total",
-            "Stanzas handed to the next hop, by the side they went to.",
-            &side,
-        )?;
-        let bytes = make.counters(
-            "stanza_bytes_total",
-            "Octets of accepted stanzas, by the side they came from.",
-            &side,
-        )?;
+        let accepted = make.counters("fedmux_stanzas_accepted_total")?;
+        let delivered = make.counters("fedmux_stanzas_delivered_total")?;
+        let bytes = make.counters("fedmux_stanza_bytes_total")?;
         let of = |side: Side| SideCounters {
-            accepted: accepted.with_label_values(&[side.as_str()]),
+            accepted: KINDS.map(|kind| accepted.with_label_values(&[side.as_str(), kind])),
             bytes: bytes.with_label_values(&[side.as_str()]),
             delivered: delivered.with_label_values(&[side.as_str()]),
         };
@@ -191,7 +193,9 @@ pub enum Opened {
 }
 
 impl Opened {
-    const fn as_str(self) -> &'static str {
+    /// The word, as it stands in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
@@ -199,135 +203,58 @@ impl Opened {
     }
 }
 
-/// Makes and registers. A name that is invalid or used twice is a defect of this file, which a test would show; the
-/// metric then simply isn't exported.
-struct Maker(Registry);
-
-impl Maker {
-    /// Which version this is.
-    fn version(&self) -> Option<()> {
-        let info = self.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Some(())
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Option<IntCounterVec> {
-        let metric = IntCounterVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
-        self.0.register(Box::new(metric.clone())).ok()?;
-        Some(metric)
-    }
-
-    fn times(&self, name: &str, help: &str, labels: &[&str]) -> Option<CounterVec> {
-        let metric = CounterVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
-        self.0.register(Box::new(metric.clone())).ok()?;
-        Some(metric)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Option<IntGaugeVec> {
-        let metric = IntGaugeVec::new(Opts::new(name, help).namespace("fedmux"), labels).ok()?;
-        self.0.register(Box::new(metric.clone())).ok()?;
-        Some(metric)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Option<IntGauge> {
-        let metric = IntGauge::with_opts(Opts::new(name, help).namespace("fedmux")).ok()?;
-        self.0.register(Box::new(metric.clone())).ok()?;
-        Some(metric)
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Option<HistogramVec> {
-        let options = HistogramOpts::new(name, help).namespace("fedmux").buckets(buckets.to_vec());
-        let metric = HistogramVec::new(options, labels).ok()?;
-        self.0.register(Box::new(metric.clone())).ok()?;
-        Some(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Option<IntCounter> {
-        let metric = IntCounter::with_opts(Opts::new(name, help).namespace("fedmux")).ok()?;
-        self.0.register(Box::new(metric.clone())).ok()?;
-        Some(metric)
-    }
-}
-
 impl Metrics {
     /// All metrics, at zero. `None` if one of them could not be registered, which is a defect of this file.
     #[must_use]
     pub fn new() -> Option<Self> {
-        let make = Maker(Registry::new());
-        make.version()?;
-        let direction = ["transport", "direction"];
-        Some(Self {
-            connections: make.gauges("connections", "Connections with peers.", &direction)?,
-            connections_opened: make.counters(
-                "connections_opened_total",
-                "Connections with peers since the start.",
-                &direction,
-            )?,
-            migrations: make.counter(
-                "connection_migrations_total",
-                "Times that the peer of a QUIC connection was seen at another address than before.",
-            )?,
-            sessions: make.gauge("sessions", "Connections whose peer is authenticated.")?,
-            lanes: make.gauge("lanes", "XML streams open in sessions.")?,
-            quic_streams_opened: make.counters(
-                "quic_streams_opened_total",
-                "QUIC streams opened for lanes since the start.",
-                &["direction"],
-            )?,
-            local_streams: make.gauges(
-                "local_streams",
-                "XML streams with our own servers.",
-                &["direction"],
-            )?,
-            domain_pairs: make
-                .gauge("domain_pairs", "Domain pairs that are placed on a lane or a local stream.")?,
+        Self::checked().map(|(metrics, _)| metrics)
+    }
+
+    /// The same, and the names of what was made.
+    fn checked() -> Option<(Self, Vec<&'static str>)> {
+        let make = Maker::new();
+        make.gauges("fedmux_build_info")?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            connections: make.gauges("fedmux_connections")?,
+            connections_opened: make.counters("fedmux_connections_opened_total")?,
+            sessions: make.gauges("fedmux_sessions")?,
+            sessions_ended: make.counters("fedmux_sessions_ended_total")?,
+            lanes: make.gauge("fedmux_lanes")?,
+            quic_streams_opened: make.counters("fedmux_quic_streams_opened_total")?,
+            local_streams: make.gauges("fedmux_local_streams")?,
+            domain_pairs: make.gauge("fedmux_domain_pairs")?,
             proofs: Proofs::new(&make)?,
-            bounced: make.counters(
-                "stanzas_bounced_total",
-                "Stanzas answered with an error, by reason.",
-                &["reason"],
-            )?,
-            discarded: make.counters(
-                "stanzas_discarded_total",
-                "Stanzas dropped because they may not be answered, by reason.",
-                &["reason"],
-            )?,
+            bounced: make.counters("fedmux_stanzas_bounced_total")?,
+            discarded: make.counters("fedmux_stanzas_discarded_total")?,
             custody: Custody::new(&make)?,
-            queued_bytes: make.gauge(
-                "queued_bytes",
-                "Octets of stanzas in our custody: waiting, or sent and not acknowledged.",
-            )?,
-            queued_stanzas: make
-                .gauge("queued_stanzas", "Stanzas in our custody: waiting, or sent and not acknowledged.")?,
-            refusals: make.counters(
-                "refusals_total",
-                "Connections and streams refused or ended for a violation, by side and reason.",
-                &["side", "reason"],
-            )?,
-            dial_failures: make.counters(
-                "dial_failures_total",
-                "Attempts to reach a next hop that failed, by side and reason.",
-                &["side", "reason"],
-            )?,
+            queued_bytes: make.gauge("fedmux_queued_bytes")?,
+            queued_stanzas: make.gauge("fedmux_queued_stanzas")?,
+            refusals: make.counters("fedmux_refusals_total")?,
+            dial_failures: make.counters("fedmux_dial_failures_total")?,
             look_ups: LookUps::new(&make)?,
             limits: LimitCounters::new(&make)?,
-            hosts: make.gauge("hosts", "Hosts served behind this relay.")?,
-            reloads: make.counters(
-                "reloads_total",
-                "Changes of the configuration or the certificates while running, by what became of them.",
-                &["result"],
-            )?,
-            tasks: make.gauge("tasks", "Tasks of the process that have not ended.")?,
-            tasks_failed: make
-                .counter("tasks_failed_total", "Tasks that ended by a panic: always a defect.")?,
+            hosts: make.gauge("fedmux_hosts")?,
+            reloads: Reloads::new(&make)?,
+            handshakes: Handshakes::new(&make)?,
+            certificates: Certificates::new(&make)?,
+            standing: Standing::new(&make)?,
+            paths: Paths::new(&make)?,
+            process: Process::new(&make)?,
+            host_stanzas: make.counters("fedmux_host_stanzas_total")?,
+            host_bytes: make.counters("fedmux_host_stanza_bytes_total")?,
+            tasks: make.gauge("fedmux_tasks")?,
+            tasks_failed: make.counter("fedmux_tasks_failed_total")?,
             data: DataPath::new(&make)?,
-            registry: make.0,
-        })
+            registry: Registry::new(),
+        };
+        let (registry, made) = make.into_made();
+        Some((Self { registry, ..metrics }, made))
     }
 
     /// The exposition text.
     #[must_use]
     pub fn text(&self) -> String {
+        self.process.refresh();
         let mut out = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
             tracing::error!(%error, "metrics could not be encoded");
@@ -345,6 +272,18 @@ impl Metrics {
     #[must_use]
     pub fn connections(&self, transport: &str, opened: Opened) -> IntGauge {
         self.connections.with_label_values(&[transport, opened.as_str()])
+    }
+
+    /// Connections with peers, whatever they run over and whoever opened them.
+    #[must_use]
+    pub fn connections_held(&self) -> i64 {
+        let families = Collector::collect(&self.connections);
+        let gauges = families.iter().flat_map(|family| family.get_metric());
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole numbers far below 2^53, which the library shows as f64"
+        )]
+        gauges.map(|metric| metric.get_gauge().get_value() as i64).sum()
     }
 
     /// A connection with a peer came up.
@@ -415,10 +354,22 @@ impl Metrics {
         self.dial_failures.with_label_values(&[side.as_str(), reason.as_str()]).inc();
     }
 
-    /// Changes of the configuration that were `done` or `refused`.
+    /// Sessions over `transport`, opened by `opened`.
     #[must_use]
-    pub fn reloads(&self, result: &str) -> IntCounter {
-        self.reloads.with_label_values(&[result])
+    pub fn sessions(&self, transport: &str, opened: Opened) -> IntGauge {
+        self.sessions.with_label_values(&[transport, opened.as_str()])
+    }
+
+    /// A session ended for `reason`.
+    pub fn session_ended(&self, reason: Reason) {
+        self.sessions_ended.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// What counts stanzas and octets from `host` (`sent`) or for it (`received`).
+    #[must_use]
+    pub fn of_host(&self, host: &Domain, direction: &str) -> [IntCounter; 2] {
+        let labels = [host.as_str(), direction];
+        [&self.host_stanzas, &self.host_bytes].map(|counters| counters.with_label_values(&labels))
     }
 
     /// A limit of `[limits]` was hit.
@@ -453,7 +404,7 @@ impl Metrics {
     #[must_use]
     pub fn stanzas(&self, side: Side) -> (u64, u64) {
         let counters = self.data.side(side);
-        (counters.accepted.get(), counters.delivered.get())
+        (counters.accepted.iter().map(IntCounter::get).sum(), counters.delivered.get())
     }
 }
 
@@ -467,6 +418,17 @@ mod tests {
         metrics.refused(Side::Remote, Reason::CertificateExpired);
         let text = metrics.text();
         assert!(text.contains("fedmux_refusals_total{reason=\"certificate-expired\",side=\"remote\"} 1"));
-        assert!(text.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with("fedmux_")));
+        let named = |line: &str| line.starts_with("fedmux_") || line.starts_with("process_");
+        assert!(text.lines().filter(|line| !line.starts_with('#')).all(named), "{text}");
+        assert!(text.contains("# HELP process_open_fds Number of open file descriptors.\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_declared_is_made_and_what_is_made_is_declared() {
+        let (_, mut made) = Metrics::checked().expect("each is declared as it is made");
+        let mut declared: Vec<_> = catalogue::METRICS.iter().map(|metric| metric.name).collect();
+        made.sort_unstable();
+        declared.sort_unstable();
+        assert_eq!(made, declared);
     }
 }

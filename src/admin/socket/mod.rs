@@ -1,0 +1,119 @@
+//! The admin socket: a unix socket for whoever operates the relay, on this machine. It names tenants, so that the file's mode
+//! (0660) says who may ask.
+//!
+//! One connection, one question, one answer: a line of JSON ([`Question`]) in, a JSON document ([`Answer`]) out, and the end of the
+//! stream. It changes nothing of the traffic; [`Question::Log`] changes how much is logged.
+
+mod place;
+mod question;
+
+#[cfg(test)]
+mod tests;
+
+pub use place::{Place, PlaceError};
+pub use question::{Answer, Question};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// What one client may take from the others.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Connections served at once; more wait in the socket's backlog.
+    connections: usize,
+    /// From accepting a connection to the end of its question.
+    question_time: Duration,
+    /// From there to the last octet of the answer.
+    answer_time: Duration,
+}
+
+const BOUNDS: Bounds =
+    Bounds { connections: 8, question_time: Duration::from_secs(5), answer_time: Duration::from_secs(20) };
+/// Octets of a question: a command and two domains.
+pub const QUESTION_BYTES_MAX: usize = 4 * 1024;
+/// Wait after a failed accept: it fails for want of file descriptors, and at once again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What answers.
+#[async_trait]
+pub trait Operated: Send + Sync {
+    /// The answer to `question`, as JSON.
+    ///
+    /// # Errors
+    /// Why there is none: one line that says what and what to do.
+    async fn answer(&self, question: Question) -> Result<serde_json::Value, String>;
+}
+
+/// Serve `operated` at `place`, for as long as the future is polled. Dropping it ends its connections.
+pub async fn serve(place: Arc<Place>, operated: Arc<dyn Operated>) {
+    serve_within(BOUNDS, place, operated).await;
+}
+
+async fn serve_within(bounds: Bounds, place: Arc<Place>, operated: Arc<dyn Operated>) {
+    let slots = Arc::new(Semaphore::new(bounds.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        // The semaphore is never closed, so there is always a permit to wait for.
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match place.accept().await {
+            Ok(stream) => {
+                let operated = Arc::clone(&operated);
+                connections.spawn(async move {
+                    connection(bounds, stream, operated).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin socket can't accept a connection; is the limit of open files too low?");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// One connection. What goes wrong is the client's loss: it sees a closed connection.
+async fn connection(bounds: Bounds, mut stream: UnixStream, operated: Arc<dyn Operated>) {
+    let asked = tokio::time::timeout(bounds.question_time, question(&mut stream)).await;
+    let served = async {
+        let answer = match asked {
+            Ok(Ok(question)) => Answer::from(operated.answer(question).await),
+            Ok(Err(error)) => Answer::Error(error),
+            Err(_) => Answer::Error("no question came in time".to_owned()),
+        };
+        let text = serde_json::to_vec(&answer).unwrap_or_default();
+        stream.write_all(&text).await?;
+        stream.shutdown().await
+    };
+    match tokio::time::timeout(bounds.answer_time, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an answer of the admin socket was not taken"),
+        Err(_) => tracing::debug!("an answer of the admin socket was not taken in time"),
+    }
+}
+
+/// The question, up to the end of its line.
+async fn question(stream: &mut UnixStream) -> Result<Question, String> {
+    let mut line = Vec::new();
+    let mut limited = stream.take(QUESTION_BYTES_MAX as u64);
+    loop {
+        let read = limited.read_buf(&mut line).await.map_err(|error| error.to_string())?;
+        if let Some(end) = line.iter().position(|octet| *octet == b'\n') {
+            line.truncate(end);
+            break;
+        }
+        if read == 0 && limited.limit() == 0 {
+            return Err(format!("a question has at most {QUESTION_BYTES_MAX} octets"));
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    serde_json::from_slice(&line).map_err(|error| format!("this is no question: {error}"))
+}

@@ -1,0 +1,42 @@
+//! What can be asked, and what is answered.
+
+use serde::{Deserialize, Serialize};
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Question {
+    /// What the relay is doing: [`Status`](crate::relay::status::Status).
+    Status,
+    /// What was tried towards a domain: [`Explanation`](crate::relay::explain::Explanation).
+    Explain {
+        /// The remote domain.
+        domain: String,
+        /// Only what concerns this host of ours.
+        from: Option<String>,
+    },
+    /// Log this much from now on; what is logged now, if nothing is named.
+    Log {
+        /// A level, or a list of them.
+        level: Option<String>,
+    },
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// What was asked for.
+    Answer(serde_json::Value),
+    /// Why there is none.
+    Error(String),
+}
+
+impl From<Result<serde_json::Value, String>> for Answer {
+    fn from(outcome: Result<serde_json::Value, String>) -> Self {
+        match outcome {
+            Ok(answer) => Self::Answer(answer),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
