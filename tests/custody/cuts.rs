@@ -65,6 +65,15 @@ async fn play(mut a: Provider, mut b: Provider, cut: impl Fn(bool), resumed_min:
     for round in 0..3 {
         for n in 0..STANZAS {
             if n == STANZAS / 2 {
+                if round == 0 {
+                    // A stream of which the other end hasn't said yet that it may be resumed can't be.
+                    let delivered = |relay: &Provider| {
+                        relay.metric("fedmux_stanzas_delivered_total", &[("side", "remote")])
+                    };
+                    let half = (PAIRS.len() * n) as u64;
+                    until("streams that can be resumed", || delivered(&a) == half && delivered(&b) == half)
+                        .await;
+                }
                 cut(true);
             }
             let id = format!("{round}-{n}");

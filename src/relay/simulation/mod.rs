@@ -12,6 +12,7 @@
 //! | stanzas that bounce are counted twice | 2 |
 //! | nobody looks after broken streams | 5 |
 //! | a stanza is acknowledged when it came | 11 |
+//! | what comes back goes behind what waits | 11 |
 //! | a resumed stream forgets what was here | 12 |
 //! | a resumed stream sends nothing again | 12 |
 //! | anybody speaks for anybody | 13 |
