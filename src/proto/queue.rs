@@ -155,6 +155,12 @@ impl<O: Clone> Queue<O> {
         self.octets.len()
     }
 
+    /// Octets waiting, of stanzas that somebody sent.
+    #[cfg(test)]
+    pub(crate) fn accepted_len(&self) -> usize {
+        self.marks.iter().filter(|mark| !mark.ours).map(|mark| mark.len).sum()
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

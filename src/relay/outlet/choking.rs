@@ -22,10 +22,11 @@ impl Outlet {
         asked.breathe();
     }
 
-    /// Octets that count for its bound, and the bound.
+    /// Octets that count for its bound; those among them that wait and that somebody sent; and the bound.
     #[cfg(test)]
-    pub(in crate::relay) fn held_bytes(&self) -> (usize, usize) {
-        (lock(&self.state).held(), self.limit)
+    pub(in crate::relay) fn held_bytes(&self) -> (usize, usize, usize) {
+        let state = lock(&self.state);
+        (state.held(), state.queue.accepted_len(), self.limit)
     }
 
     fn is_overdrawn(&self, state: &OutletState) -> bool {

@@ -176,11 +176,11 @@ fn check(world: &World) {
 fn is_bounded(index: usize, hub: &Hub) {
     let outlets = lock(&hub.outlets);
     for outlet in outlets.values() {
-        let (held, limit) = outlet.held_bytes();
+        let ((held, accepted, limit), route) = (outlet.held_bytes(), &outlet.route);
+        assert!(held <= ERRORS * limit + STANZAS_BYTES, "relay {index} holds {held} octets for {route}");
         assert!(
-            held <= ERRORS * limit + STANZAS_BYTES,
-            "relay {index} holds {held} octets for {}",
-            outlet.route
+            accepted <= 2 * limit + STANZAS_BYTES / 2,
+            "relay {index} took {accepted} octets for {route}"
         );
     }
     let (held, limit) = (hub.queued.bytes(), hub.limits.queue_bytes);

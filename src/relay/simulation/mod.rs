@@ -2,28 +2,31 @@
 //! and queues, in virtual time, from a seed. Nothing of the relay is replaced but what lies below a stream: its octets travel
 //! through a path that loses, delays, cuts and breaks them.
 //!
-//! Seen to be found when the relay is broken on purpose, one rule at a time, in the first hundred histories, with the seed of the
-//! first that failed:
+//! Each thing that must hold was seen to fail when the relay is broken on purpose, one rule at a time, in the first hundred
+//! histories; with the seed of the first that failed:
 //!
-//! | broken | seed |
-//! | --- | --- |
-//! | what was not acknowledged is forgotten | 2 |
-//! | what was not acknowledged is sent again without a word | 2 |
-//! | stanzas that bounce are counted twice | 2 |
-//! | nobody looks after broken streams | 5 |
-//! | a stanza is acknowledged when it came | 11 |
-//! | what comes back goes behind what waits | 11 |
-//! | a resumed stream forgets what was here | 12 |
-//! | a resumed stream sends nothing again | 12 |
-//! | anybody speaks for anybody | 13 |
-//! | a silent peer is sent to without acknowledgement | 19 |
-//! | nobody is asked again | 32 |
+//! | broken | what doesn't hold | seed |
+//! | --- | --- | --- |
+//! | something keeps the hub of each lane | nothing outlives its relay | 1 |
+//! | what was not acknowledged is forgotten | the ledger | 2 |
+//! | stanzas that bounce are counted twice | the ledger | 2 |
+//! | what was not acknowledged is sent again without a word | once, or it says so | 2 |
+//! | nobody looks after broken streams | custody ends | 5 |
+//! | a stanza is acknowledged when it came | nothing is silent | 11 |
+//! | what comes back goes behind what waits | order | 11 |
+//! | a resumed stream forgets what was here | once, or it says so | 12 |
+//! | a resumed stream sends nothing again | order | 12 |
+//! | anybody speaks for anybody | no unproven domain | 13 |
+//! | a silent peer is sent to without acknowledgement | nothing is silent | 19 |
+//! | nobody is asked again | custody ends | 32 |
+//! | queues have no bound | bounded memory | 53 |
 //!
 //! Not found in a hundred: that stanzas overtake those of a broken stream, or those that another lane took; that what a lost
 //! connection took goes back as new; that a stream which we have ended is established all the same; that a drain drops what is left, or
 //! that a stream which ends answers for everything at once; that an error finds no room; that a lane which panics takes with it what
 //! it sent (no lane panics here); that any stream may be resumed by anybody (a unit test of
-//! `proto::stream_management::resumption` fails then); and that what a sender took back goes on, which is a false error beside a
+//! `proto::stream_management::resumption` fails then); that a stanza of our own overtakes a stream which is being resumed; that a
+//! stanza which is sent again and again says so each time; that errors which nobody takes choke nobody; and that what a sender took back goes on, which is a false error beside a
 //! delivery, and allowed here. More histories may find them: that wasn't tried with the relay as it is.
 //!
 //! `FEDMUX_HISTORIES` is how many histories there are, `FEDMUX_SEED` the first seed. A history that fails says its seed:
