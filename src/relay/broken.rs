@@ -5,7 +5,6 @@
 //! resumes the stream. One that the peer opened is found by its id; meanwhile nothing else leaves in the other direction,
 //! for `limits.resume_wait` at most.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use rustc_hash::FxHashSet;
 use tracing::{debug, info};
 
 use super::clock;
+use super::held::Held;
 use super::hub::Hub;
 use super::inbound::Inbound;
 use super::mailbox::{Mailbox, lock};
@@ -54,8 +54,8 @@ pub(crate) struct Broken {
 pub(crate) struct BrokenStreams {
     /// Of those that peers opened: where each is.
     pub(crate) theirs: Resumptions<Arc<Mailbox>, Broken>,
-    /// The outlets that are held for one of these, and until when.
-    held: BTreeSet<(Instant, String)>,
+    /// Those of them for which outlets are held.
+    held: Held,
     /// The routes whose outlets keep one that we opened.
     ours: FxHashSet<Route>,
     /// Those of them that keep a shared one: whichever pair's lane comes next resumes it.
@@ -66,7 +66,7 @@ impl BrokenStreams {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             theirs: Resumptions::new(limit),
-            held: BTreeSet::new(),
+            held: Held::default(),
             ours: FxHashSet::default(),
             shared: FxHashSet::default(),
         }
@@ -92,12 +92,12 @@ impl Hub {
     }
 
     /// A stream that a peer opened broke; it is expected to come back.
-    pub(crate) fn keep_theirs(self: &Arc<Self>, broken: Broken) {
+    pub(crate) fn keep_theirs(self: &Arc<Self>, route: &Route, broken: Broken) {
         let (id, until) = (broken.id.clone(), broken.until);
         let mut streams = lock(&self.broken);
         if let Some(outlet) = &broken.holds {
             outlet.hold(true);
-            streams.held.insert((clock::now() + self.limits.resume_wait, id.clone()));
+            streams.held.insert(&id, route.clone(), clock::now() + self.limits.resume_wait);
         }
         let forgotten = streams.theirs.broke(&id, broken, until);
         drop(streams);
@@ -163,7 +163,7 @@ impl Hub {
             match claim {
                 Claim::Unknown => return None,
                 Claim::Broken(broken) => {
-                    lock(&self.broken).held.retain(|(_, held)| held != id);
+                    lock(&self.broken).held.remove(id);
                     return Some(broken);
                 }
                 Claim::Live(lane) => lane.break_off(Reason::Conflict),
@@ -172,13 +172,25 @@ impl Hub {
         }
     }
 
+    /// The peer has opened a new stream of `route` (in its direction): had it known of one that broke it would have asked for that. So
+    /// what we sent there isn't waited for any longer.
+    pub(crate) fn opened_anew(self: &Arc<Self>, route: &Route) {
+        let given_up: Vec<Broken> = {
+            let mut streams = lock(&self.broken);
+            let ids = streams.held.of(route);
+            ids.iter().for_each(|id| streams.held.remove(id));
+            ids.iter().filter_map(|id| streams.theirs.forget(id)).collect()
+        };
+        given_up.into_iter().for_each(|broken| self.gone(broken, Reason::Unacknowledged));
+    }
+
     /// When there is something to do about broken streams.
     pub(crate) fn broken_deadline(&self) -> Option<Instant> {
         let streams = lock(&self.broken);
         if !streams.ours.is_empty() || !lock(&self.lingering).is_empty() {
             return Some(clock::now());
         }
-        let held = streams.held.first().map(|(at, _)| *at);
+        let held = streams.held.deadline();
         held.into_iter().chain(streams.theirs.deadline()).min()
     }
 
@@ -187,8 +199,7 @@ impl Hub {
         let (expired, ours) = {
             let mut streams = lock(&self.broken);
             let mut expired = streams.theirs.expire(now);
-            while let Some((at, id)) = streams.held.first().filter(|(at, _)| *at <= now).cloned() {
-                streams.held.remove(&(at, id.clone()));
+            while let Some(id) = streams.held.expire(now) {
                 expired.extend(streams.theirs.forget(&id));
             }
             (expired, streams.ours.iter().cloned().collect::<Vec<_>>())

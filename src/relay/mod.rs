@@ -15,7 +15,7 @@
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `depth.rs`: how much that is; `sending.rs`: what it has sent
 //! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
-//!   `broken.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
+//!   `broken.rs`, `held.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
 mod acknowledging;
 mod acquaintances;
@@ -36,6 +36,7 @@ mod frames;
 mod gauges;
 mod guard;
 mod halves;
+mod held;
 mod host_meta;
 mod hub;
 mod inbound;

@@ -1,5 +1,7 @@
 //! Streams that broke are resumed, by whoever opened them.
 
+use std::time::Duration;
+
 use fedmux::relay::settings::{Transport, Uncertain};
 use fedmux::xmpp::namespace as ns;
 
@@ -90,6 +92,29 @@ async fn a_stream_that_many_pairs_share_is_resumed_by_who_has_proven_its_first_p
     let mut lane = dial(&[THEIRS, "b2.test"], "b2.test").await;
     lane.say(resume(&id, 0)).await;
     assert_eq!(element(&mut lane, "resumed").await.attribute("h"), Some("1"));
+    scene.is_good().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_opens_a_stream_anew_is_not_waited_for_to_resume_the_old_one() {
+    let scene = Scene::with(Uncertain::Resend, |limits| limits.resume_wait = Duration::from_secs(600)).await;
+    let connection = scene.dial().await;
+    let mut lane = connection.lane(THEIRS, OURS).await;
+    enable(&mut lane).await.unwrap();
+    let mut server = scene.servers_stream().await;
+    send(&mut server, OURS, THEIRS, [1]).await;
+    assert_eq!(ids(&mut lane, 1).await, ["1"]);
+    connection.0.close(0_u32.into(), b"");
+    let resumable = || scene.provider.metric("fedmux_queued_stanzas", &[]);
+    assert_eq!(resumable(), 1, "nobody has acknowledged it");
+    // Whoever was killed knows of no stream, and begins anew.
+    let connection = scene.dial().await;
+    let mut lane = connection.lane(THEIRS, OURS).await;
+    enable(&mut lane).await.unwrap();
+    let again = stanza(&mut lane).await;
+    assert!(again.attribute("id") == Some("1") && is_delayed(&again));
+    acknowledge(&mut lane, 1).await;
+    handled(&mut server, 1).await;
     scene.is_good().await;
 }
 

@@ -114,8 +114,13 @@ impl Lane {
             // We have ended the stream, without a word on this: nothing of what comes is handled.
             let _none = self.inbound.as_ref().map(|inbound| inbound.tell_finally());
         }
-        if let (Some(id), Some(route)) = (id, self.route()) {
-            self.is_live(id, route, within);
+        if let Some(route) = self.route() {
+            if self.place.side() == Side::Remote {
+                self.hub.opened_anew(&route);
+            }
+            if let Some(id) = id {
+                self.is_live(id, route, within);
+            }
         }
         self.send_now();
     }
@@ -305,7 +310,7 @@ impl Lane {
                 self.hub.keep_ours(&route, broken);
             }
         } else {
-            self.hub.keep_theirs(broken);
+            self.hub.keep_theirs(&route, broken);
         }
     }
 }
