@@ -103,20 +103,20 @@ class Process:
         if child is None:
             return None
         if child.returncode is None:
-            self._signal(stop_signal)
+            self.send_signal(stop_signal)
             try:
                 await asyncio.wait_for(child.wait(), STOP_SECONDS)
             except TimeoutError:
-                self._signal(signal.SIGKILL)
+                self.send_signal(signal.SIGKILL)
                 await child.wait()
         return child.returncode
 
     def kill(self) -> None:
         """End the child at once, without waiting: for when the run itself is being ended."""
         if self._child is not None and self._child.returncode is None:
-            self._signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         try:
             os.killpg(self._child.pid, number)
         except ProcessLookupError:
