@@ -3,6 +3,7 @@
 //! - [`status`]: the facts about two relays, one of which may be hard to reach
 //! - [`metrics`]: what a scrape shows, against what was done
 //! - [`commands`]: `fedmux status` and `fedmux log` as commands, with a real `fedmux run`
+//! - [`checks`]: `fedmux check` with a real DNS server, and with whoever answers or doesn't
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +12,11 @@
     reason = "helpers of tests fail by panicking, like the tests themselves"
 )]
 
+mod checks;
 mod commands;
+#[path = "../../src/dns/test_server.rs"]
+#[allow(dead_code, reason = "the unit tests use the rest")]
+mod dns_server;
 mod metrics;
 mod status;
 #[path = "../support/mod.rs"]
