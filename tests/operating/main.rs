@@ -2,7 +2,8 @@
 //!
 //! - [`status`]: the facts about two relays, one of which may be hard to reach
 //! - [`metrics`]: what a scrape shows, against what was done
-//! - [`commands`]: `fedmux status` and `fedmux log` as commands, with a real `fedmux run`
+//! - [`commands`]: `fedmux status`, `fedmux log` and `fedmux explain` as commands, with a real `fedmux run`
+//! - [`secrecy`]: that nothing of what people write is logged
 //! - [`checks`]: `fedmux check` with a real DNS server, and with whoever answers or doesn't
 
 #![allow(
@@ -18,6 +19,7 @@ mod commands;
 #[allow(dead_code, reason = "the unit tests use the rest")]
 mod dns_server;
 mod metrics;
+mod secrecy;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

@@ -162,7 +162,8 @@ fn rows(settings: &Settings, host: &Domain, records: &Records) -> Vec<RecordRow>
         };
         match answer {
             // What we don't offer isn't missing.
-            SrvAnswer::Nothing if listeners(settings, name.transport()).is_empty() => {}
+            SrvAnswer::Nothing | SrvAnswer::Failed(_) if listeners(settings, name.transport()).is_empty() => {
+            }
             SrvAnswer::Nothing => rows.push(row(None, None, Leads::Missing, None)),
             SrvAnswer::NotOffered => rows.push(row(Some(".".to_owned()), None, Leads::NotOffered, None)),
             SrvAnswer::Failed(reason) => rows.push(row(None, None, Leads::Unknown, Some(*reason))),
