@@ -45,7 +45,7 @@ fn provider() -> TempDir {
 #[test]
 fn development_certificates_pass_the_check() {
     let folder = provider();
-    let checked = fedmux(folder.path(), &["check", "--config", "f.toml"]);
+    let checked = fedmux(folder.path(), &["check", "--config", "f.toml", "--offline"]);
     assert_eq!(checked.status.code(), Some(0), "{}{}", stdout(&checked), stderr(&checked));
     assert!(stdout(&checked).ends_with("\nNothing would fail.\n"), "{}", stdout(&checked));
     assert_eq!(stderr(&checked), "");
@@ -63,7 +63,7 @@ fn development_certificates_are_never_overwritten() {
 fn a_check_that_finds_a_failure_exits_with_1() {
     let folder = provider();
     std::fs::remove_dir_all(folder.path().join("certs/live")).unwrap();
-    let checked = fedmux(folder.path(), &["check", "--config", "f.toml", "--json"]);
+    let checked = fedmux(folder.path(), &["check", "--config", "f.toml", "--offline", "--json"]);
     assert_eq!(checked.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_str(stdout(&checked)).unwrap();
     assert_eq!(report["ok"], false);
@@ -85,7 +85,7 @@ fn a_check_says_how_each_host_is_proven() {
     let hosts = "domains = [\"a.test\", \"b.test\", \"x.y.test\"]";
     let text = std::fs::read_to_string(&path).unwrap().replace("domain = \"a.test\"", hosts);
     std::fs::write(&path, text).unwrap();
-    let json = fedmux(folder.path(), &["check", "--config", "f.toml", "--json"]);
+    let json = fedmux(folder.path(), &["check", "--config", "f.toml", "--offline", "--json"]);
     let report: serde_json::Value = serde_json::from_str(stdout(&json)).unwrap();
     let column = |name: &str| {
         let rows = report["hosts"].as_array().unwrap().iter();
@@ -93,7 +93,7 @@ fn a_check_says_how_each_host_is_proven() {
     };
     assert_eq!(column("domain"), ["a.test", "b.test", "x.y.test"]);
     assert_eq!(column("proven_by"), ["certificate", "mux-secret", "nothing"], "{report:#}");
-    let table = fedmux(folder.path(), &["check", "--config", "f.toml"]);
+    let table = fedmux(folder.path(), &["check", "--config", "f.toml", "--offline"]);
     assert_eq!(table.status.code(), Some(1), "a host that nobody can prove would fail");
     let text = stdout(&table);
     for expected in [

@@ -3,6 +3,8 @@
 //! Beside DNS the domain may be asked over HTTPS ([`super::host_meta`]). That never holds up a way that DNS has told, but for a
 //! moment and if the operator prefers it: what isn't answered then goes on, and counts as soon as it is there.
 
+mod records;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +24,7 @@ use crate::proto::discovery::refusal::refuse_domain;
 use crate::proto::discovery::{AddressAnswer, HostMeta, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
+pub use records::Records;
 
 /// Domains that are looked up at once. The others wait, within the same bound.
 const DOMAINS_AT_ONCE: usize = 64;

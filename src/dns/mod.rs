@@ -17,7 +17,7 @@ mod upstream;
 #[allow(dead_code, reason = "the tests of a whole relay use the rest")]
 mod test_server;
 
-pub use finder::{Finder, FinderSettings};
+pub use finder::{Finder, FinderSettings, Records};
 pub use host_meta::{HostMetaSource, Outcome, Page, Reply, Web};
 pub use responder::{Responder, ResponderSettings, Sockets};
 pub use upstream::DnsError;

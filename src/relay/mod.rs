@@ -41,7 +41,7 @@ mod host_meta;
 mod hub;
 mod inbound;
 pub mod inherited;
-mod io;
+pub(crate) mod io;
 mod lane;
 pub mod listeners;
 mod live;

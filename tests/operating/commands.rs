@@ -1,10 +1,15 @@
-//! `fedmux status` and `fedmux log`, as they are typed.
+//! `fedmux status`, `fedmux log` and `fedmux explain`, as they are typed.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::Instant;
 
 use tempfile::TempDir;
+
+use crate::support::PATIENCE;
+use crate::support::server::Server;
 
 /// Run `fedmux` in `folder`.
 fn fedmux(folder: &Path, arguments: &[&str]) -> Output {
@@ -21,19 +26,28 @@ struct Running {
     folder: TempDir,
     process: Child,
     log: BufReader<ChildStderr>,
+    /// Where servers reach it.
+    s2s: SocketAddr,
 }
 
 impl Running {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with further lines, the first of them of its host.
+    fn start_with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = fedmux(folder.path(), &["certs", "dev", "--out", "certs", "a.test"]);
         assert!(made.status.success(), "{made:?}");
         let configuration = "[identity]\ncertificates = \"certs\"\ntrust = \"certs/ca.pem\"\n[remote]\nquic = \"127.0.0.1:0\"\n\
                              [local]\ns2s = \"127.0.0.1:0\"\n[admin]\nsocket = \"admin.sock\"\n\
                              [[host]]\ndomain = \"a.test\"\ndeliver = \"127.0.0.2:5269\"\n";
-        std::fs::write(folder.path().join("f.toml"), configuration).unwrap();
+        std::fs::write(folder.path().join("f.toml"), configuration.to_owned() + more).unwrap();
         let (process, log) = run(folder.path());
-        let mut running = Self { folder, process, log };
+        let mut running = Self { folder, process, log, s2s: (Ipv4Addr::LOCALHOST, 0).into() };
+        let started = running.waits_for("relay started");
+        running.s2s = started["s2s"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
         running.waits_for("admin socket");
         running
     }
@@ -164,4 +178,42 @@ fn a_configuration_with_a_mistake_is_not_taken_and_the_status_says_so() {
     relay.waits_for("reloaded");
     let shown = fedmux(relay.folder.path(), &["status", "--socket", "admin.sock"]);
     assert!(text(&shown.stdout).contains(": host a.test: announce changed\n"), "{}", text(&shown.stdout));
+}
+
+#[tokio::test]
+async fn explain_names_the_fact_that_failed_as_it_is_typed() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let relay = Running::start_with(&format!(
+        "local_auth = \"trusted\"\ntrusted_loopback = true\n[[peer]]\ndomain = \"b.test\"\naddress = \"{closed}\"\n\
+         transport = \"starttls\"\n"
+    ));
+    let mut server = Server::start(&["a.test"]).await;
+    server.host("a.test", relay.s2s).send("b.test", "1").await;
+    let begun = Instant::now();
+    let json = loop {
+        let asked = relay.ask(&["explain", "b.test", "--json"]);
+        assert_eq!((asked.status.code(), text(&asked.stderr)), (Some(0), ""));
+        let json: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+        if !json["failed"].is_null() {
+            break json;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{json:#}");
+    };
+    assert_eq!(
+        (&json["domain"], &json["failed"]["reason"]),
+        (&"b.test".into(), &"connection-refused".into())
+    );
+    let shown = relay.ask(&["explain", "b.test", "--from", "a.test"]);
+    assert_eq!((shown.status.code(), text(&shown.stderr)), (Some(0), ""));
+    let shown = text(&shown.stdout);
+    let failed = shown.find("\nFailed: connection-refused: ").expect(shown);
+    assert!(shown[failed..].contains(&closed.to_string()), "{shown}");
+    assert!(
+        shown[failed..].contains("\nTo do:  check the address and that the other end is running\n"),
+        "{shown}"
+    );
+    let unknown = relay.ask(&["explain", "c.test"]);
+    assert!(text(&unknown.stdout).contains("Nothing was tried towards it"), "{unknown:?}");
+    let usage = relay.ask(&["explain", "not a domain"]);
+    assert_eq!((usage.status.code(), text(&usage.stderr).lines().count()), (Some(2), 1), "{usage:?}");
 }

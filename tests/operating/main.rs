@@ -2,7 +2,9 @@
 //!
 //! - [`status`]: the facts about two relays, one of which may be hard to reach
 //! - [`metrics`]: what a scrape shows, against what was done
-//! - [`commands`]: `fedmux status` and `fedmux log` as commands, with a real `fedmux run`
+//! - [`commands`]: `fedmux status`, `fedmux log` and `fedmux explain` as commands, with a real `fedmux run`
+//! - [`secrecy`]: that nothing of what people write is logged
+//! - [`checks`]: `fedmux check` with a real DNS server, and with whoever answers or doesn't
 
 #![allow(
     clippy::unwrap_used,
@@ -11,8 +13,13 @@
     reason = "helpers of tests fail by panicking, like the tests themselves"
 )]
 
+mod checks;
 mod commands;
+#[path = "../../src/dns/test_server.rs"]
+#[allow(dead_code, reason = "the unit tests use the rest")]
+mod dns_server;
 mod metrics;
+mod secrecy;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

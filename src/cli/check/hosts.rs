@@ -168,8 +168,8 @@ fn warn_of_hidden_hosts(settings: &Settings, covered: &[(&Domain, Arc<Certificat
 }
 
 /// `a.test, b.test and 3 more`
-fn names(domains: &[&Domain]) -> String {
-    let shown: Vec<_> = domains.iter().take(NAMES_SHOWN_MAX).map(ToString::to_string).collect();
+pub(super) fn names<T: ToString>(domains: &[&T]) -> String {
+    let shown: Vec<_> = domains.iter().take(NAMES_SHOWN_MAX).map(|name| name.to_string()).collect();
     match domains.len() - shown.len() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

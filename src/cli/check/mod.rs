@@ -1,16 +1,23 @@
 //! `fedmux check`: what would fail, or surprise, before it does.
 //!
 //! It reads what the relay would read, decides with the relay's own code, and starts nothing. Each part looks at one
-//! thing and adds to the [`Report`].
+//! thing and adds to the [`Report`]; [`online`] holds the parts that ask the network.
 
 mod acknowledgement;
 mod certificates;
 mod components;
+mod faults;
 mod hosts;
 mod identity_files;
 mod network;
+mod online;
+mod published;
+mod quic_probe;
+mod reach;
 mod report;
+mod sections;
 mod table;
+mod zone;
 
 #[cfg(test)]
 mod tests;
@@ -27,15 +34,21 @@ use crate::relay::settings::Settings;
 use report::{Report, Severity};
 pub(super) use table::paragraph;
 
-/// Tell what would fail: configuration, certificates, hosts, components, addresses.
+/// Tell what would fail: configuration, certificates, hosts, components, addresses, DNS records, servers.
 ///
 /// Shows which certificate covers each host, what no certificate covers, and what will expire soon; reads the files of
-/// trust, tries the ports and looks up the names of servers. Nothing is started or changed. Exits with 1 if anything
-/// would fail, and with 2 if the configuration is wrong.
+/// trust and tries the ports. Then it asks the network, for 20 seconds at most: where the DNS records of each host lead,
+/// held against the listeners of [remote]; whether the servers in deliver take a connection, and whether the address of
+/// each [[peer]] answers. The records to publish are spelled out as lines of a zone file. Nothing is started or changed.
+/// Exits with 1 if anything would fail, and with 2 if the configuration is wrong; a warning fails nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
+
+    /// Ask nobody: no DNS, no server, no peer.
+    #[arg(long)]
+    offline: bool,
 
     /// Print the report as JSON.
     #[arg(long)]
@@ -47,7 +60,19 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let file = &arguments.config.config;
     match config::load(file) {
         Ok(settings) => {
-            let report = examine(file, &settings, SystemTime::now());
+            let mut report = examine(file, &settings, SystemTime::now());
+            if arguments.offline {
+                report.publish = zone::records(&settings, &[]);
+            } else {
+                report.offline = false;
+                online::examine(&settings, &mut report).map_err(|error| {
+                    Failure::failed(
+                        error,
+                        "the runtime",
+                        "look at the limits of the system; or use --offline",
+                    )
+                })?;
+            }
             let text = if arguments.json { report.to_json() } else { table::render(&report) };
             print(&text)?;
             Ok(if report.would_fail() { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -60,6 +85,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
+/// All that needs no network.
 fn examine(file: &Path, settings: &Settings, now: SystemTime) -> Report {
     let mut report = Report::new(file, settings);
     if let Some(store) = certificates::examine(settings, now, &mut report) {

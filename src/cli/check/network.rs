@@ -1,11 +1,10 @@
-//! Addresses: whether we could listen at ours, and whether the names of others can be looked up.
+//! Our own addresses: whether we could listen there.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::report::{Report, Severity};
-use crate::reason::Reason;
-use crate::relay::settings::{Endpoint, Settings};
+use crate::relay::settings::Settings;
 
 /// Try each of them.
 pub(super) fn examine(settings: &Settings, report: &mut Report) {
@@ -26,12 +25,6 @@ pub(super) fn examine(settings: &Settings, report: &mut Report) {
         let advice = "add [local] s2s = \"127.0.0.1:5266\", where your XMPP servers send what is for others";
         report.add(Severity::Warning, "local.s2s", "is missing: our own servers have no way in", advice);
     }
-    for endpoint in settings.hosts.iter().flat_map(|host| &host.deliver) {
-        look_up("host.deliver", endpoint, report);
-    }
-    for peer in &settings.peers {
-        look_up("peer.address", &peer.address, report);
-    }
 }
 
 fn listen(key: &str, kind: &str, address: SocketAddr, bound: std::io::Result<()>, report: &mut Report) {
@@ -49,21 +42,4 @@ fn listen(key: &str, kind: &str, address: SocketAddr, bound: std::io::Result<()>
         _ => "choose another address",
     };
     report.add(Severity::Error, what, format!("can't listen there ({error})"), advice);
-}
-
-/// An address needs no look-up; a name that fails now may work later, so that it is only a warning.
-fn look_up(key: &str, endpoint: &Endpoint, report: &mut Report) {
-    let Endpoint::Name { host, port } = endpoint else { return };
-    let problem = match (host.as_str(), *port).to_socket_addrs() {
-        Ok(found) if found.len() > 0 => return,
-        Ok(_) => "it has no address".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let reason = Reason::NameNotResolved;
-    report.add(
-        Severity::Warning,
-        format!("{key} {endpoint}"),
-        format!("{reason}: {problem}"),
-        reason.advice(),
-    );
 }

@@ -8,6 +8,9 @@ use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::published::RecordRow;
+use super::reach::ReachRow;
+use super::zone::PublishRow;
 use crate::proto::policy::DomainPolicy;
 use crate::relay::settings::Settings;
 
@@ -106,6 +109,14 @@ pub(super) struct Report {
     pub(super) hosts: Vec<HostRow>,
     /// What `[policy]` says of remote domains, for all hosts; `None`: nothing.
     pub(super) policy: Option<String>,
+    /// `--offline`: nobody was asked for what stands in the three lists below.
+    pub(super) offline: bool,
+    /// What peers find that look for our hosts.
+    pub(super) records: Vec<RecordRow>,
+    /// Whether our servers, and the peers that are named, answer.
+    pub(super) reach: Vec<ReachRow>,
+    /// The records by which peers find our hosts.
+    pub(super) publish: Vec<PublishRow>,
     pub(super) findings: Vec<Finding>,
     /// How many peers the configuration names.
     pub(super) peers: usize,
@@ -120,6 +131,10 @@ impl Report {
             certificates: vec![],
             hosts: vec![],
             policy: None,
+            offline: true,
+            records: vec![],
+            reach: vec![],
+            publish: vec![],
             findings: vec![],
             peers: 0,
             unacked_max: None,

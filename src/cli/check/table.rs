@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::certificates::days;
 use super::report::{Report, Severity, date};
+use super::sections;
 
 const COLUMNS: usize = 80;
 /// Widest column of host names; a longer name has a line of its own.
@@ -28,6 +29,9 @@ pub(super) fn render(report: &Report) -> String {
     hosts(&mut out, report);
     acknowledgement(&mut out, report);
     policies(&mut out, report);
+    sections::reach(&mut out, report);
+    sections::records(&mut out, report);
+    sections::publish(&mut out, report);
     findings(&mut out, report);
     let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
     out.push('\n');
