@@ -432,17 +432,28 @@ impl Router {
         self.routes.len()
     }
 
-    /// Pairs of a host of ours and a remote domain of which at least one direction is placed.
+    /// Pairs of a host of ours and a remote domain of which at least one direction is placed. What only comes back from us in the
+    /// name of a domain that nobody has proven is none.
     #[must_use]
     pub fn pair_count(&self) -> usize {
         let placed = |route: &Route| self.routes.get(route).is_some_and(RouteState::is_placed);
-        let counts = |route: &Route| match (self.hosts.serves(&route.from), self.hosts.serves(&route.to)) {
-            (true, true) => false,
-            // The outbound direction stands for the pair; the inbound one only where there is no other.
-            (_, false) => true,
-            (false, true) => !placed(&route.reversed()),
+        let proven = |domain: &Domain| {
+            let proves = |session: &Session| session.theirs_proven(domain);
+            self.sessions.values().any(|entry| entry.session.as_ref().is_some_and(proves))
         };
-        self.routes.iter().filter(|(route, state)| state.is_placed() && counts(route)).count()
+        let mut known: FxHashMap<&Domain, bool> = FxHashMap::default();
+        let mut count = 0;
+        for (route @ Route { from, to }, _) in self.routes.iter().filter(|(_, state)| state.is_placed()) {
+            count += usize::from(match (self.hosts.serves(from), self.hosts.serves(to)) {
+                (true, true) => false,
+                // The outbound direction stands for the pair; the inbound one only where there is no other.
+                (_, false) => true,
+                (false, true) => {
+                    !placed(&route.reversed()) && *known.entry(from).or_insert_with(|| proven(from))
+                }
+            });
+        }
+        count
     }
 }
 
