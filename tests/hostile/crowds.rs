@@ -18,7 +18,7 @@ use crate::support::wire::{Wire, header, message};
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Lanes that are opened in all; `FEDMUX_LANES` makes more of it.
-const LANES: usize = 30_000;
+const LANES: usize = 10_000;
 /// And at once: the default of `lanes`, of which the pair that behaves has one.
 const LANES_AT_ONCE: usize = 10_000 - 1;
 
