@@ -178,10 +178,7 @@ fn is_bounded(index: usize, hub: &Hub) {
     for outlet in outlets.values() {
         let ((held, accepted, limit), route) = (outlet.held_bytes(), &outlet.route);
         assert!(held <= ERRORS * limit + STANZAS_BYTES, "relay {index} holds {held} octets for {route}");
-        assert!(
-            accepted <= 2 * limit + STANZAS_BYTES / 2,
-            "relay {index} took {accepted} octets for {route}"
-        );
+        assert!(accepted <= 2 * limit + STANZAS_BYTES, "relay {index} took {accepted} octets for {route}");
     }
     let (held, limit) = (hub.queued.bytes(), hub.limits.queue_bytes);
     assert!(held <= ERRORS * limit + outlets.len() * STANZAS_BYTES, "relay {index} holds {held} octets");
