@@ -11,14 +11,14 @@ const MICROSECONDS_MAX: u64 = (1 << 27) - 1;
 
 /// A histogram of durations.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Histogram {
+pub struct Histogram {
     counts: Vec<u64>,
     total: u64,
 }
 
 impl Histogram {
     /// Count one duration.
-    pub(super) fn record(&mut self, latency: Duration) {
+    pub fn record(&mut self, latency: Duration) {
         let microseconds = u64::try_from(latency.as_micros()).unwrap_or(MICROSECONDS_MAX);
         let bucket = bucket_of(microseconds.min(MICROSECONDS_MAX));
         if self.counts.len() <= bucket {
@@ -29,7 +29,7 @@ impl Histogram {
     }
 
     /// Count everything that `other` counted.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         if self.counts.len() < other.counts.len() {
             self.counts.resize(other.counts.len(), 0);
         }
@@ -40,7 +40,8 @@ impl Histogram {
     }
 
     /// The duration that this share (0 to 1) of all stays at or below; zero if nothing was counted.
-    pub(super) fn quantile(&self, share: f64) -> Duration {
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Duration {
         let mut left = (share.clamp(0.0, 1.0) * self.total as f64).ceil().max(1.0);
         for (bucket, count) in self.counts.iter().enumerate() {
             left -= *count as f64;

@@ -13,7 +13,7 @@ mod certificates;
 mod endpoint;
 mod floor;
 mod flow;
-mod histogram;
+pub mod histogram;
 mod ledger;
 mod load;
 mod message;

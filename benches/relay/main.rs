@@ -1,0 +1,120 @@
+//! What a stanza costs: a server that sends, one relay, another, and a server that counts, each a process of its own on
+//! loopback, beside QUIC with nothing on it (`raw.rs`) in the same run.
+//!
+//! ```text
+//! cargo bench --bench relay                    # every scene; takes some minutes
+//! cargo bench --bench relay -- saturated       # one of them: saturated, paced, lone, scale
+//! cargo bench --bench relay -- saturated --pairs 400 --bytes 1000 --repeats 5
+//! cargo bench --bench relay -- saturated --relay OTHER/fedmux       # two binaries, in turns
+//! ```
+//!
+//! `scene.rs` plays; `source.rs` and `sink.rs` are the servers: they speak to the relays as Prosody with its module does (RFC
+//! 6120, SASL EXTERNAL on loopback, XEP-0198), and number every stanza of every pair. A run in which one is lost, doubled or out of
+//! order is no figure but an error. CPU is that of whole processes, from the system's own account (`usage.rs`).
+
+mod crowd;
+mod message;
+mod negotiation;
+mod process;
+mod raw;
+mod relays;
+mod scale;
+mod scene;
+mod sink;
+mod source;
+mod table;
+mod usage;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// What went wrong, in words.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, Parser)]
+#[command(name = "relay", about = "What a stanza costs in a relay, beside QUIC with nothing on it")]
+struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// What `cargo bench` adds.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Part {
+    /// As many stanzas as go.
+    Saturated(Setting),
+    /// So many a second.
+    Paced {
+        #[command(flatten)]
+        setting: Setting,
+        /// Stanzas a second, over all pairs.
+        #[arg(long, value_delimiter = ',', default_value = "2000,20000,60000")]
+        rate: Vec<u64>,
+    },
+    /// One at a time, on one pair.
+    Lone(Setting),
+    /// Many pairs in one session: what it takes to open them, and to keep them.
+    Scale {
+        #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000")]
+        pairs: Vec<usize>,
+        /// The relay's binary.
+        #[arg(long, default_value = env!("CARGO_BIN_EXE_fedmux"))]
+        relay: PathBuf,
+    },
+    /// A process of the bench: a server with many pairs on few streams.
+    #[command(hide = true)]
+    Crowd(crowd::Arguments),
+    /// A process of the bench: the server that sends.
+    #[command(hide = true)]
+    Source(source::Arguments),
+    /// A process of the bench: the server that counts.
+    #[command(hide = true)]
+    Sink(sink::Arguments),
+    /// A process of the bench: one end of raw QUIC.
+    #[command(hide = true)]
+    Raw(raw::Arguments),
+}
+
+/// What is the same in every scene.
+#[derive(Debug, Clone, clap::Args)]
+struct Setting {
+    /// Domain pairs.
+    #[arg(long, default_value_t = 20)]
+    pairs: usize,
+    /// Octets of each stanza.
+    #[arg(long, default_value_t = 300)]
+    bytes: usize,
+    /// How often each figure is taken; the median counts.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Seconds of each.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// The relay's binary; several are measured in turns.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_fedmux"))]
+    relay: Vec<PathBuf>,
+    /// Without QUIC with nothing on it.
+    #[arg(long)]
+    no_raw: bool,
+}
+
+fn main() -> Result<(), Failed> {
+    let Arguments { part, .. } = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match part {
+            Some(Part::Scale { pairs, relay }) => scale::run(&pairs, &relay).await,
+            Some(Part::Crowd(arguments)) => crowd::run(arguments).await,
+            Some(Part::Source(arguments)) => source::run(arguments).await,
+            Some(Part::Sink(arguments)) => sink::run(arguments).await,
+            Some(Part::Raw(arguments)) => raw::run(arguments).await,
+            Some(Part::Saturated(setting)) => scene::saturated(&setting).await,
+            Some(Part::Paced { setting, rate }) => scene::paced(&setting, &rate).await,
+            Some(Part::Lone(setting)) => scene::lone(&setting).await,
+            None => scene::all().await,
+        }
+    })
+}

@@ -1,0 +1,148 @@
+//! The server that counts: every stanza of every pair must come once, in its turn and unchanged.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf as _, BytesMut};
+use fedmux::demo::histogram::Histogram;
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::Failed;
+use crate::message::{END, Template, date};
+use crate::negotiation::{Negotiation, SM};
+use crate::process::{Orders, answer};
+
+const READ_BYTES: usize = 65_536;
+/// Differences that are told in full.
+const TOLD_MAX: usize = 3;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Arguments {
+    #[arg(long)]
+    bytes: usize,
+}
+
+/// What came since the last report.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) stanzas: u64,
+    /// Pairs of which something came, since the beginning.
+    pub(crate) pairs: usize,
+    /// What came and wasn't due.
+    pub(crate) odd: Vec<String>,
+    /// Waits from the date of a stanza to its arrival, in milliseconds: of 50, 99 and 99.9 in a hundred.
+    pub(crate) quantiles: [f64; 3],
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    /// What is due next.
+    due: HashMap<(String, String), u64>,
+    counted: Counted,
+    waits: Histogram,
+}
+
+type Shared = Arc<Mutex<Ledger>>;
+
+fn lock(ledger: &Shared) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    answer(&listener.local_addr()?)?;
+    let (ledger, mut streams, mut orders) = (Shared::default(), JoinSet::new(), Orders::new());
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                streams.spawn(receive(accepted?.0, arguments.bytes, Arc::clone(&ledger)));
+            }
+            // A relay closes what it doesn't need any more.
+            Some(ended) = streams.join_next() => ended??,
+            order = orders.next() => match order? {
+                None => return Ok(()),
+                Some(_) => answer(&report(&mut lock(&ledger)))?,
+            }
+        }
+    }
+}
+
+fn report(ledger: &mut Ledger) -> Counted {
+    let waits = std::mem::take(&mut ledger.waits);
+    let quantiles = [0.5, 0.99, 0.999].map(|share| waits.quantile(share).as_secs_f64() * 1e3);
+    Counted { pairs: ledger.due.len(), quantiles, ..std::mem::take(&mut ledger.counted) }
+}
+
+async fn receive(socket: TcpStream, bytes: usize, ledger: Shared) -> Result<(), Failed> {
+    let mut negotiation = Negotiation::new(socket)?;
+    let pair = negotiation.accept().await?;
+    let template = Template::new(&pair, bytes);
+    let (mut reading, mut writing) = negotiation.socket.into_split();
+    let mut heard = BytesMut::from(&negotiation.rest[..]);
+    let mut handled = 0_u32;
+    loop {
+        let asked = take(&mut heard, &pair, &template, &mut handled, &ledger);
+        if heard.starts_with(b"</stream:stream>") {
+            return Ok(writing.write_all(b"</stream:stream>").await?);
+        }
+        if asked {
+            writing.write_all(format!("<a xmlns='{SM}' h='{handled}'/>").as_bytes()).await?;
+        }
+        heard.reserve(READ_BYTES);
+        if reading.read_buf(&mut heard).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Count what came. Whether an acknowledgement is asked for.
+fn take(
+    heard: &mut BytesMut,
+    pair: &(String, String),
+    template: &Template,
+    handled: &mut u32,
+    ledger: &Shared,
+) -> bool {
+    let (now, mut asked) = (date(), false);
+    let mut ledger = lock(ledger);
+    let ledger = &mut *ledger;
+    loop {
+        if heard.starts_with(b"<r ") {
+            let Some(end) = memmem::find(heard, b"/>") else { return asked };
+            heard.advance(end + 2);
+            asked = true;
+            continue;
+        }
+        if heard.starts_with(b"</stream") {
+            return asked;
+        }
+        let end = if heard.len() >= template.len() && heard[..template.len()].ends_with(END) {
+            template.len()
+        } else {
+            let Some(end) = memmem::find(heard, END) else { return asked };
+            end + END.len()
+        };
+        let stanza = heard.split_to(end);
+        *handled = handled.wrapping_add(1);
+        let due = match ledger.due.get_mut(pair) {
+            Some(due) => due,
+            None => ledger.due.entry(pair.clone()).or_default(),
+        };
+        match template.read(&stanza) {
+            Some((number, sent)) if number == *due => {
+                *due += 1;
+                ledger.counted.stanzas += 1;
+                ledger.waits.record(now.saturating_sub(sent));
+            }
+            _ if ledger.counted.odd.len() < TOLD_MAX => {
+                let stanza = String::from_utf8_lossy(&stanza);
+                ledger.counted.odd.push(format!("{stanza} where {due} was due"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The server that sends: a stream for each domain pair, as Prosody opens them, each stanza numbered and dated.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::Failed;
+use crate::message::{Template, date, pair};
+use crate::negotiation::{Negotiation, SM};
+use crate::process::{Orders, answer};
+
+/// Stanzas of a pair that wait for their acknowledgement at the most: what is under way is bounded, and the relay always has some.
+const WINDOW: u64 = 2_000;
+/// What is written at once.
+const BATCH_BYTES: usize = 16_384;
+/// At a pace, an acknowledgement is asked for after so many stanzas of a pair.
+const ASK_EVERY: u64 = 16;
+/// At a pace, what is due is sent this often.
+const TICK: Duration = Duration::from_millis(1);
+/// How long everything may take to be acknowledged.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// Streams that are opened at once.
+const OPENING_MAX: usize = 64;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Arguments {
+    #[arg(long)]
+    relay: SocketAddr,
+    #[arg(long)]
+    pairs: usize,
+    #[arg(long)]
+    bytes: usize,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    pub(crate) stanzas: u64,
+    /// From the first of them to the last acknowledgement.
+    pub(crate) seconds: f64,
+}
+
+/// The account of one pair.
+#[derive(Debug, Default)]
+struct Account {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    /// Something was acknowledged.
+    news: Notify,
+}
+
+impl Account {
+    fn under_way(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed) - self.acknowledged.load(Ordering::Relaxed)
+    }
+}
+
+/// The sending half of one pair.
+struct Pair {
+    socket: OwnedWriteHalf,
+    template: Template,
+    account: Arc<Account>,
+    batch: Vec<u8>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
+    let mut readers = JoinSet::new();
+    let mut pairs = open(&arguments, &mut readers).await?;
+    let mut orders = Orders::new();
+    answer(&"open")?;
+    loop {
+        let order = tokio::select! {
+            order = orders.next() => order?,
+            Some(ended) = readers.join_next() => return Err(format!("a stream ended: {:?}", ended?).into()),
+        };
+        let Some(order) = order else { return Ok(()) };
+        let (began, before) = (Instant::now(), sent(&pairs));
+        let words: Vec<&str> = order.iter().map(String::as_str).collect();
+        let work = async {
+            match words[..] {
+                ["flood", seconds] => flood(&mut pairs, began + span(seconds)?).await?,
+                ["pace", rate, seconds] => pace(&mut pairs, rate.parse()?, began + span(seconds)?).await?,
+                _ => return Err(format!("no such order: {order:?}").into()),
+            }
+            settle(&mut pairs).await
+        };
+        tokio::select! {
+            done = work => done?,
+            Some(ended) = readers.join_next() => return Err(format!("a stream ended: {:?}", ended?).into()),
+        }
+        answer(&Sent { stanzas: sent(&pairs) - before, seconds: began.elapsed().as_secs_f64() })?;
+    }
+}
+
+fn span(seconds: &str) -> Result<Duration, Failed> {
+    Ok(Duration::try_from_secs_f64(seconds.parse()?)?)
+}
+
+fn sent(pairs: &[Pair]) -> u64 {
+    pairs.iter().map(|pair| pair.account.sent.load(Ordering::Relaxed)).sum()
+}
+
+/// Open a stream for each pair.
+async fn open(arguments: &Arguments, readers: &mut JoinSet<String>) -> Result<Vec<Pair>, Failed> {
+    let (mut pairs, mut opening) = (Vec::new(), JoinSet::new());
+    for at in 0..arguments.pairs {
+        if opening.len() >= OPENING_MAX {
+            pairs.push(opened(&mut opening, readers).await?);
+        }
+        let (names, relay, bytes) = (pair(at, arguments.pairs), arguments.relay, arguments.bytes);
+        opening.spawn(async move {
+            let mut negotiation = Negotiation::new(TcpStream::connect(relay).await?)?;
+            negotiation.open(&names.0, &names.1).await?;
+            Ok((negotiation, Template::new(&names, bytes)))
+        });
+    }
+    while !opening.is_empty() {
+        pairs.push(opened(&mut opening, readers).await?);
+    }
+    Ok(pairs)
+}
+
+async fn opened(
+    opening: &mut JoinSet<Result<(Negotiation, Template), Failed>>,
+    readers: &mut JoinSet<String>,
+) -> Result<Pair, Failed> {
+    let (negotiation, template) = opening.join_next().await.ok_or("no stream is being opened")???;
+    let (reading, socket) = negotiation.socket.into_split();
+    let account = Arc::new(Account::default());
+    readers.spawn(read(reading, negotiation.rest, Arc::clone(&account)));
+    Ok(Pair { socket, template, account, batch: Vec::new() })
+}
+
+/// Take acknowledgements until the stream ends, and say how.
+async fn read(mut socket: OwnedReadHalf, mut heard: Vec<u8>, account: Arc<Account>) -> String {
+    let begin = format!("<a xmlns='{SM}' h='");
+    loop {
+        while let Some(end) = memmem::find(&heard, b"/>") {
+            let text = String::from_utf8_lossy(&heard[..end]).into_owned();
+            let handled = text.strip_prefix(&begin).and_then(|rest| rest.trim_end_matches('\'').parse().ok());
+            let Some(handled) = handled else { return format!("it said {text}") };
+            account.acknowledged.store(handled, Ordering::Relaxed);
+            account.news.notify_one();
+            heard.drain(..end + 2);
+        }
+        if heard.starts_with(b"<message") || heard.starts_with(b"</") {
+            return format!("it said {}", String::from_utf8_lossy(&heard));
+        }
+        match socket.read_buf(&mut heard).await {
+            Ok(0) => return "the end of the connection".to_owned(),
+            Ok(_) => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+impl Pair {
+    fn put(&mut self) {
+        let number = self.account.sent.fetch_add(1, Ordering::Relaxed);
+        self.template.write(&mut self.batch, number, date());
+    }
+
+    /// Write what was put, and ask for its acknowledgement.
+    async fn write(&mut self, ask: bool) -> Result<(), Failed> {
+        if ask {
+            self.batch.extend(format!("<r xmlns='{SM}'/>").into_bytes());
+        }
+        self.socket.write_all(&self.batch).await?;
+        self.batch.clear();
+        Ok(())
+    }
+
+    async fn flood(&mut self, until: Instant) -> Result<(), Failed> {
+        let batch = (BATCH_BYTES / self.template.len()).max(1) as u64;
+        while Instant::now() < until {
+            let room = WINDOW.saturating_sub(self.account.under_way()).min(batch);
+            if room == 0 {
+                self.account.news.notified().await;
+                continue;
+            }
+            (0..room).for_each(|_| self.put());
+            self.write(true).await?;
+            // So that others have their turn where the socket always takes more.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+/// As many stanzas as the relay takes.
+async fn flood(pairs: &mut Vec<Pair>, until: Instant) -> Result<(), Failed> {
+    let mut floods = JoinSet::new();
+    for mut pair in std::mem::take(pairs) {
+        floods.spawn(async move { pair.flood(until).await.map(|()| pair) });
+    }
+    while let Some(pair) = floods.join_next().await {
+        pairs.push(pair??);
+    }
+    Ok(())
+}
+
+/// So many stanzas a second, of one pair after the other.
+async fn pace(pairs: &mut [Pair], rate: f64, until: Instant) -> Result<(), Failed> {
+    let (began, mut done, mut at) = (Instant::now(), 0, 0);
+    let mut ticks = tokio::time::interval(TICK);
+    while Instant::now() < until {
+        ticks.tick().await;
+        while (done as f64) < began.elapsed().as_secs_f64() * rate {
+            let count = pairs.len();
+            let pair = &mut pairs[at % count];
+            pair.put();
+            let asks = pair.account.sent.load(Ordering::Relaxed) % ASK_EVERY == 0;
+            pair.write(asks).await?;
+            (done, at) = (done + 1, at + 1);
+        }
+    }
+    Ok(())
+}
+
+/// Wait until everything is acknowledged.
+async fn settle(pairs: &mut [Pair]) -> Result<(), Failed> {
+    let settled = async {
+        for pair in pairs.iter_mut() {
+            if pair.account.under_way() > 0 {
+                pair.write(true).await?;
+            }
+            while pair.account.under_way() > 0 {
+                pair.account.news.notified().await;
+            }
+        }
+        Ok::<_, Failed>(())
+    };
+    tokio::time::timeout(SETTLE_MAX, settled).await.map_err(|_| "not everything was acknowledged in time")?
+}
