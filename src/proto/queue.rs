@@ -1,7 +1,7 @@
 //! What waits for one direction of a domain pair: whole stanzas, in order, within a bound.
 //!
 //! A queue belongs to its route and not to a lane: it is filled before there is a lane, it goes along when the lane
-//! changes, and so the order within a pair can't change. Stanzas lie one behind the other in one buffer, so that what a
+//! changes, and so the order within a pair can't change. Stanzas lie one behind the other in `pieces`, so that what a
 //! lane takes leaves as one piece, without another copy. Whence they came, and since when they wait, is kept for each run
 //! as it was appended, not for each stanza.
 
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+mod pieces;
+
+use self::pieces::Pieces;
 use super::stream_management::receipts::Ticket;
 use crate::xmpp::stanza::StanzaKind;
 
@@ -136,7 +139,7 @@ pub struct Run<O> {
 /// The queue of one route.
 #[derive(Debug)]
 pub struct Queue<O> {
-    octets: BytesMut,
+    octets: Pieces,
     marks: VecDeque<Mark>,
     segments: VecDeque<Segment<O>>,
     limit: usize,
@@ -146,7 +149,7 @@ impl<O: Clone> Queue<O> {
     /// An empty queue for at most `limit` octets. One stanza always fits into an empty queue.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { octets: BytesMut::new(), marks: VecDeque::new(), segments: VecDeque::new(), limit }
+        Self { octets: Pieces::default(), marks: VecDeque::new(), segments: VecDeque::new(), limit }
     }
 
     /// Octets waiting.
@@ -202,15 +205,16 @@ impl<O: Clone> Queue<O> {
         }
         let count = count(marks.len());
         if count > 0 {
-            self.octets.extend_from_slice(octets);
+            self.octets.push(octets, marks.iter().map(|mark| mark.len));
             self.marks.extend(marks);
             self.segments.push_back(Segment { count, origin, since: now });
         }
         Ok(())
     }
 
-    /// Take stanzas from the head: as many as fit into `most` octets, and one at least.
+    /// Take stanzas from the head: as many as fit into `most` octets and lie in one piece, and one at least.
     pub fn take(&mut self, most: usize) -> Option<Run<O>> {
+        let most = most.min(self.octets.first_len());
         let mut len = self.marks.front()?.len;
         let mut count = 1;
         for mark in self.marks.iter().skip(1) {
@@ -220,12 +224,12 @@ impl<O: Clone> Queue<O> {
             len += mark.len;
             count += 1;
         }
-        let octets = self.octets.split_to(len).freeze();
+        let octets = self.octets.take(len);
         let marks: VecDeque<Mark> = self.marks.drain(..count).collect();
         let segments = split_segments(&mut self.segments, self::count(count));
         if self.marks.is_empty() {
             // A queue that is idle costs next to nothing.
-            self.octets = BytesMut::new();
+            self.octets.shrink();
             self.marks.shrink_to(16);
             self.segments.shrink_to(4);
         }
@@ -234,10 +238,7 @@ impl<O: Clone> Queue<O> {
 
     /// Put a run back at the head: it goes before whatever waits. The one taken last comes first.
     pub fn put_back(&mut self, run: Run<O>) {
-        let mut octets = BytesMut::with_capacity(run.octets.len() + self.octets.len());
-        octets.extend_from_slice(&run.octets);
-        octets.extend_from_slice(&self.octets);
-        self.octets = octets;
+        self.octets.put_back(run.octets);
         let (mut marks, mut segments) = (run.marks, run.segments);
         marks.append(&mut self.marks);
         segments.append(&mut self.segments);
@@ -265,10 +266,11 @@ impl<O: Clone> Queue<O> {
 
     /// Take out everything, stanza by stanza.
     pub fn drain(&mut self) -> Vec<Waited<O>> {
-        match self.take(usize::MAX) {
-            Some(run) => run.stanzas().collect(),
-            None => Vec::new(),
+        let mut drained = Vec::new();
+        while let Some(run) = self.take(usize::MAX) {
+            drained.extend(run.stanzas());
         }
+        drained
     }
 }
 
