@@ -22,7 +22,7 @@ use super::shared::SessionShared;
 use crate::metrics::SideCounters;
 use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
 use crate::proto::hosts::Hosts;
-use crate::proto::mux::iq::{self, MuxIq, Spotter};
+use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::verifier::Clocks;
 use crate::proto::queue::{Mark, Wait};
 use crate::proto::router::LaneId;
@@ -30,7 +30,7 @@ use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
 use crate::xmpp::route::Route;
-use crate::xmpp::stanza::{Head, StanzaKind, domain_of};
+use crate::xmpp::stanza::{Head, StanzaKind};
 
 /// How long a stream isn't read after stanzas of it found no room, within the rate of what may come back too: whoever floods
 /// a full queue is answered, but doesn't set the pace.
@@ -54,7 +54,6 @@ pub(crate) struct Carry {
     stands: Option<Place>,
     /// How often the grants of the session had changed when the scope was made.
     grants: u64,
-    spotter: Spotter,
     counters: SideCounters,
     /// What the stream has brought of what its pairs, hosts and peer may.
     pub(crate) meter: Meter,
@@ -125,7 +124,6 @@ impl Carry {
             scope,
             stands,
             grants: NEVER,
-            spotter: Spotter::default(),
             counters,
             meter,
             known: FxHashMap::default(),
@@ -189,17 +187,17 @@ impl Carry {
         }
         let stanza = &buffer[at..at + len];
         let mark = Mark { kind, wait: wait(kind, head, stanza), ..Mark::of(len) };
-        let (Some(from), Some(to)) = (head.from(stanza), head.to(stanza)) else {
+        let (Some(from), Some(to)) = (head.from_domain(stanza), head.to_domain(stanza)) else {
             return Err(Reason::ImproperAddressing);
         };
-        let (from, to) = (domain_of(&from), domain_of(&to));
+        let (from, to) = (&*from, &*to);
         if self.is_outdated() {
             // What came before was admitted before.
             self.flush(buffer, at).await?;
             self.refresh();
         }
-        // One search over the octets; everybody else's stanzas go on at once.
-        if self.spotter.suspects(stanza, head.id(stanza).as_deref()) {
+        // Everybody else's stanzas go on at once.
+        if iq::suspects(stanza, head) {
             self.flush(buffer, at).await?;
             if self.relays_own(stanza, mark, from, to)? {
                 return Ok(());
@@ -430,11 +428,14 @@ impl Carry {
 
     /// Stanzas are in our custody. Until then, whatever is read and waits for room is as good as unread.
     fn accepted(&self, marks: &[Mark]) {
-        let octets = octets(marks);
+        let (mut octets, mut counts) = (0, [0_u64; 3]);
+        for mark in marks {
+            octets += mark.len;
+            counts[mark.kind as usize] += 1;
+        }
         for kind in [StanzaKind::Message, StanzaKind::Presence, StanzaKind::Iq] {
-            let count = marks.iter().filter(|mark| mark.kind == kind).count();
-            if count > 0 {
-                self.counters.accepted(kind).inc_by(count as u64);
+            if let count @ 1.. = counts[kind as usize] {
+                self.counters.accepted(kind).inc_by(count);
             }
         }
         self.counters.bytes.inc_by(octets as u64);

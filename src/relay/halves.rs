@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf};
 
 use super::io::{Receive, Transmit, of_io};
+use super::read_buffer::ReadBuffer;
 use super::shared::SessionShared;
 use crate::identity::verdict::Verdict;
 use crate::reason::Reason;
@@ -50,7 +51,7 @@ pub(crate) fn reason(verdict: &Verdict, error: &io::Error) -> Reason {
 }
 
 impl Receive for TlsReceive {
-    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Reason> {
+    async fn read(&mut self, buffer: &mut ReadBuffer) -> Result<usize, Reason> {
         // On the stack, and only while there is something to read: idle streams hold no buffer.
         let read = poll_fn(|context| {
             let mut octets = [0; READ_BYTES];

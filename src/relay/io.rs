@@ -8,11 +8,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::read_buffer::{LARGE_BYTES, ReadBuffer};
 use crate::reason::Reason;
 use crate::transport::quic::{self, Code};
-
-/// Octets read at once.
-pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// How long the last octets of a stream may take to arrive.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -20,7 +18,7 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The receiving half.
 pub(crate) trait Receive: Send {
     /// Append what arrives to `buffer`; 0: the other end finished.
-    fn read(&mut self, buffer: &mut BytesMut) -> impl Future<Output = Result<usize, Reason>> + Send;
+    fn read(&mut self, buffer: &mut ReadBuffer) -> impl Future<Output = Result<usize, Reason>> + Send;
     /// Read no further; the other end is told where the transport can, and else given `patience` to notice.
     fn stop(&mut self, code: Code, patience: Duration) -> impl Future<Output = ()> + Send;
     /// Both ends have said everything. Where closing would take back what the other end hasn't read yet, wait for its end
@@ -41,15 +39,11 @@ pub(crate) trait Transmit: Send {
 }
 
 impl Receive for quinn::RecvStream {
-    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Reason> {
-        match self.read_chunk(READ_BYTES, true).await {
-            Ok(Some(chunk)) => {
-                buffer.extend_from_slice(&chunk.bytes);
-                Ok(chunk.bytes.len())
-            }
-            Ok(None) => Ok(0),
-            Err(error) => Err(read_error(&error)),
-        }
+    async fn read(&mut self, buffer: &mut ReadBuffer) -> Result<usize, Reason> {
+        buffer.fill(self).await.map_err(|error| {
+            let error = error.get_ref().and_then(|inner| inner.downcast_ref());
+            error.map_or(Reason::ConnectionLost, read_error)
+        })
     }
 
     async fn stop(&mut self, code: Code, _patience: Duration) {
@@ -96,17 +90,14 @@ impl Transmit for quinn::SendStream {
 }
 
 impl Receive for OwnedReadHalf {
-    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Reason> {
-        // Room is made when octets are there: idle streams hold no buffer.
-        self.readable().await.map_err(|error| of_io(&error))?;
-        buffer.reserve(4096);
-        self.read_buf(buffer).await.map_err(|error| of_io(&error))
+    async fn read(&mut self, buffer: &mut ReadBuffer) -> Result<usize, Reason> {
+        buffer.fill(self).await.map_err(|error| of_io(&error))
     }
 
     async fn stop(&mut self, _code: Code, patience: Duration) {
         // To close with octets unread would reset the connection, and take back what we said last if it was not yet
         // read. So they are read and thrown away until the other end closes too.
-        let mut scratch = BytesMut::with_capacity(READ_BYTES);
+        let mut scratch = BytesMut::with_capacity(LARGE_BYTES);
         let until_closed = async {
             while let Ok(1..) = self.read_buf(&mut scratch).await {
                 scratch.clear();

@@ -54,6 +54,7 @@ mod place;
 mod proofs;
 mod random;
 mod reach;
+mod read_buffer;
 pub mod reload;
 mod renewal;
 mod sending;

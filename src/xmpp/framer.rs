@@ -299,7 +299,10 @@ impl Framer {
     }
 
     fn frame(&mut self) -> Progress {
-        let head = if matches!(self.kind, FrameKind::Stanza(_)) { self.tag.head() } else { Head::default() };
+        let head = match self.kind {
+            FrameKind::Stanza(_) => Head { declares_mux: self.scope.declares_mux(), ..self.tag.head() },
+            _ => Head::default(),
+        };
         let frame = Frame { kind: self.kind, len: self.position, head };
         self.tag.clear(ENTRIES_KEPT);
         self.scope.clear(ENTRIES_KEPT);

@@ -55,6 +55,8 @@ pub struct Head {
     pub id: Option<Span>,
     /// `type`
     pub type_: Option<Span>,
+    /// Something in the stanza declares the namespace of stanza multiplexing (XEP-0451), or may do so: it is written with references.
+    pub declares_mux: bool,
 }
 
 impl Head {
@@ -62,6 +64,18 @@ impl Head {
     #[must_use]
     pub fn from(self, frame: &[u8]) -> Option<Cow<'_, str>> {
         value(self.from, frame)
+    }
+
+    /// The domain part of the sender's address, as [`domain_of`] has it.
+    #[must_use]
+    pub fn from_domain(self, frame: &[u8]) -> Option<Cow<'_, str>> {
+        domain(self.from, frame)
+    }
+
+    /// The domain part of the recipient's address.
+    #[must_use]
+    pub fn to_domain(self, frame: &[u8]) -> Option<Cow<'_, str>> {
+        domain(self.to, frame)
     }
 
     /// The recipient's address.
@@ -88,6 +102,28 @@ fn value(span: Option<Span>, frame: &[u8]) -> Option<Cow<'_, str>> {
     std::str::from_utf8(raw).ok().map(unescape_attribute)
 }
 
+/// In one pass over what stands before the resource, for it is done for every stanza.
+fn domain(span: Option<Span>, frame: &[u8]) -> Option<Cow<'_, str>> {
+    let raw = frame.get(span?.range())?;
+    let (mut begin, mut end) = (None, raw.len());
+    for (at, octet) in raw.iter().enumerate() {
+        match octet {
+            b'/' => {
+                end = at;
+                break;
+            }
+            b'@' if begin.is_none() => begin = Some(at + 1),
+            // It may stand for one of those.
+            b'&' | b'\t' | b'\n' | b'\r' => {
+                let address = value(span, frame)?;
+                return Some(Cow::Owned(domain_of(&address).to_owned()));
+            }
+            _ => {}
+        }
+    }
+    std::str::from_utf8(&raw[begin.unwrap_or(0)..end]).ok().map(Cow::Borrowed)
+}
+
 /// The domain part of an address as it stands there, unchecked and not normalised (RFC 7622 section 3.2): what
 /// follows the first `@` before any `/`, up to the first `/`.
 #[must_use]
@@ -98,7 +134,7 @@ pub fn domain_of(address: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::domain_of;
+    use super::{Head, Span, domain_of};
 
     #[test]
     fn the_domain_of_an_address_ends_at_the_first_slash_and_begins_at_the_first_at_before_it() {
@@ -117,6 +153,16 @@ mod tests {
         ];
         for (address, domain) in cases {
             assert_eq!(domain_of(address), domain, "{address}");
+            let head = Head { from: Some(Span::new(0, address.len())), ..Head::default() };
+            assert_eq!(head.from_domain(address.as_bytes()).as_deref(), Some(domain), "{address}");
+        }
+    }
+
+    #[test]
+    fn references_in_an_address_are_resolved_before_its_domain_is_read() {
+        for raw in ["u&#64;a.test/r", "u@a&#46;test", "u@a.test&#x2F;r", "u@a.test/&#64;b", "&apos;@a.test"] {
+            let head = Head { to: Some(Span::new(0, raw.len())), ..Head::default() };
+            assert_eq!(head.to_domain(raw.as_bytes()).as_deref(), Some("a.test"), "{raw}");
         }
     }
 }

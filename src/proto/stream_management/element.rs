@@ -1,5 +1,6 @@
 //! The elements of stream management (XEP-0198 sections 3 to 6), read and written.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::reason::Reason;
@@ -12,6 +13,13 @@ pub const FEATURE: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
 
 /// Asks for an acknowledgement.
 pub const REQUEST: &str = "<r xmlns='urn:xmpp:sm:3'/>";
+
+/// [`REQUEST`], read: most of what is read on a stream beside stanzas.
+#[must_use]
+pub fn request() -> Option<&'static Element> {
+    static READ: LazyLock<Option<Element>> = LazyLock::new(|| Element::parse(REQUEST.as_bytes()).ok());
+    READ.as_ref()
+}
 
 /// Turns stream management on, so that the stream may be resumed.
 pub const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";

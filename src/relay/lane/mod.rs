@@ -19,6 +19,7 @@ use super::io::{LAST_WORDS, Receive, Transmit};
 use super::local::component::Components;
 use super::mailbox::Mailbox;
 use super::place::{Place, Proof};
+use super::read_buffer::{LARGE_BYTES, ReadBuffer};
 use super::sending::Sending;
 use crate::proto::admission::{Proven, Side};
 use crate::proto::component::Component;
@@ -26,6 +27,7 @@ use crate::proto::router::LaneId;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
 use crate::proto::stream::{Event, Learned, Notice, Outbox, Violation};
+use crate::proto::stream_management::element;
 use crate::reason::Reason;
 use crate::transport::quic::Code;
 use crate::xmpp::content::Rescoping;
@@ -43,6 +45,9 @@ mod told;
 
 use ending::Ended;
 use management::Resumable;
+
+/// A read that brought so much may not have been the last.
+const MUCH: usize = LARGE_BYTES / 2;
 
 /// Which end of the stream we are.
 #[derive(Debug)]
@@ -223,7 +228,7 @@ impl Lane {
 
     async fn read<R: Receive>(&mut self, receive: &mut R) -> Ended {
         let mailbox = Arc::clone(&self.mailbox);
-        let mut buffer = BytesMut::new();
+        let mut buffer = ReadBuffer::default();
         // Since when what is in the buffer is incomplete.
         let mut partial: Option<Instant> = None;
         loop {
@@ -238,9 +243,6 @@ impl Lane {
                 Some(since) if buffer.len() == before => Some(since),
                 _ => Some(clock::now()),
             };
-            if buffer.is_empty() {
-                buffer = BytesMut::new();
-            }
             if let Some(hold) = self.carry.as_mut().and_then(|carry| carry.meter.take_hold()) {
                 let begun = clock::now();
                 if let Some(ended) = self.hold(hold).await {
@@ -261,6 +263,8 @@ impl Lane {
                 read = receive.read(&mut buffer) => match read {
                     Ok(0) => return self.on_finished(!buffer.is_empty()),
                     Ok(_) if !self.speaks_xml(&buffer) => return Ended::Unspoken,
+                    // There may be as many again: others have their turn first.
+                    Ok(MUCH..) => tokio::task::yield_now().await,
                     Ok(_) => {}
                     Err(reason) => return Ended::Lost(reason),
                 },
@@ -366,6 +370,10 @@ impl Lane {
                 self.handle(Event::Header { header: &header, fresh_id: &fresh_id })
             }
             FrameKind::Element => {
+                // A busy stream asks and asks.
+                if let Some(request) = element::request().filter(|_| octets == element::REQUEST.as_bytes()) {
+                    return self.handle(Event::Element(request));
+                }
                 let element = Element::parse_within(octets, self.machine.content())?;
                 self.note(&element);
                 self.handle(Event::Element(&element))

@@ -1,6 +1,6 @@
 //! One XML stream of a simulated server or attacker: a machine of ours at one end of two pipes.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 
 use super::pipe::{Ear, Mouth};
 use crate::proto::limits::Limits;
@@ -10,6 +10,7 @@ use crate::proto::stream::{Event, Notice, Outbox};
 use crate::reason::Reason;
 use crate::relay::io::{Receive as _, Transmit as _};
 use crate::relay::random;
+use crate::relay::read_buffer::ReadBuffer;
 use crate::transport::quic::Code;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::element::Element;
@@ -51,7 +52,7 @@ pub(super) struct Link {
     mouth: Mouth,
     machine: Machine,
     framer: Framer,
-    buffer: BytesMut,
+    buffer: ReadBuffer,
     out: String,
     notices: std::collections::VecDeque<Notice>,
     mux: bool,
@@ -100,7 +101,7 @@ impl Link {
             mouth,
             machine,
             framer: Framer::new(limits),
-            buffer: BytesMut::new(),
+            buffer: ReadBuffer::default(),
             out: String::new(),
             notices: std::collections::VecDeque::new(),
             mux,

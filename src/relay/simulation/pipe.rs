@@ -13,6 +13,7 @@ use crate::reason::Reason;
 use crate::relay::clock;
 use crate::relay::io::{Receive, Transmit};
 use crate::relay::mailbox::lock;
+use crate::relay::read_buffer::ReadBuffer;
 use crate::transport::quic::Code;
 
 /// How long until a lost piece is sent again.
@@ -254,7 +255,7 @@ impl Drop for Mouth {
 }
 
 impl Receive for Ear {
-    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Reason> {
+    async fn read(&mut self, buffer: &mut ReadBuffer) -> Result<usize, Reason> {
         loop {
             match self.0.get(buffer) {
                 Ok(read) => return read,

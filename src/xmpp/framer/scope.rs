@@ -41,6 +41,7 @@ pub(super) struct Scope {
     inherited: Inherited,
     /// Hashes of the expanded names of one element's attributes. Kept for its memory only.
     expanded: Vec<u64>,
+    declares_mux: bool,
 }
 
 impl Scope {
@@ -60,6 +61,7 @@ impl Scope {
     ) -> Result<(), XmlError> {
         let text = name.of(bytes);
         let reserved = reserved(text)?;
+        self.declares_mux |= text == namespace::MUX.as_bytes() || text.contains(&b'&');
         let Some(prefix) = prefix else {
             return if reserved.is_some() { Err(XmlError::BadNamespaceDeclaration) } else { Ok(()) };
         };
@@ -90,10 +92,17 @@ impl Scope {
 
     /// A first-level child has ended: keep room for `entries`.
     pub(super) fn clear(&mut self, entries: usize) {
+        self.declares_mux = false;
         self.bindings.clear();
         self.expanded.clear();
         self.bindings.shrink_to(entries);
         self.expanded.shrink_to(entries);
+    }
+
+    /// Whether the namespace of stanza multiplexing was declared since the last [`Scope::clear`], or may have been: one was written
+    /// with references.
+    pub(super) fn declares_mux(&self) -> bool {
+        self.declares_mux
     }
 
     #[cfg(test)]

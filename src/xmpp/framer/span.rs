@@ -11,7 +11,7 @@ pub struct Span {
 
 impl Span {
     /// `start..end`. A frame is smaller than 4 GiB: the limits see to that.
-    pub(super) fn new(start: usize, end: usize) -> Self {
+    pub(in crate::xmpp) fn new(start: usize, end: usize) -> Self {
         Self { start: saturate(start), end: saturate(end) }
     }
 

@@ -2,7 +2,7 @@
 //! goes unsuspected, and what we write in answer is read as it was meant.
 
 use fedmux::proto::mux::authorize::{self, Authorization};
-use fedmux::proto::mux::iq::{self, MuxIq, Spotter};
+use fedmux::proto::mux::iq::{self, MuxIq};
 use fedmux::proto::mux::secret::SECRET_BYTES_MAX;
 use fedmux::xmpp::domain::Domain;
 use fedmux::xmpp::element::Element;
@@ -44,7 +44,7 @@ fn only_stanza(written: &str) -> Element {
 fn on_stanza(kind: StanzaKind, head: Head, octets: &[u8], element: &Element) {
     let said = if kind == StanzaKind::Iq { MuxIq::read(element) } else { None };
     let is_ours = said.is_some() || iq::holds_mux(element);
-    let suspected = Spotter::default().suspects(octets, head.id(octets).as_deref());
+    let suspected = iq::suspects(octets, head);
     assert!(suspected || !is_ours, "the relay's own stanza would have been forwarded");
     let Some(said) = said else { return };
     let (id, from, to) = match &said {
