@@ -68,7 +68,10 @@ fn with_line(text: &str, number: usize, line: &str) -> String {
 #[test]
 fn every_example_parses() {
     let examples = examples();
-    assert!(examples.len() >= 3, "config/ should hold the reference and the two providers: {examples:?}");
+    assert!(
+        examples.len() >= 5,
+        "config/ should hold the reference, that of the service and one for each page: {examples:?}"
+    );
     for path in examples {
         config::load(&path).unwrap_or_else(|errors| panic!("{} must parse:\n{errors}", path.display()));
     }

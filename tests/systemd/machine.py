@@ -78,6 +78,11 @@ class Machine:
             return ""
         return self.run("systemctl is-system-running", check=False).stdout
 
+    @property
+    def pid(self) -> int:
+        """The process that is PID 1 in there."""
+        return int(self._init)
+
     def command(self, *words: str) -> list[str]:
         """A command line that runs these words in there."""
         return ["nsenter", "--target", self._init, "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", *words]
