@@ -9,7 +9,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -156,7 +156,7 @@ fn help_and_version_go_to_stdout() {
 /// A relay that runs, and its log.
 struct Running {
     process: Child,
-    log: BufReader<ChildStderr>,
+    log: BufReader<Box<dyn Read>>,
 }
 
 impl Running {
@@ -172,7 +172,7 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = BufReader::new(process.stderr.take().unwrap());
+        let log = BufReader::new(Box::new(process.stderr.take().unwrap()) as Box<dyn Read>);
         Self { process, log }
     }
 
@@ -262,6 +262,33 @@ fn sighup_takes_up_what_can_change_and_leaves_the_rest() {
     assert_eq!(relay.wait_for("reload: ")["message"], "reload: [limits] has changed and needs a restart");
     relay.signal("TERM");
     relay.wait_for("stopped: ");
+    assert_eq!(relay.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let folder = provider();
+    let path = folder.path().join("f.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let starttls = "[remote]\nstarttls = \"127.0.0.1:0\"\n";
+    std::fs::write(&path, text.replace("[remote]\n", starttls)).unwrap();
+    let mut relay = Running::start(folder.path());
+    let started = relay.wait_for("relay started");
+    let address = relay.wait_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
+    let starttls: SocketAddr =
+        started["starttls"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
+    // Whoever reads the log goes away: from now on writing a line of it fails.
+    relay.log = BufReader::new(Box::new(std::io::empty()));
+    for _ in 0..3 {
+        // What isn't XMPP is refused, and that is logged.
+        let mut stream = TcpStream::connect(starttls).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let _answered_or_reset = stream.read_to_end(&mut Vec::new());
+    }
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("reason=\"bad-format\",side=\"remote\"} 3\n"), "{metrics}");
+    assert!(metrics.contains("\nfedmux_tasks_failed_total 0\n"), "{metrics}");
+    relay.signal("TERM");
     assert_eq!(relay.process.wait().unwrap().code(), Some(0));
 }
 

@@ -54,7 +54,7 @@ impl Asking {
             )
         };
         match serde_json::from_slice(&answer).map_err(strange)? {
-            Answer::Answer(value) => serde_json::from_value(value).map_err(strange),
+            Answer::Answer(answer) => Ok(answer),
             Answer::Error(error) => Err(Failure::failed_as(error)),
         }
     }

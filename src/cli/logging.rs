@@ -67,6 +67,9 @@ pub(super) fn start(arguments: &LogArguments) -> Result<Level, Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that can't be written (the disk is full, whoever read it has gone) is lost. Told on stderr, which is where
+        // that fails, it would be a panic of whatever task had something to say.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let (begun, set) = match arguments.log_format {
         Format::Text => {

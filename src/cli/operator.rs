@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::logging::Level;
-use crate::admin::socket::{Operated, Question};
+use crate::admin::socket::{Answer, Operated, Question};
+use crate::relay::explain::Explanation;
 use crate::relay::start::RelayView;
 use crate::xmpp::domain::Domain;
 
@@ -19,6 +21,22 @@ impl Operator {
         Self { relay, level }
     }
 
+    /// Of thousands of pairs that takes some time. A thread of its own spends it, so that no lane waits for it.
+    async fn status(&self) -> Vec<u8> {
+        let relay = self.relay.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let status = Handle::current().block_on(relay.status());
+            Answer::Answer(status).text()
+        });
+        made.await.unwrap_or_else(|error| text(Err::<(), _>(format!("the status can't be told: {error}"))))
+    }
+
+    fn explain(&self, domain: &str, from: Option<&str>) -> Result<Explanation, String> {
+        let parse = |text: &str| Domain::parse(text).map_err(|error| format!("{text:?}: {error}"));
+        let from = from.map(parse).transpose()?;
+        self.relay.explain(&parse(domain)?, from.as_ref())
+    }
+
     fn log(&self, level: Option<&str>) -> Result<String, String> {
         if let Some(level) = level {
             self.level.set(level)?;
@@ -30,19 +48,15 @@ impl Operator {
 
 #[async_trait]
 impl Operated for Operator {
-    async fn answer(&self, question: Question) -> Result<serde_json::Value, String> {
+    async fn answer(&self, question: Question) -> Vec<u8> {
         match question {
-            Question::Status => json(&self.relay.status().await),
-            Question::Explain { domain, from } => {
-                let parse = |text: &String| Domain::parse(text).map_err(|error| format!("{text:?}: {error}"));
-                let from = from.as_ref().map(parse).transpose()?;
-                json(&self.relay.explain(&parse(&domain)?, from.as_ref())?)
-            }
-            Question::Log { level } => json(&self.log(level.as_deref())?),
+            Question::Status => self.status().await,
+            Question::Explain { domain, from } => text(self.explain(&domain, from.as_deref())),
+            Question::Log { level } => text(self.log(level.as_deref())),
         }
     }
 }
 
-fn json(answer: &impl Serialize) -> Result<serde_json::Value, String> {
-    serde_json::to_value(answer).map_err(|error| error.to_string())
+fn text(outcome: Result<impl Serialize, String>) -> Vec<u8> {
+    Answer::from(outcome).text()
 }

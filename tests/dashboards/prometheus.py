@@ -41,6 +41,8 @@ class Prometheus:
         binary = shutil.which("prometheus")
         assert binary, "prometheus is not installed"
         command = [binary, f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data", f"--web.listen-address=127.0.0.1:{self.port}"]
+        # By default it looks for new targets every 5 s.
+        command.append("--scrape.discovery-reload-interval=500ms")
         self.process = Process("prometheus", command, self.folder / "prometheus.log", self.folder)
         await self.process.start()
 

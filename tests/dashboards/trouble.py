@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import re
@@ -19,6 +20,7 @@ from metrics import is_ready  # noqa: E402
 
 PEERS_AWAY = 6
 DOMAINS_SOUGHT = 15
+KNOCKING = 10
 START_SECONDS = 20
 SECRET = "a secret between a relay and its component"
 WORN = """
@@ -27,6 +29,7 @@ certificates = "worn"
 trust = "ca.pem"
 [remote]
 starttls = "127.0.0.1:{starttls}"
+quic = "127.0.0.1:{quic_worn}"
 [local]
 s2s = "127.0.0.1:{s2s}"
 components = "127.0.0.1:{components}"
@@ -38,6 +41,7 @@ servers = ["127.0.0.1:{closed}"]
 allow_private = true
 [limits]
 hold_iq = "2s"
+read_pause = "10ms"
 path_idle = "5s"
 resume_wait = "2s"
 [[host]]
@@ -67,6 +71,8 @@ quic = "127.0.0.1:{quic}"
 components = "127.0.0.1:{components_killed}"
 [admin]
 listen = "127.0.0.1:{metrics_killed}"
+[limits]
+ack_hold = "2s"
 [[component]]
 domain = "killed.test"
 secret_file = "secret"
@@ -100,11 +106,17 @@ class Component:
         self._reading = asyncio.create_task(self._hear(reader))
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
-        while octets := await reader.read(65536):
-            self.heard = (self.heard + octets.decode(errors="replace"))[-100_000:]
+        # Its relay may be killed.
+        with contextlib.suppress(ConnectionError):
+            while octets := await reader.read(65536):
+                self.heard = (self.heard + octets.decode(errors="replace"))[-100_000:]
 
     def say(self, text: str) -> None:
         self._writer.write(text.encode())
+
+    async def drain(self) -> None:
+        """Wait until what was said is on its way, or nearly."""
+        await self._writer.drain()
 
     def message(self, to: str, body: str) -> None:
         self.say(f"<message from='a@{self.domain}' to='b@{to}' type='chat'><body>{body}</body></message>")
@@ -119,7 +131,7 @@ class Trouble:
     def __init__(self, fedmux: Path, folder: Path) -> None:
         self.fedmux = fedmux
         self.folder = folder
-        names = ("starttls", "s2s", "components", "metrics", "closed", "quic", "components_killed", "metrics_killed")
+        names = ("starttls", "s2s", "components", "metrics", "closed", "quic", "quic_worn", "components_killed", "metrics_killed")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.worn = self._relay("worn")
         self.killed = self._relay("killed")
@@ -149,6 +161,8 @@ class Trouble:
         await self.are_ready()
         await self.bot.come()
         await self.far.come()
+        # What waits has to wait for half a minute: FedmuxStanzasWait.
+        self.bot.message("worn.test", "for the server that is away")
 
     async def are_ready(self) -> None:
         for relay, port in ((self.worn, "metrics"), (self.killed, "metrics_killed")):
@@ -166,7 +180,6 @@ class Trouble:
             self.bot.request(f"away{number % PEERS_AWAY}.test", number)
         for number in range(DOMAINS_SOUGHT):
             self.bot.request(f"sought{number}.test", number)
-        self.bot.message("worn.test", "for the server that is away")
         for _ in range(60):
             self.bot.message("away0.test", "x" * 60_000)
         self._steady = asyncio.create_task(self._go_on())
@@ -177,17 +190,22 @@ class Trouble:
         for turn in itertools.count():
             for number in range(1, PEERS_AWAY):
                 self.bot.message(f"away{number}.test", "waits")
-            if turn % 5 == 0:
-                self.bot.request(f"sought-later{turn}.test", turn)
+                self.bot.request(f"away{number}.test", turn)
+            self.bot.message("away0.test", "x" * 60_000)
+            self.bot.request(f"sought-later{turn}.test", turn)
             await asyncio.sleep(0.2)
 
     async def knock(self, times: int) -> None:
-        """Come as a peer that speaks something else."""
-        for _ in range(times):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.ports["starttls"])
-            writer.write(b"GET / HTTP/1.0\r\n\r\n")
-            await asyncio.wait_for(reader.read(), 10)
-            writer.close()
+        """Come as peers that speak something else, some at once."""
+
+        async def one_after_the_other(times: int) -> None:
+            for _ in range(times):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.ports["starttls"])
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                await asyncio.wait_for(reader.read(), 10)
+                writer.close()
+
+        await asyncio.gather(*(one_after_the_other(times // KNOCKING) for _ in range(KNOCKING)))
 
     async def stop_between(self) -> None:
         """Kill the far relay while it has something in its hands that it hasn't acknowledged."""

@@ -91,6 +91,10 @@ class Process:
                 pass_fds=descriptors,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def ensure_running(self) -> None:
         """Raise if the child has ended."""
         code = self._child.returncode if self._child else None

@@ -43,11 +43,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// What answers.
 #[async_trait]
 pub trait Operated: Send + Sync {
-    /// The answer to `question`, as JSON.
-    ///
-    /// # Errors
-    /// Why there is none: one line that says what and what to do.
-    async fn answer(&self, question: Question) -> Result<serde_json::Value, String>;
+    /// The answer to `question`, as [`Answer::text`] writes it. An error in it is one line that says what and what to do.
+    async fn answer(&self, question: Question) -> Vec<u8>;
 }
 
 /// Serve `operated` at `place`, for as long as the future is polled. Dropping it ends its connections.
@@ -82,12 +79,11 @@ async fn serve_within(bounds: Bounds, place: Arc<Place>, operated: Arc<dyn Opera
 async fn connection(bounds: Bounds, mut stream: UnixStream, operated: Arc<dyn Operated>) {
     let asked = tokio::time::timeout(bounds.question_time, question(&mut stream)).await;
     let served = async {
-        let answer = match asked {
-            Ok(Ok(question)) => Answer::from(operated.answer(question).await),
-            Ok(Err(error)) => Answer::Error(error),
-            Err(_) => Answer::Error("no question came in time".to_owned()),
+        let text = match asked {
+            Ok(Ok(question)) => operated.answer(question).await,
+            Ok(Err(error)) => refusal(error),
+            Err(_) => refusal("no question came in time".to_owned()),
         };
-        let text = serde_json::to_vec(&answer).unwrap_or_default();
         stream.write_all(&text).await?;
         stream.shutdown().await
     };
@@ -96,6 +92,10 @@ async fn connection(bounds: Bounds, mut stream: UnixStream, operated: Arc<dyn Op
         Ok(Err(error)) => tracing::debug!(%error, "an answer of the admin socket was not taken"),
         Err(_) => tracing::debug!("an answer of the admin socket was not taken in time"),
     }
+}
+
+fn refusal(error: String) -> Vec<u8> {
+    Answer::<()>::Error(error).text()
 }
 
 /// The question, up to the end of its line.

@@ -22,21 +22,29 @@ pub enum Question {
     },
 }
 
-/// An answer.
+/// An answer, which has a `T` if there is one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum Answer<T> {
     /// What was asked for.
-    Answer(serde_json::Value),
+    Answer(T),
     /// Why there is none.
     Error(String),
 }
 
-impl From<Result<serde_json::Value, String>> for Answer {
-    fn from(outcome: Result<serde_json::Value, String>) -> Self {
+impl<T> From<Result<T, String>> for Answer<T> {
+    fn from(outcome: Result<T, String>) -> Self {
         match outcome {
             Ok(answer) => Self::Answer(answer),
             Err(error) => Self::Error(error),
         }
+    }
+}
+
+impl<T: Serialize> Answer<T> {
+    /// As it is sent: JSON.
+    #[must_use]
+    pub fn text(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_else(|error| Answer::<()>::Error(error.to_string()).text())
     }
 }

@@ -14,10 +14,10 @@ struct Echo;
 
 #[async_trait]
 impl Operated for Echo {
-    async fn answer(&self, question: Question) -> Result<serde_json::Value, String> {
+    async fn answer(&self, question: Question) -> Vec<u8> {
         match question {
-            Question::Log { level: None } => Err("nothing to say".to_owned()),
-            question => Ok(serde_json::to_value(question).unwrap()),
+            Question::Log { level: None } => refusal("nothing to say".to_owned()),
+            question => Answer::Answer(question).text(),
         }
     }
 }

@@ -104,7 +104,7 @@ fn known(hub: &Hub, now: Instant) -> Known {
 
 fn queues(hub: &Hub, now: Instant) -> FxHashMap<Route, Queued> {
     let outlets = lock(&hub.outlets);
-    let queued = outlets.iter().map(|(route, outlet)| {
+    let of_each = outlets.iter().map(|(route, outlet)| {
         let depth = outlet.depth();
         let queued = Queued {
             stanzas: depth.waiting_stanzas(),
@@ -114,7 +114,10 @@ fn queues(hub: &Hub, now: Instant) -> FxHashMap<Route, Queued> {
         };
         (route.clone(), queued)
     });
-    queued.collect()
+    // Whoever looks for an outlet waits for no more than this.
+    let of_each: Vec<(Route, Queued)> = of_each.collect();
+    drop(outlets);
+    of_each.into_iter().collect()
 }
 
 /// Add what waits in one queue to what waits in several.
