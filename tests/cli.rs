@@ -153,6 +153,57 @@ fn help_and_version_go_to_stdout() {
     }
 }
 
+/// bash itself, with what the command prints for it, completes a line whose last word is begun.
+#[test]
+fn bash_completes_commands_and_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = fedmux(folder.path(), &["completions", "bash"]);
+    assert!(script.status.success(), "{}", stderr(&script));
+    std::fs::write(folder.path().join("script"), &script.stdout).unwrap();
+    for (words, expected) in [
+        ("fedmux expl", "explain"),
+        ("fedmux certs d", "dev"),
+        ("fedmux run --conf", "--config"),
+        ("fedmux completions pow", "powershell"),
+    ] {
+        let last = words.rsplit(' ').next().unwrap();
+        let line = format!(
+            "set -u; source ./script; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=(); \
+             _fedmux fedmux {last} x; echo \"${{COMPREPLY[*]}}\""
+        );
+        let output = Command::new("bash").args(["-c", &line]).current_dir(folder.path()).output().unwrap();
+        assert_eq!(stdout(&output), format!("{expected}\n"), "{words}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn every_command_of_the_help_has_its_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = fedmux(folder.path(), &["man", "--out", "new/man"]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let help = fedmux(folder.path(), &["--help"]);
+    let commands = stdout(&help).split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let named = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let mut pages = 0;
+    for command in named.filter(|name| !name.is_empty() && *name != "help") {
+        let page =
+            std::fs::read_to_string(folder.path().join(format!("new/man/fedmux-{command}.1"))).unwrap();
+        assert!(page.contains(&format!("\nfedmux\\-{command} \\- ")), "{page}");
+        assert!(stdout(&written).contains(&format!("wrote new/man/fedmux-{command}.1\n")));
+        pages += 1;
+    }
+    assert!(pages >= 9, "{pages} commands in {}", stdout(&help));
+    let main = fedmux(folder.path(), &["man"]);
+    assert_eq!(main.stdout, std::fs::read(folder.path().join("new/man/fedmux.1")).unwrap());
+    let refused = fedmux(folder.path(), &["man", "--out", "new/man/fedmux.1"]);
+    assert_eq!(
+        (refused.status.code(), stderr(&refused).lines().count()),
+        (Some(1), 1),
+        "{}",
+        stderr(&refused)
+    );
+}
+
 /// A relay that runs, and its log.
 struct Running {
     process: Child,

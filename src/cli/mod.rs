@@ -6,12 +6,14 @@
 mod ask;
 mod certs;
 mod check;
+mod completions;
 mod demo;
 mod explain;
 mod failure;
 mod lifecycle;
 mod log;
 mod logging;
+mod man;
 mod operator;
 mod output;
 mod run;
@@ -57,6 +59,8 @@ enum Command {
     Log(log::Arguments),
     Demo(demo::Arguments),
     Certs(certs::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 /// The configuration file, as most commands take it.
@@ -87,6 +91,8 @@ impl Command {
             Self::Log(arguments) => log::execute(&arguments),
             Self::Demo(arguments) => demo::execute(&arguments),
             Self::Certs(arguments) => certs::execute(&arguments),
+            Self::Completions(arguments) => completions::execute(&arguments),
+            Self::Man(arguments) => man::execute(&arguments),
         }
     }
 }
@@ -115,6 +121,8 @@ mod tests {
             "log debug --config f.toml",
             "demo --hosts 3 --stanzas 10 --loss 1.5 --rtt 100 --json --keep",
             "certs dev --out certs a.test rooms.a.test",
+            "completions fish",
+            "man --out man",
         ] {
             let words = std::iter::once("fedmux").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

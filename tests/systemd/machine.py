@@ -1,9 +1,10 @@
 """A systemd of its own: PID 1 of namespaces for processes, mounts, network and control groups, whose root is a copy-on-write view
-of this machine's files. What it does is seen by nobody outside, and is gone when it ends.
+of this machine's files, or of another folder. What it does is seen by nobody outside, and is gone when it ends.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 import time
@@ -16,7 +17,7 @@ mount --make-rprivate /
 mount -t tmpfs tmpfs "$1"
 cd "$1"
 mkdir upper work root
-mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
+mount -t overlay overlay -o lowerdir="$2",upperdir=upper,workdir=work root
 cd root
 for here in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs $here; done
 chmod 1777 tmp
@@ -52,15 +53,15 @@ class NoMachine(Exception):
 
 
 class Machine:
-    """It runs from when it is made until `stop`."""
+    """It runs from when it is made until `stop`. `root` has its files, which stay as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path = Path("/")) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="fedmux-systemd-")
         namespaces = ["--mount", "--pid", "--fork", "--net", "--uts", "--ipc", "--cgroup", "--mount-proc", "--kill-child"]
         log = Path(self._folder.name).with_suffix(".log")
         self.log = log
         with log.open("wb") as out:
-            command = ["unshare", *namespaces, "sh", "-c", BOOT, "boot", self._folder.name]
+            command = ["unshare", *namespaces, "sh", "-c", BOOT, "boot", self._folder.name, str(root)]
             self._process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
         while "running" not in self._state():
@@ -86,6 +87,14 @@ class Machine:
     def command(self, *words: str) -> list[str]:
         """A command line that runs these words in there."""
         return ["nsenter", "--target", self._init, "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", *words]
+
+    def command_outside(self, *words: str) -> list[str]:
+        """A command line that runs these words on its network, and else among our own files and processes."""
+        return ["nsenter", "--target", self._init, "--net", *words]
+
+    def bring(self, file: Path, to: str) -> None:
+        """Copy a file of ours into it."""
+        shutil.copy(file, f"/proc/{self._init}/root{to}")
 
     def run(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a line of shell in there."""

@@ -12,56 +12,19 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
-import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 from machine import Machine, NoMachine
+from programme import caller, edit, main_pid, play_all, step, until
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "config/systemd/README.md"
-CALLER = Path(__file__).with_name("caller.py")
 # How exposed `systemd-analyze security` finds the service, from 0 to 100.
 EXPOSURE_MAX = 15
 # What it takes for the relays of the demo to speak QUIC inside the service's walls.
 AS_DEMO = "s|^ExecStart=.*|ExecStart=/usr/bin/fedmux demo --hosts 2 --stanzas 50|; s|^Type=.*|Type=oneshot|; /^Requires=/d; /^Restart/d"
 KILLS = 5
-WAIT_SECONDS = 30
-STEPS: list[Callable[[Machine], None]] = []
-
-
-def step(play: Callable[[Machine], None]) -> Callable[[Machine], None]:
-    """Put a function on the programme, in the order of definition. Its name says what holds."""
-    STEPS.append(play)
-    return play
-
-
-def until(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {WAIT_SECONDS} s still not true: {what}")
-        time.sleep(0.02)
-
-
-def main_pid(machine: Machine) -> int:
-    return int(machine.show("fedmux.service", "MainPID"))
-
-
-def caller(machine: Machine, how: str) -> subprocess.Popen[str]:
-    command = machine.command("python3", "-B", str(CALLER), how)
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def edit(machine: Machine, old: str, new: str) -> None:
-    """Change the configuration."""
-    file = "/etc/fedmux/fedmux.toml"
-    text = machine.run(f"cat {file}").stdout
-    assert old in text, f"{old!r} is not in {file}"
-    machine.run(f"cat >{file} <<'END'\n{text.replace(old, new)}END")
 
 
 @step
@@ -185,9 +148,8 @@ def install(machine: Machine, fedmux: Path) -> None:
     assert len(commands) >= 5, f"{PAGE} no longer says how to install: {commands}"
     for command in commands:
         machine.run(f"cd {PROJECT} && {command.replace('target/release/fedmux', str(fedmux))}")
-    # What certbot's hook would do.
     machine.run("fedmux certs dev --out /tmp/dev a.example rooms.a.example x.a.example irc.a.example")
-    machine.run("for file in $(find /tmp/dev -name '*.pem'); do install -D -m 640 -g fedmux $file /etc/fedmux/certs/$(basename $file); done")
+    machine.run("RENEWED_LINEAGE=/tmp/dev/live/a.example /etc/letsencrypt/renewal-hooks/deploy/fedmux")
     machine.run("systemctl daemon-reload")
 
 
@@ -202,21 +164,9 @@ def main() -> int:
     except NoMachine as error:
         print(error)
         return 77
-    failed = 0
     try:
         install(machine, fedmux)
-        for play in STEPS:
-            started = time.monotonic()
-            try:
-                machine.run("systemctl reset-failed")  # or so many starts are too many
-                play(machine)
-                verdict = "ok"
-            except Exception:  # whatever it is, the next step can still tell something
-                failed += 1
-                verdict = "FAILED"
-                traceback.print_exc()
-                print(machine.journal("fedmux.service")[-2000:])
-            print(f"{verdict:>6} {time.monotonic() - started:6.2f} s  {play.__name__}", flush=True)
+        failed = play_all(machine)
     finally:
         machine.stop()
     return 1 if failed else 0
