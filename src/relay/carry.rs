@@ -368,13 +368,30 @@ impl Carry {
         let marks = std::mem::take(&mut self.marks);
         let run = &buffer[self.start..end];
         let origin = self.receive(marks.len());
-        self.push(run, &marks, origin).await?;
+        if !self.push_at_once(run, &marks, &origin) {
+            // It is rare, and its state is large: not in each lane at all times.
+            Box::pin(self.push(run, &marks, origin)).await?;
+        }
         if let Some((_, _, Way { outlet, .. })) = &self.last {
             self.meter.charge(Some(&outlet.route), marks.len(), run.len());
         }
         self.marks = marks;
         self.marks.clear();
         Ok(())
+    }
+
+    /// Whether the outlet has taken everything.
+    fn push_at_once(&self, run: &[u8], marks: &[Mark], origin: &Origin) -> bool {
+        let Some((_, _, Way { outlet, .. })) = &self.last else { return true };
+        let pushed = outlet.push(run, marks, origin.clone(), clock::now());
+        if !matches!(pushed, Pushed::Taken | Pushed::Wanted) {
+            return false;
+        }
+        self.accepted(marks);
+        if pushed == Pushed::Wanted {
+            self.hub.want(&outlet.route);
+        }
+        true
     }
 
     async fn push(&mut self, mut run: &[u8], mut marks: &[Mark], mut origin: Origin) -> Result<(), Reason> {

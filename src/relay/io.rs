@@ -1,7 +1,9 @@
 //! The two halves of what an XML stream runs over: a QUIC stream, or TCP.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +13,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use super::read_buffer::{LARGE_BYTES, ReadBuffer};
 use crate::reason::Reason;
 use crate::transport::quic::{self, Code};
+
+/// Behind a piece of a QUIC stream of so many octets, which nearly fill a datagram, there may be more.
+const MORE_BYTES: usize = 1_000;
 
 /// How long the last octets of a stream may take to arrive.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -40,10 +45,26 @@ pub(crate) trait Transmit: Send {
 
 impl Receive for quinn::RecvStream {
     async fn read(&mut self, buffer: &mut ReadBuffer) -> Result<usize, Reason> {
-        buffer.fill(self).await.map_err(|error| {
-            let error = error.get_ref().and_then(|inner| inner.downcast_ref());
-            error.map_or(Reason::ConnectionLost, read_error)
-        })
+        // Not beyond a piece that doesn't fill a datagram: behind the closing tag there is but the end of the stream. Whoever leaves
+        // that unread stops the stream, and the other end knows at once that everything has come (RFC 9000 section 3.5); else it
+        // waits for an acknowledgement, which may be delayed.
+        let first = poll_fn(|context| {
+            let polled = pin!(self.read_chunk(LARGE_BYTES, true)).poll(context);
+            if polled.is_pending() {
+                buffer.let_go();
+            }
+            polled
+        });
+        let Some(chunk) = first.await.map_err(|error| read_error(&error))? else { return Ok(0) };
+        let mut read = chunk.bytes.len();
+        if read >= MORE_BYTES {
+            buffer.append(&chunk.bytes);
+            // An error comes again at the next call.
+            read += buffer.fill_further(self).await.unwrap_or(0);
+        } else {
+            buffer.extend_from_slice(&chunk.bytes);
+        }
+        Ok(read)
     }
 
     async fn stop(&mut self, code: Code, _patience: Duration) {

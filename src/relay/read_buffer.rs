@@ -10,6 +10,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -88,6 +89,27 @@ impl ReadBuffer {
         .await
     }
 
+    /// Append what is there behind the octets just appended; 0 if there is nothing yet.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub(crate) async fn fill_further(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin + Send),
+    ) -> io::Result<usize> {
+        poll_fn(|context| match pin!(from.read_buf(&mut self.octets)).poll(context) {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => Poll::Ready(Ok(0)),
+        })
+        .await
+    }
+
+    /// Append octets behind which there may be more.
+    pub(crate) fn append(&mut self, octets: &[u8]) {
+        self.make_room();
+        self.octets.extend_from_slice(octets);
+    }
+
     fn make_room(&mut self) {
         if self.loan.is_none()
             && self.octets.len() <= MOVED_BYTES_MAX
@@ -104,7 +126,7 @@ impl ReadBuffer {
     }
 
     /// There is nothing to read.
-    fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         if self.octets.len() > MOVED_BYTES_MAX {
             // It has outgrown the large one, or will.
             self.loan = None;
@@ -125,7 +147,7 @@ impl ReadBuffer {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     use tokio::io::AsyncWriteExt as _;
 

@@ -89,7 +89,7 @@ pub(crate) struct Lane {
     machine: Machine,
     framer: Framer,
     /// How stanzas become those of a server stream, if they aren't.
-    rescoping: Option<Rescoping>,
+    rescoping: Option<Box<Rescoping>>,
     sending: Arc<Sending>,
     learned: Learned,
     /// Set once the stream is established.
@@ -147,7 +147,8 @@ impl Lane {
             mailbox,
             place,
             framer: Framer::of(machine.content(), hub.xml_limits()),
-            rescoping: matches!(machine, Machine::Component(_)).then(Rescoping::component_to_server),
+            rescoping: matches!(machine, Machine::Component(_))
+                .then(|| Box::new(Rescoping::component_to_server())),
             machine,
             sending,
             learned: Learned::default(),
@@ -169,38 +170,46 @@ impl Lane {
     }
 
     /// Run the stream to its end.
-    pub(crate) async fn run<R: Receive, T: Transmit>(mut self, mut receive: R, mut transmit: T) -> LaneEnd {
-        let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
-        let (ended, said_all) = {
-            let patience = (self.hub.limits.ack_wait, self.hub.limits.drain);
-            let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS, patience);
-            tokio::pin!(writer);
-            let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
-            self.conclude(ended);
-            if wrote.is_none() && !matches!(ended, Ended::Lost(_)) && mailbox.closing().is_some() {
-                wrote = tokio::time::timeout(LAST_WORDS, writer).await.ok();
-            }
-            (ended, matches!(wrote, Some(Ok(()))))
-        };
-        // Only now: whoever is told to stop sending may well stop reading, and miss why.
-        match ended {
-            Ended::Violated(_) => {
-                if !said_all {
-                    transmit.reset(Code::Violation);
+    // An `async fn` would keep all that is handed to it twice (rust-lang/rust#62958), in each lane.
+    #[allow(clippy::manual_async_fn)]
+    pub(crate) fn run<R: Receive, T: Transmit>(
+        mut self,
+        mut receive: R,
+        mut transmit: T,
+    ) -> impl Future<Output = LaneEnd> + Send {
+        async move {
+            let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
+            let (ended, said_all) = {
+                let patience = (self.hub.limits.ack_wait, self.hub.limits.drain);
+                let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS, patience);
+                tokio::pin!(writer);
+                let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
+                self.conclude(ended);
+                if wrote.is_none() && !matches!(ended, Ended::Lost(_)) && mailbox.closing().is_some() {
+                    wrote = tokio::time::timeout(LAST_WORDS, writer).await.ok();
                 }
-                receive.stop(Code::Violation, LAST_WORDS).await;
+                (ended, matches!(wrote, Some(Ok(()))))
+            };
+            // Only now: whoever is told to stop sending may well stop reading, and miss why.
+            match ended {
+                Ended::Violated(_) => {
+                    if !said_all {
+                        transmit.reset(Code::Violation);
+                    }
+                    receive.stop(Code::Violation, LAST_WORDS).await;
+                }
+                Ended::Unspoken => {
+                    transmit.reset(Code::Framing);
+                    receive.stop(Code::Framing, LAST_WORDS).await;
+                }
+                Ended::Closed(_) | Ended::Usurped => receive.linger(LAST_WORDS).await,
+                Ended::Lost(_) => {}
             }
-            Ended::Unspoken => {
-                transmit.reset(Code::Framing);
-                receive.stop(Code::Framing, LAST_WORDS).await;
-            }
-            Ended::Closed(_) | Ended::Usurped => receive.linger(LAST_WORDS).await,
-            Ended::Lost(_) => {}
+            let reason = ended.reason();
+            self.part(ended, sending.end(ended.is_refusal()));
+            let broken_off = matches!(ended, Ended::Lost(reason) if reason != Reason::Draining);
+            LaneEnd { reason, established: self.carry.is_some(), answered: self.answered, broken_off }
         }
-        let reason = ended.reason();
-        self.part(ended, sending.end(ended.is_refusal()));
-        let broken_off = matches!(ended, Ended::Lost(reason) if reason != Reason::Draining);
-        LaneEnd { reason, established: self.carry.is_some(), answered: self.answered, broken_off }
     }
 
     /// Read until the stream ends, and write meanwhile. Why it ended, and how the writing did if it has.
@@ -245,7 +254,7 @@ impl Lane {
             };
             if let Some(hold) = self.carry.as_mut().and_then(|carry| carry.meter.take_hold()) {
                 let begun = clock::now();
-                if let Some(ended) = self.hold(hold).await {
+                if let Some(ended) = Box::pin(self.hold(hold)).await {
                     return ended;
                 }
                 // The other end isn't to blame for that time.
@@ -318,7 +327,7 @@ impl Lane {
                     ended = self.frame(buffer, at, frame).await?;
                     at += frame.len;
                     if let Some((previd, h)) = self.claim.take() {
-                        self.resume_theirs(&previd, h).await?;
+                        Box::pin(self.resume_theirs(&previd, h)).await?;
                     }
                 }
             }
