@@ -218,7 +218,7 @@ async fn pace(pairs: &mut [Pair], rate: f64, until: Instant) -> Result<(), Faile
             let count = pairs.len();
             let pair = &mut pairs[at % count];
             pair.put();
-            let asks = pair.account.sent.load(Ordering::Relaxed) % ASK_EVERY == 0;
+            let asks = pair.account.sent.load(Ordering::Relaxed).is_multiple_of(ASK_EVERY);
             pair.write(asks).await?;
             (done, at) = (done + 1, at + 1);
         }
