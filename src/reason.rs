@@ -226,6 +226,8 @@ reasons! {
     NoRecords = "no-records", true, "the domain publishes no server; check its spelling, or name it in a [[peer]]";
     /// The domain's records no longer lead to the session.
     PeerMoved = "peer-moved", false, "nothing: the domain's DNS leads elsewhere now, and its pairs follow";
+    /// The `[[peer]]` by which the session was made has changed, or the pair's domain belongs to another one now.
+    PeerChanged = "peer-changed", false, "nothing: a reload has changed the [[peer]], and its pairs follow";
     /// `[policy]`, or what the host says itself, forbids the domain.
     PolicyDenied = "policy-denied", true, "the domain is not in an allow of [policy] or of the host itself, or it is in a deny of theirs, for this direction";
     /// From a remote session to a domain that isn't ours: never relayed.

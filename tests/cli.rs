@@ -6,22 +6,17 @@
     reason = "helpers of tests fail by panicking, like the tests themselves"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "support/running.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod running;
+
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
+use running::{Running, fedmux};
 use tempfile::TempDir;
-
-/// Run `fedmux` in `folder`.
-fn fedmux(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fedmux"))
-        .args(arguments)
-        .current_dir(folder)
-        .env_remove("FEDMUX_LOG")
-        .output()
-        .unwrap()
-}
 
 fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
@@ -204,56 +199,12 @@ fn every_command_of_the_help_has_its_manual_page() {
     );
 }
 
-/// A relay that runs, and its log.
-struct Running {
-    process: Child,
-    log: BufReader<Box<dyn Read>>,
-}
-
-impl Running {
-    /// Start the provider of `folder`, with an admin listener.
-    fn start(folder: &Path) -> Self {
-        let path = folder.join("f.toml");
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{text}[admin]\nlisten = \"127.0.0.1:0\"\n")).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_fedmux"))
-            .args(["run", "--config", "f.toml", "--log-format", "json"])
-            .current_dir(folder)
-            .env_remove("FEDMUX_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(Box::new(process.stderr.take().unwrap()) as Box<dyn Read>);
-        Self { process, log }
-    }
-
-    /// Wait for the log line whose message begins so.
-    fn wait_for(&mut self, beginning: &str) -> serde_json::Value {
-        let mut line = String::new();
-        while self.log.read_line(&mut line).unwrap() > 0 {
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if event["message"].as_str().is_some_and(|message| message.starts_with(beginning)) {
-                return event;
-            }
-            line.clear();
-        }
-        panic!("the log ended without: {beginning}");
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        assert!(
-            Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status().unwrap().success()
-        );
-    }
-}
-
-impl Drop for Running {
-    /// A test that failed leaves nothing running.
-    fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _gone = self.process.wait();
-    }
+/// Run the provider of `folder`, with an admin listener.
+fn run(folder: &Path) -> Running {
+    let path = folder.join("f.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}[admin]\nlisten = \"127.0.0.1:0\"\n")).unwrap();
+    Running::start(folder)
 }
 
 fn get(address: SocketAddr, path: &str) -> String {
@@ -267,52 +218,55 @@ fn get(address: SocketAddr, path: &str) -> String {
 #[test]
 fn a_relay_runs_until_it_is_told_to_stop() {
     let folder = provider();
-    let mut relay = Running::start(folder.path());
-    let address = relay.wait_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
+    let mut relay = run(folder.path());
+    let address = relay.waits_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
     assert!(get(address, "/live").starts_with("HTTP/1.1 200 "));
     assert!(get(address, "/ready").starts_with("HTTP/1.1 200 "));
     let metrics = get(address, "/metrics");
     assert!(metrics.contains("\n# TYPE fedmux_") && !metrics.contains("a.test"), "{metrics}");
     relay.signal("TERM");
-    relay.wait_for("stopped: ");
+    relay.waits_for("stopped: ");
     assert_eq!(relay.process.wait().unwrap().code(), Some(0));
 }
 
 #[test]
 fn sighup_takes_up_what_can_change_and_leaves_the_rest() {
     let folder = provider();
-    let mut relay = Running::start(folder.path());
-    let address = relay.wait_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
+    let mut relay = run(folder.path());
+    let address = relay.waits_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
     let path = folder.path().join("f.toml");
     let text = std::fs::read_to_string(&path).unwrap();
 
     std::fs::write(&path, format!("{text}\n[[host]]\ndomain = \"b.test\"\ndeliver = \"127.0.0.3:5269\"\n"))
         .unwrap();
     relay.signal("HUP");
-    assert_eq!(relay.wait_for("reload: ")["message"], "reload: host b.test added");
-    assert_eq!(relay.wait_for("reloaded")["changes"], 1);
+    assert_eq!(relay.waits_for("reload: ")["message"], "reload: host b.test added");
+    assert_eq!(relay.waits_for("reloaded")["changes"], 1);
     let metrics = get(address, "/metrics");
     assert!(metrics.contains("\nfedmux_hosts 2\n"), "{metrics}");
     assert!(metrics.contains("\nfedmux_reloads_total{result=\"done\"} 1\n"), "{metrics}");
 
     std::fs::write(&path, format!("{text}colour = 1\n")).unwrap();
     relay.signal("HUP");
-    let told = relay.wait_for("reload: ");
+    let told = relay.waits_for("reload: ");
     assert!(
         told["message"].as_str().unwrap().starts_with("reload: admin.colour is not a known key: f.toml:"),
         "{told}"
     );
-    relay.wait_for("not reloaded: the relay goes on with the configuration that it had");
+    relay.waits_for("not reloaded: the relay goes on with the configuration that it had");
     let metrics = get(address, "/metrics");
     assert!(metrics.contains("\nfedmux_hosts 2\n"), "{metrics}");
     assert!(metrics.contains("\nfedmux_reloads_total{result=\"refused\"} 1\n"), "{metrics}");
 
     std::fs::write(&path, format!("{text}[limits]\nlanes = 500\n")).unwrap();
     relay.signal("HUP");
-    assert_eq!(relay.wait_for("reload: ")["message"], "reload: host b.test taken away");
-    assert_eq!(relay.wait_for("reload: ")["message"], "reload: [limits] has changed and needs a restart");
+    assert_eq!(relay.waits_for("reload: ")["message"], "reload: host b.test taken away");
+    assert_eq!(
+        relay.waits_for("reload: ")["message"],
+        "reload: [limits] lanes has changed and needs a restart"
+    );
     relay.signal("TERM");
-    relay.wait_for("stopped: ");
+    relay.waits_for("stopped: ");
     assert_eq!(relay.process.wait().unwrap().code(), Some(0));
 }
 
@@ -323,13 +277,13 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
     let text = std::fs::read_to_string(&path).unwrap();
     let starttls = "[remote]\nstarttls = \"127.0.0.1:0\"\n";
     std::fs::write(&path, text.replace("[remote]\n", starttls)).unwrap();
-    let mut relay = Running::start(folder.path());
-    let started = relay.wait_for("relay started");
-    let address = relay.wait_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
+    let mut relay = run(folder.path());
+    let started = relay.waits_for("relay started");
+    let address = relay.waits_for("admin listener")["address"].as_str().unwrap().parse().unwrap();
     let starttls: SocketAddr =
         started["starttls"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
     // Whoever reads the log goes away: from now on writing a line of it fails.
-    relay.log = BufReader::new(Box::new(std::io::empty()));
+    relay.stops_reading();
     for _ in 0..3 {
         // What isn't XMPP is refused, and that is logged.
         let mut stream = TcpStream::connect(starttls).unwrap();

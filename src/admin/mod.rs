@@ -9,6 +9,7 @@
 //! | `/live` | 200 as long as the process answers |
 //! | `/ready` | 200 if the relay can do its work, else 503 with one reason a line |
 
+mod accepting;
 mod respond;
 pub mod socket;
 
@@ -24,8 +25,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 
 /// What one client may take from the others.
 #[derive(Clone, Copy)]
@@ -44,8 +43,6 @@ const BOUNDS: Bounds =
 const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// Fields in a request's header.
 const HEADER_FIELDS_MAX: usize = 64;
-/// Wait after a failed accept: it fails for want of file descriptors, and at once again.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What the listener shows.
 pub trait AdminView: Send + Sync {
@@ -75,26 +72,13 @@ pub async fn serve(listener: TcpListener, view: Arc<dyn AdminView>) {
 }
 
 async fn serve_within(bounds: Bounds, listener: TcpListener, view: Arc<dyn AdminView>) {
-    let slots = Arc::new(Semaphore::new(bounds.connections));
-    let mut connections = JoinSet::new();
-    loop {
-        // The semaphore is never closed, so there is always a permit to wait for.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(connection(bounds, stream, Arc::clone(&view), slot));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "admin listener can't accept a connection; is the limit of open files too low?");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-        while connections.try_join_next().is_some() {}
-    }
+    let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
+    let serve = |stream| connection(bounds, stream, Arc::clone(&view));
+    accepting::serve("admin listener", bounds.connections, accept, serve).await;
 }
 
 /// One connection, one request. What goes wrong is the client's loss: it sees a closed connection.
-async fn connection(bounds: Bounds, stream: TcpStream, view: Arc<dyn AdminView>, slot: OwnedSemaphorePermit) {
+async fn connection(bounds: Bounds, stream: TcpStream, view: Arc<dyn AdminView>) {
     let service = service_fn(move |request| {
         let response = respond::respond(&request, view.as_ref());
         std::future::ready(Ok::<_, std::convert::Infallible>(response))
@@ -111,5 +95,4 @@ async fn connection(bounds: Bounds, stream: TcpStream, view: Arc<dyn AdminView>,
         Ok(Err(error)) => tracing::debug!(%error, "admin request failed"),
         Err(_) => tracing::debug!("admin request took too long"),
     }
-    drop(slot);
 }

@@ -78,7 +78,8 @@ pub(super) fn start(arguments: &LogArguments) -> Result<Level, Failure> {
             (builder.try_init(), set)
         }
         Format::Json => {
-            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            // One session is spoken of at most: its span says all that a list of them would.
+            let builder = builder.json().flatten_event(true).with_span_list(false).with_filter_reloading();
             let set = setter(builder.reload_handle());
             (builder.try_init(), set)
         }

@@ -22,9 +22,9 @@ use crate::{admin, config};
 /// SIGTERM (or SIGINT) lets it finish what is under way, for at most limits.drain; a second one ends it at once. A
 /// mistake in the configuration is told before any port is bound.
 ///
-/// SIGHUP reads the configuration again, and the certificates, authorities and keys that it names. Hosts, policy,
-/// identity and rates change at once; listeners, other limits and peers need a restart, and the log says so if they have changed. With a
-/// mistake in it nothing changes. The folder of certificates is watched: a renewed one counts for new connections within
+/// SIGHUP reads the configuration again, and the certificates, authorities and keys that it names. Hosts, peers, policy,
+/// identity and rates change at once; listeners, other limits and components need a restart, and the log names each key of them that
+/// has changed. With a mistake in it nothing changes. The folder of certificates is watched: a renewed one counts for new connections within
 /// limits.certificates_poll. Other keys and authorities count after a SIGHUP.
 ///
 /// Sockets that a service manager hands over (socket activation) are used where the configuration names their address; they

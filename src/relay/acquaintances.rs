@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::hub::Hub;
@@ -16,12 +17,18 @@ use super::settings::{Endpoint, Settings};
 use crate::reason::Reason;
 
 /// The addresses of peers that the operator knows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Acquaintances {
+    state: Mutex<State>,
+    /// There are other names to look up.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
     written: BTreeSet<IpAddr>,
     /// The host names, once each.
-    names: Vec<Endpoint>,
-    looked_up: Mutex<BTreeSet<IpAddr>>,
+    names: Vec<(Endpoint, Known)>,
 }
 
 /// What is known of one name.
@@ -34,35 +41,45 @@ struct Known {
 
 impl Acquaintances {
     pub(super) fn new(settings: &Settings) -> Self {
+        let acquaintances = Self::default();
+        acquaintances.follow(settings);
+        acquaintances
+    }
+
+    /// The peers are those of `settings` from now on. What is known of a name that stays is kept.
+    pub(super) fn follow(&self, settings: &Settings) {
         let mut written = BTreeSet::new();
-        let mut names: Vec<Endpoint> = Vec::new();
+        let mut names: Vec<(Endpoint, Known)> = Vec::new();
+        let mut state = lock(&self.state);
         for peer in &settings.peers {
             match &peer.address {
                 Endpoint::Address(address) => drop(written.insert(address.ip().to_canonical())),
-                name @ Endpoint::Name { .. } if !names.contains(name) => names.push(name.clone()),
+                name @ Endpoint::Name { .. } if names.iter().all(|(other, _)| other != name) => {
+                    let known = state.names.iter().find(|(other, _)| other == name);
+                    names.push((name.clone(), known.map(|(_, known)| known.clone()).unwrap_or_default()));
+                }
                 Endpoint::Name { .. } => {}
             }
         }
-        Self { written, names, looked_up: Mutex::default() }
+        *state = State { written, names };
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Whether a `[[peer]]` is at `ip`, which is canonical.
     pub(super) fn contains(&self, ip: IpAddr) -> bool {
-        self.written.contains(&ip) || lock(&self.looked_up).contains(&ip)
+        let state = lock(&self.state);
+        state.written.contains(&ip) || state.names.iter().any(|(_, known)| known.addresses.contains(&ip))
     }
 
-    /// Look up every name once. `known`: what is known of each, in their order.
-    async fn look(
-        &self,
-        known: &mut [Known],
-        resolve: impl AsyncFn(&Endpoint) -> Result<Vec<SocketAddr>, Reason>,
-    ) {
-        for (index, name) in self.names.iter().enumerate() {
-            let found = resolve(name).await;
-            let Some(former) = known.get_mut(index) else { return };
-            former.take(name, found);
-            let all = known.iter().flat_map(|known| &known.addresses).copied().collect();
-            *lock(&self.looked_up) = all;
+    /// Look up every name once.
+    async fn look(&self, resolve: impl AsyncFn(&Endpoint) -> Result<Vec<SocketAddr>, Reason>) {
+        let names: Vec<Endpoint> = lock(&self.state).names.iter().map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let found = resolve(&name).await;
+            if let Some((_, known)) = lock(&self.state).names.iter_mut().find(|(other, _)| *other == name) {
+                known.take(&name, found);
+            }
         }
     }
 }
@@ -91,11 +108,11 @@ impl Known {
 }
 
 /// Look the names up for as long as the relay lives.
-pub(super) async fn watch(hub: Arc<Hub>, acquaintances: Arc<Acquaintances>) {
-    let mut known = vec![Known::default(); acquaintances.names.len()];
-    while !known.is_empty() {
-        acquaintances.look(&mut known, resolve).await;
-        tokio::time::sleep(hub.limits.peers_poll).await;
+pub(super) async fn watch(hub: Arc<Hub>) {
+    loop {
+        hub.acquaintances.look(resolve).await;
+        let changed = hub.acquaintances.changed.notified();
+        let _either = tokio::time::timeout(hub.limits.peers_poll, changed).await;
     }
 }
 
@@ -109,12 +126,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_moves_is_followed_and_one_that_cannot_be_looked_up_stays_where_it_was() {
-        let peers = Acquaintances {
+        let peers = Acquaintances::default();
+        *lock(&peers.state) = State {
             written: BTreeSet::from(["192.0.2.1".parse().unwrap()]),
-            names: vec![name("b.test"), name("c.test")],
-            looked_up: Mutex::default(),
+            names: ["b.test", "c.test"].map(|host| (name(host), Known::default())).into(),
         };
-        let mut known = vec![Known::default(); 2];
         let is = |text: &str| peers.contains(text.parse().unwrap());
         for (b, c, expected) in [
             (None, None, [true, false, false, false]),
@@ -126,7 +142,7 @@ mod tests {
                 let of = if name.to_string().starts_with('b') { b } else { c };
                 of.map(|ip| vec![format!("{ip}:5269").parse().unwrap()]).ok_or(Reason::NameNotResolved)
             };
-            peers.look(&mut known, async |name| answer(name)).await;
+            peers.look(async |name| answer(name)).await;
             let are = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"].map(is);
             assert_eq!(are, expected, "{b:?} {c:?}");
         }

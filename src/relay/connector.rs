@@ -19,10 +19,10 @@ use super::hub::Hub;
 use super::io::resolve;
 use super::reach::{Goal, reach};
 use super::session::Opening;
-use super::settings::{Endpoint, Peer, Placement, Transport};
+use super::settings::{Endpoint, Placement, Transport};
 use super::shared::{Connection, GrantChanges, SessionShared, Strain};
 use super::streams::QuicStreams;
-use super::{over_quic, over_tls, session, single};
+use super::{over_quic, over_tls, session, shared, single};
 use crate::identity::certificate::Certificate;
 use crate::identity::verdict::Verdict;
 use crate::metrics::Opened;
@@ -57,8 +57,6 @@ pub(crate) struct Attempt<'a> {
     /// Ours, for `route.from`.
     pub(crate) certificate: &'a Arc<Certificate>,
     pub(crate) peer: PeerId,
-    /// Its `[[peer]]` entry, if it has one.
-    pub(crate) config: Option<&'a Peer>,
     /// The SRV target that led here, if one did.
     pub(crate) srv: Option<&'a str>,
     pub(crate) asked: Asked<'a>,
@@ -148,7 +146,7 @@ pub(crate) async fn dial(hub: Arc<Hub>, goal: Goal, session: SessionId, opening:
     trace.end(outcome);
     if let Err(reason) = outcome {
         let live = hub.live();
-        let config = live.settings.peers.get(goal.peer.0);
+        let config = live.peers.get(goal.peer);
         let address = config.map(|peer| peer.address.to_string());
         let tried = goal.tried();
         let transport = config.map(|peer| peer.transport.as_str());
@@ -270,19 +268,8 @@ pub(crate) async fn session(
         (_, None) => return Err(Reason::UnsupportedFeature),
     };
     let target = Target { transport: connection.transport(), address };
-    let (id, second, pinned, config) = match origin {
-        Origin::Accepted => {
-            let pinned = pinned(hub, target, Some(&theirs)).await;
-            let known = if single { at_home(hub, target, &theirs).await } else { pinned.first().copied() };
-            let config = known.and_then(|peer| live.settings.peers.get(peer.0));
-            (hub.fresh_session(), false, pinned, config)
-        }
-        Origin::Dialled(Attempt { session, second, peer, config, .. }) => {
-            let pinned = pinned(hub, target, None).await;
-            let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
-            (session, second, pinned, config)
-        }
-    };
+    let (id, second, pinned, entry) = made_for(hub, target, origin, &theirs).await;
+    let config = entry.and_then(|peer| live.peers.get(peer));
     let (srv, trace) = led_here(origin);
     let one_stream = single || config.is_some_and(|config| config.placement == Placement::OneStream);
     let facts = Facts {
@@ -296,11 +283,16 @@ pub(crate) async fn session(
         announce_all: config.is_some_and(|config| config.announce_all),
         second,
     };
+    let peer = quic::canonical(address).to_string();
+    let opened = if matches!(origin, Origin::Dialled(_)) { Opened::Outbound } else { Opened::Inbound };
     Ok(Arc::new(SessionShared {
         id,
+        span: shared::span(id, &peer, target.transport, opened),
         machine: Mutex::new(Session::new(facts).with_grants_max(hub.limits.grants)),
         up: AtomicBool::new(false),
         pinned,
+        entry,
+        leaving: AtomicBool::new(false),
         grants: GrantChanges::default(),
         exporter,
         mux_exporter,
@@ -310,15 +302,41 @@ pub(crate) async fn session(
             target: srv,
             keys,
         },
-        peer: quic::canonical(address).to_string(),
+        peer,
         connection,
         verdict,
         strain: Strain::default(),
         began: clock::now(),
-        opened: if matches!(origin, Origin::Dialled(_)) { Opened::Outbound } else { Opened::Inbound },
+        opened,
         path_seen: PathSeen::default(),
         trace,
     }))
+}
+
+/// The number of a session, whether it is the second one of a proof, the peers whose address it leads to, and the one by whose
+/// rules it is made.
+async fn made_for(
+    hub: &Hub,
+    target: Target,
+    origin: Origin<'_>,
+    theirs: &CertifiedNames,
+) -> (SessionId, bool, Vec<PeerId>, Option<PeerId>) {
+    match origin {
+        Origin::Accepted => {
+            let pinned = pinned(hub, target, Some(theirs)).await;
+            let known = if target.transport == Transport::Quic {
+                pinned.first().copied()
+            } else {
+                at_home(hub, target, theirs).await
+            };
+            (hub.fresh_session(), false, pinned, known)
+        }
+        Origin::Dialled(Attempt { session, second, peer, .. }) => {
+            let pinned = pinned(hub, target, None).await;
+            let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
+            (session, second, pinned, Some(peer))
+        }
+    }
 }
 
 /// The SRV target that led here, and what writes the attempt down, if we dialled.
@@ -333,14 +351,14 @@ fn led_here(origin: Origin<'_>) -> (Option<String>, Option<Trace>) {
 /// certificate carries a domain of the entry. That is enough to be shown what the peer may see; it pins nothing.
 async fn at_home(hub: &Hub, target: Target, names: &CertifiedNames) -> Option<PeerId> {
     let ip = target.address.ip().to_canonical();
-    for (index, peer) in hub.live().settings.peers.iter().enumerate() {
+    for (id, peer) in hub.live().peers.iter() {
         let named = names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)));
         if !named || peer.transport == Transport::Quic {
             continue;
         }
         let resolved = resolve(&peer.address).await.unwrap_or_default();
         if resolved.iter().any(|found| found.ip().to_canonical() == ip) {
-            return Some(PeerId(index));
+            return Some(id);
         }
     }
     None
@@ -350,7 +368,7 @@ async fn at_home(hub: &Hub, target: Target, names: &CertifiedNames) -> Option<Pe
 async fn pinned(hub: &Hub, target: Target, names: Option<&CertifiedNames>) -> Vec<PeerId> {
     let address = quic::canonical(target.address);
     let mut found = Vec::new();
-    for (index, peer) in hub.live().settings.peers.iter().enumerate() {
+    for (id, peer) in hub.live().peers.iter() {
         let concerned = names.is_none_or(|names| {
             !names.wildcard.is_empty()
                 || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
@@ -364,7 +382,7 @@ async fn pinned(hub: &Hub, target: Target, names: Option<&CertifiedNames>) -> Ve
             Endpoint::Name { .. } => false,
         };
         if leads_here {
-            found.push(PeerId(index));
+            found.push(id);
         }
     }
     found

@@ -77,7 +77,7 @@ struct Authorities {
 /// records lead.
 async fn authorities(hub: &Hub, domain: &Domain) -> Result<Authorities, Reason> {
     let live = hub.live();
-    let Some(peer) = hub.peer_for(domain).and_then(|peer| live.settings.peers.get(peer.0)) else {
+    let Some(peer) = hub.peer_for(domain).and_then(|peer| live.peers.get(peer)) else {
         return recorded(hub, domain).await;
     };
     let transport = peer.transport;

@@ -41,14 +41,13 @@ impl Door {
     /// Open, with nobody inside.
     pub(crate) fn new(hub: &Arc<Hub>) -> Arc<Self> {
         let places_all = hub.limits.remote_connections;
-        let peers = Arc::new(Acquaintances::new(&hub.live().settings));
-        hub.tasks.spawn(acquaintances::watch(Arc::clone(hub), Arc::clone(&peers)));
+        hub.tasks.spawn(acquaintances::watch(Arc::clone(hub)));
         Arc::new(Self {
             metrics: Arc::clone(&hub.metrics),
             places: Arc::new(Semaphore::new(places_all)),
             places_all,
             addresses: Mutex::new(Addresses::new(hub.limits.of_address(), places_all)),
-            peers,
+            peers: Arc::clone(&hub.acquaintances),
         })
     }
 

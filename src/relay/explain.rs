@@ -9,7 +9,6 @@ use super::hub::Hub;
 use super::mailbox::lock;
 use super::status::wall_text;
 use crate::proto::admission::Direction;
-use crate::proto::router::PeerId;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 
@@ -114,7 +113,7 @@ pub(super) fn explain(hub: &Hub, domain: &Domain, from: Option<&Domain>) -> Expl
         sessions.sort_unstable();
         (peer, facts, sessions)
     };
-    let configured = peer.and_then(|PeerId(at)| live.settings.peers.get(at));
+    let configured = peer.and_then(|peer| live.peers.get(peer));
     let mut attempts = hub.attempts.of(domain);
     attempts.retain(|attempt| from.is_none() || attempt.from.is_none() || attempt.from.as_ref() == from);
     let failed = failed(&attempts, &denied, hosts.len());

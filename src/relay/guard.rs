@@ -90,7 +90,7 @@ impl Drop for SessionGuard {
         if session.is_up() {
             hub.metrics.sessions(transport, session.opened).dec();
             hub.metrics.session_ended(*reason);
-            info!(session = session.id.0, peer = %session.peer, %reason, "session down");
+            info!(parent: &session.span, %reason, "session down");
         }
         hub.session_down(session.id, *reason);
     }

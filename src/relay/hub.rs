@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::acknowledging::Acknowledger;
+use super::acquaintances::Acquaintances;
 use super::attempts::Attempts;
 use super::broken::BrokenStreams;
 use super::budgets::Budgets;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     OpenLane { lane: LaneId, route: Route, plain: bool, mailbox: Arc<Mailbox> },
     /// Close the connection; no lane is left.
     Close(Reason),
+    /// Go: the session was made by rules that no longer hold ([`SessionShared::leave`]).
+    Leave,
     /// Say how the session is.
     Tell(SessionTold),
 }
@@ -83,6 +86,8 @@ pub(crate) struct Hub {
     pub(crate) finder: Option<Finder>,
     /// By which it asks web servers.
     browser: Arc<Browser>,
+    /// Where the peers are that the operator knows.
+    pub(super) acquaintances: Arc<Acquaintances>,
     pub(crate) tasks: Tasks,
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
@@ -129,6 +134,7 @@ pub(crate) struct Parts {
 impl Hub {
     pub(crate) fn new(parts: Parts) -> Self {
         let limits = parts.live.settings.limits.clone();
+        let acquaintances = Arc::new(Acquaintances::new(&parts.live.settings));
         let acknowledger = Acknowledger::new(
             &limits,
             parts.metrics.custody.acknowledged_early.clone(),
@@ -153,6 +159,7 @@ impl Hub {
             endpoints: parts.endpoints,
             finder: parts.finder,
             browser: parts.browser,
+            acquaintances,
             tasks: parts.tasks,
             orders: parts.orders,
             outlets: Mutex::default(),
@@ -186,14 +193,16 @@ impl Hub {
         self.browser.believe(Arc::clone(&live.web));
         // What waits is answered while the lanes for the answers still stand.
         self.steer(|control, _| control.router.hosts_leave(&live.hosts));
+        self.acquaintances.follow(&live.settings);
         self.steer(|control, now| {
-            *lock(&self.live) = Arc::clone(&live);
+            let former = std::mem::replace(&mut *lock(&self.live), Arc::clone(&live));
             self.reloads.fetch_add(1, Ordering::Release);
             control.router.set_keys(Arc::clone(&live.secrets));
             control.router.hosts_changed(Arc::clone(&live.hosts), now);
             for (_, session) in control.sessions.values() {
                 lock(&session.machine).set_hosts(&live.hosts);
             }
+            control.follow_peers(&former, &live, now);
         });
     }
 
@@ -407,7 +416,11 @@ impl Hub {
     ) {
         let mut control = lock(&self.control);
         // The configuration may have changed during its handshake.
-        lock(&shared.machine).set_hosts(&self.live().hosts);
+        let live = self.live();
+        lock(&shared.machine).set_hosts(&live.hosts);
+        if shared.lacks_entry(&live.peers) {
+            shared.leave(&commands);
+        }
         control.sessions.insert(shared.id, (commands, Arc::clone(shared)));
     }
 
@@ -457,6 +470,20 @@ impl Hub {
 }
 
 impl Control {
+    /// The `[[peer]]` entries are others: the sessions that were made by what has changed leave, and no other one.
+    fn follow_peers(&mut self, former: &Live, live: &Live, now: Instant) {
+        if former.settings.peers == live.settings.peers {
+            return;
+        }
+        for (commands, session) in self.sessions.values() {
+            if session.is_outdated(&former.peers, &live.peers) {
+                session.leave(commands);
+                self.router.session_leaves(session.id);
+            }
+        }
+        self.router.peers_changed(live.peers.rules(), now);
+    }
+
     fn new_lane(&mut self, lane: LaneId) -> Arc<Mailbox> {
         let mailbox = Arc::new(Mailbox::default());
         self.lanes.insert(lane, Arc::clone(&mailbox));

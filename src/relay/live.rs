@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 use tracing::warn;
 
 use super::clock;
+use super::peering::Peers;
 use super::settings::{Component, Host, RemoteDialback, Settings, Transport, Trust};
 use super::start::StartError;
 use crate::identity::component_secret;
@@ -43,6 +44,7 @@ type Key = [u8; 32];
 pub(crate) struct Live {
     pub(crate) settings: Settings,
     pub(crate) hosts: Arc<Hosts>,
+    pub(crate) peers: Peers,
     pub(crate) certificates: Arc<CertificateStore>,
     /// TLS over QUIC, over TCP from the first octet, and over TCP behind STARTTLS.
     tls: [Tls; 3],
@@ -106,6 +108,10 @@ impl Live {
         }
         Ok(Self {
             hosts: Arc::new(hosts),
+            peers: match former {
+                Some(former) => former.peers.after(&settings.peers),
+                None => Peers::new(&settings.peers),
+            },
             certificates: Arc::new(certificates),
             tls,
             web,
@@ -129,7 +135,8 @@ impl Live {
         if after {
             hosts = hosts.after(&self.hosts);
         }
-        Self { hosts: Arc::new(hosts), settings, ..self.clone() }
+        let peers = if after { self.peers.after(&settings.peers) } else { Peers::new(&settings.peers) };
+        Self { hosts: Arc::new(hosts), peers, settings, ..self.clone() }
     }
 
     /// The `[[host]]` entry of `domain`, if we serve it.

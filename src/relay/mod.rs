@@ -1,11 +1,12 @@
 //! Floor 3: the shell. Tasks, listeners, the connector and the local side run the machines.
 //!
-//! - [`settings`]: what a relay is told; [`start`]: how it starts; `drain.rs`: how it stops; [`reload`]: how it goes by other settings
+//! - [`settings`]: what a relay is told; [`start`]: how it starts; `drain.rs`: how it stops; [`reload`]: how it goes by other settings, `changes.rs`: which of
+//!   them count at once
 //! - [`status`]: what it is doing, for whoever operates it
 //! - [`explain`]: why a domain is reached or isn't, from what `attempts.rs` remembers
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `budgets.rs`: what lanes share of the rates, and wait for
-//! - `live.rs`: what follows from the settings, and what a reload replaces
+//! - `live.rs`: what follows from the settings, and what a reload replaces; `peering.rs`: which `[[peer]]` stays the same
 //! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed; `gauges.rs`: metrics that follow from their tables
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
 //! - `door.rs`: who of the peers is let in; `acquaintances.rs`: where those are that the operator knows
@@ -24,6 +25,7 @@ mod bounces;
 mod broken;
 mod budgets;
 mod carry;
+mod changes;
 mod clock;
 mod connector;
 mod depth;
@@ -50,6 +52,7 @@ mod mailbox;
 mod outlet;
 mod over_quic;
 mod over_tls;
+mod peering;
 mod place;
 mod proofs;
 mod random;

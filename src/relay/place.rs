@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tracing::{debug, info};
+use tracing::{Span, debug, info};
 
 use super::hub::Hub;
 use super::local::authority::LocalAuthority;
@@ -94,7 +94,7 @@ impl Place {
             Self::Session { session, first, .. } => {
                 let machine = lock(&session.machine);
                 let stream = StreamAuthority { session: &machine, first: *first };
-                ask(&SessionAuthority { hub, stream })
+                ask(&SessionAuthority { hub, stream, span: &session.span })
             }
             Self::FromServer { source } => {
                 ask(&LocalAuthority { hub, live: &hub.live(), source: source.ip() })
@@ -157,6 +157,11 @@ impl Place {
     }
 
     /// The session in which the stream stands, if it is in one.
+    /// What the log says of the session; of a stream with our own servers nothing.
+    pub(crate) fn span(&self) -> Span {
+        self.session().map_or_else(Span::none, |session| session.span.clone())
+    }
+
     pub(crate) fn session(&self) -> Option<Arc<SessionShared>> {
         match self {
             Self::Session { session, .. } => Some(Arc::clone(session)),
@@ -170,6 +175,7 @@ impl Place {
 struct SessionAuthority<'a> {
     hub: &'a Hub,
     stream: StreamAuthority<'a>,
+    span: &'a Span,
 }
 
 impl Authority for SessionAuthority<'_> {
@@ -185,7 +191,7 @@ impl Authority for SessionAuthority<'_> {
         let offer = self.stream.dialback(stream, route);
         if let Err(reason) = offer {
             self.hub.metrics.refused(Side::Remote, reason);
-            debug!(pair = %route, %reason, advice = reason.advice(), "dialback refused");
+            debug!(parent: self.span, pair = %route, %reason, advice = reason.advice(), "dialback refused");
         }
         offer
     }
@@ -255,10 +261,9 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
     }
     let first = session.comes_up(&hub.limits);
     if first {
+        session.name_peer(if initiating { &route.to } else { &route.from });
         info!(
-            session = session.id.0,
-            peer = %session.peer,
-            transport = session.connection.transport().as_str(),
+            parent: &session.span,
             pair = %route,
             multiplexed = machine.is_multiplexed(),
             domains = machine.facts().theirs.listed().count(),
@@ -285,6 +290,9 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
             router.lane_established(lane, now);
         } else {
             router.peer_lane_up(session.id, lane, &route.reversed(), bidi, now);
+        }
+        if session.is_leaving() {
+            router.session_leaves(session.id);
         }
     });
     scope

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 
 use super::attempts::Kind;
 use super::clock;
@@ -36,7 +36,7 @@ impl Hub {
         }
         self.proof_ended(control, Some(session), Some(host), Ok(()));
         let pair = control.router.anchor(session).map(tracing::field::display);
-        info!(session = session.0, %host, ours, pair, "host joined the session");
+        info!(parent: &control.span(session), %host, ours, pair, "host joined the session");
     }
 
     /// A proof came to nothing; what that costs is a connection.
@@ -54,8 +54,9 @@ impl Hub {
         let told = told.map_or(Some(0), |(_, shared)| lock(&shared.strain.refusals).tell(clock::now()));
         let Some(unsaid) = told else { return };
         let pair = session.and_then(|session| control.router.anchor(session)).map(tracing::field::display);
-        let (session, host) = (session.map(|session| session.0), host.map(tracing::field::display));
-        warn!(session, host, pair, %reason, unsaid, advice = reason.advice(), "host not proven for the session");
+        let span = session.map_or_else(Span::none, |session| control.span(session));
+        let host = host.map(tracing::field::display);
+        warn!(parent: &span, host, pair, %reason, unsaid, advice = reason.advice(), "host not proven for the session");
     }
 
     /// Remember what came of a proof: for the host itself if it is the peer's, else for the domain at the session's other end.
@@ -91,6 +92,11 @@ impl Control {
         }
     }
 
+    /// What the log says of `session`.
+    fn span(&self, session: SessionId) -> Span {
+        self.sessions.get(&session).map_or_else(Span::none, |(_, shared)| shared.span.clone())
+    }
+
     /// The router's own copy of the session has it already.
     pub(super) fn grant(&self, session: SessionId, host: &Domain, until: SystemTime, ours: bool) {
         let Some((_, shared)) = self.sessions.get(&session) else { return };
@@ -101,7 +107,7 @@ impl Control {
             machine.grant_theirs(host.clone(), until)
         };
         if let Err(reason) = granted {
-            warn!(session = session.0, %host, %reason, "the two copies of a session disagree about a grant");
+            warn!(parent: &shared.span, %host, %reason, "the two copies of a session disagree about a grant");
         }
         shared.grants.tell();
     }

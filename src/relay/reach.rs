@@ -53,7 +53,6 @@ impl Goal {
 /// What every runner of the race is told.
 struct Course {
     hub: Arc<Hub>,
-    live: Arc<Live>,
     session: SessionId,
     route: Route,
     certificate: Arc<Certificate>,
@@ -97,13 +96,13 @@ pub(crate) async fn reach(
     let pins = goal.found.as_ref().map(|found| found.pins.clone()).unwrap_or_default();
     let hub = Arc::clone(hub);
     let (second, trace) = (opening.second, trace.clone());
-    let course = Course { hub, live, session, route, certificate, peer, pins, second, trace };
+    let course = Course { hub, session, route, certificate, peer, pins, second, trace };
     run(Arc::new(course), ways).await
 }
 
 /// The ways to the `[[peer]]` entry `peer`.
 async fn configured(live: &Live, peer: PeerId, trace: &Trace) -> Result<Vec<found::Attempt>, Reason> {
-    let peer = live.settings.peers.get(peer.0).ok_or(Reason::NoRoute)?;
+    let peer = live.peers.get(peer).ok_or(Reason::NoRoute)?;
     let host = peer.address.to_string();
     trace.step("configured", format!("[[peer]] at {host} by {}", peer.transport));
     let resolved = resolve(&peer.address).await;
@@ -177,13 +176,12 @@ async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected
 }
 
 async fn dial(course: &Course, way: &found::Attempt) -> Result<Connected, Reason> {
-    let Course { hub, live, session, route, certificate, peer, pins, second, trace } = course;
+    let Course { hub, session, route, certificate, peer, pins, second, trace } = course;
     let attempt = Attempt {
         session: *session,
         route,
         certificate,
         peer: *peer,
-        config: live.settings.peers.get(peer.0),
         srv: way.target.as_deref(),
         asked: Asked { sni: way.tls.sni.as_deref(), pins },
         second: *second,

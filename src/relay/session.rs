@@ -1,9 +1,10 @@
 //! One QUIC connection with a peer as a task: it accepts the peer's lanes, opens ours, and ends with the connection.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -94,6 +95,7 @@ async fn serve<S: Streams>(
     let mut retired = false;
     let mut overdue = false;
     let mut closing = None;
+    let mut gone_by = None;
     let mut turn = 0;
     let mut first = opened == Opened::Inbound;
     loop {
@@ -101,7 +103,8 @@ async fn serve<S: Streams>(
             return refuse(hub, session, connection, Reason::NegotiationTimeout);
         }
         // The peer may just have opened a lane; what is said on it is not thrown away.
-        if let Some(reason) = closing
+        let leaves = session.is_leaving().then_some(Reason::PeerChanged);
+        if let Some(reason) = closing.or(leaves)
             && lanes.is_empty()
         {
             connection.close(Code::Done);
@@ -123,6 +126,7 @@ async fn serve<S: Streams>(
                     lanes.spawn(open(Arc::clone(hub), Arc::clone(session), connection.clone(), opening, false));
                 }
                 Some(Command::Close(reason)) => closing = Some(reason),
+                Some(Command::Leave) => gone_by = Some(leave(hub, session)),
                 Some(Command::Tell(asked)) => session.tell(asked),
                 None => return Reason::Draining,
             },
@@ -150,11 +154,32 @@ async fn serve<S: Streams>(
                 hub.control(|router, now| router.session_retires(session.id, now));
             }
             () = grant_due(session) => end_grants(hub, session),
-            () = &mut end => {
+            reason = over(end.as_mut(), gone_by) => {
                 connection.close(Code::Done);
-                return Reason::CertificateExpired;
+                return reason;
             }
         }
+    }
+}
+
+/// The session leaves. When it is gone at the latest: a peer that opens lane after lane doesn't hold it.
+fn leave(hub: &Arc<Hub>, session: &SessionShared) -> Instant {
+    hub.control(|router, _| router.session_leaves(session.id));
+    clock::now() + hub.limits.ack_wait + hub.limits.drain
+}
+
+/// Resolves when the time of a session is over: what its certificates prove ends, or it has had the time to leave. Why.
+async fn over(end: Pin<&mut tokio::time::Sleep>, gone_by: Option<Instant>) -> Reason {
+    let gone = async {
+        match gone_by {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = end => Reason::CertificateExpired,
+        () = gone => Reason::PeerChanged,
     }
 }
 
@@ -164,14 +189,14 @@ async fn watch_path(hub: &Hub, session: &SessionShared, connection: &impl Stream
     loop {
         known = connection.moved(known).await;
         hub.metrics.paths.migrations.inc();
-        info!(session = session.id.0, peer = %session.peer, now = %known, "the peer has another address");
+        info!(parent: &session.span, now = %known, "the peer has another address");
     }
 }
 
 /// Close a connection that never became a session.
 fn refuse(hub: &Hub, session: &SessionShared, connection: &impl Streams, reason: Reason) -> Reason {
     hub.metrics.refused(Side::Remote, reason);
-    warn!(peer = %session.peer, %reason, advice = reason.advice(), "connection refused");
+    warn!(parent: &session.span, %reason, advice = reason.advice(), "connection refused");
     connection.close(Code::Refused);
     reason
 }
@@ -205,7 +230,7 @@ pub(crate) fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
         session.grants.tell();
     }
     for host in &ended {
-        info!(session = session.id.0, %host, "host left the session: its certificate has ended");
+        info!(parent: &session.span, %host, "host left the session: its certificate has ended");
     }
     if !ended.is_empty() {
         hub.control(|router, monotonic| router.grants_end(session.id, now, monotonic));
@@ -248,7 +273,7 @@ fn broken_off(hub: &Hub, session: &SessionShared, connection: &impl Streams) {
     let (reason, limit) = (Reason::TooMany, "session_resets");
     hub.metrics.limit_hit(limit);
     hub.metrics.refused(Side::Remote, reason);
-    warn!(session = session.id.0, peer = %session.peer, limit, %reason, advice = reason.advice(), "session refused");
+    warn!(parent: &session.span, limit, %reason, advice = reason.advice(), "session refused");
     session.strain.over_limit.store(true, Ordering::Release);
     connection.close(Code::Limit);
 }
@@ -307,7 +332,7 @@ async fn open(
     if !first {
         let detail = || format!("a stream for {route} in session {}", session.id.0);
         hub.attempts.note(Kind::Connection, &route.to, Some(&route.from), ("stream", detail), Err(reason));
-        warn!(session = session.id.0, peer = %session.peer, pair = %route, %reason, ?failure, "lane not established");
+        warn!(parent: &session.span, pair = %route, %reason, ?failure, "lane not established");
     }
     guard.failed(failure);
     Some(reason)

@@ -4,10 +4,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
+use tracing::{Span, error_span, field, info};
 
 use super::attempts::Trace;
 use super::gauges::PathSeen;
+use super::hub::Command;
 use super::settings::Transport;
 use crate::identity::verdict::Verdict;
 use crate::metrics::Opened;
@@ -18,6 +20,7 @@ use crate::proto::session::Session;
 use crate::proto::telling::Telling;
 use crate::reason::Reason;
 use crate::transport::quic;
+use crate::xmpp::domain::Domain;
 
 /// What the tasks of one session share.
 #[derive(Debug)]
@@ -26,8 +29,12 @@ pub(crate) struct SessionShared {
     pub(crate) machine: Mutex<Session>,
     /// Its first stream is authenticated.
     pub(crate) up: AtomicBool,
-    /// The `[[peer]]` entries whose address it leads to.
+    /// The peers whose address it leads to: `[[peer]]` entries, and whom it was dialled for.
     pub(crate) pinned: Vec<PeerId>,
+    /// The `[[peer]]` entry whose rules it was made by, if there is one.
+    pub(crate) entry: Option<PeerId>,
+    /// These rules no longer hold: it takes no lane any more.
+    pub(crate) leaving: AtomicBool,
     pub(crate) grants: GrantChanges,
     pub(crate) exporter: [u8; 32],
     /// What mux secrets are bound to.
@@ -37,6 +44,8 @@ pub(crate) struct SessionShared {
     pub(crate) place: PeerPlace,
     /// The peer's address, for logs.
     pub(crate) peer: String,
+    /// What each line of the log about the session says of it; see [`span`].
+    pub(crate) span: Span,
     pub(crate) verdict: Verdict,
     pub(crate) strain: Strain,
     /// When its handshake was complete.
@@ -46,6 +55,20 @@ pub(crate) struct SessionShared {
     pub(crate) path_seen: PathSeen,
     /// Writes down how the attempt goes for which we dialled it.
     pub(crate) trace: Option<Trace>,
+}
+
+/// What each line of the log about a session says of it: its number, the peer's address, the transport, which end opened the
+/// connection, and as soon as it is proven the peer's domain.
+///
+/// A line names the span as its parent. Nothing ever enters it: tasks would do so each time that they are polled, which is about once
+/// for each stanza. It has the highest level, so that it is there for whatever is logged, also when that is changed while the session
+/// stands.
+pub(crate) fn span(id: SessionId, peer: &str, transport: Transport, opened: Opened) -> Span {
+    let role = match opened {
+        Opened::Outbound => "initiating",
+        Opened::Inbound => "receiving",
+    };
+    error_span!("session", session = id.0, %peer, %transport, %role, domain = field::Empty)
 }
 
 /// What the peer of a session costs.
@@ -123,6 +146,25 @@ impl SessionShared {
             connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(limits.lanes));
         }
         first
+    }
+
+    /// The first domain of the peer's is proven.
+    pub(crate) fn name_peer(&self, domain: &Domain) {
+        self.span.record("domain", field::display(domain));
+    }
+
+    /// Let it go: what is under way on its lanes is finished, and what follows goes elsewhere.
+    pub(crate) fn leave(&self, commands: &mpsc::UnboundedSender<Command>) {
+        if !self.leaving.swap(true, Ordering::AcqRel) {
+            info!(parent: &self.span, "session leaves: its [[peer]] has changed");
+            // A session that is just ending needn't be told.
+            let _ending = commands.send(Command::Leave);
+        }
+    }
+
+    /// Whether [`SessionShared::leave`] was called.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// Why a QUIC connection ended, in our own words where we know better than the transport.

@@ -67,7 +67,7 @@ pub(crate) async fn run(
     let lane = Lane::new(&hub, id, Arc::clone(&mailbox), place, machine).run(receive, transmit);
     let ended = attend(&hub, &session, (id, &mailbox), Box::pin(lane), commands).await;
     hub.metrics.lanes.dec();
-    guard.reason = ended.reason;
+    guard.reason = if session.is_leaving() { Reason::PeerChanged } else { ended.reason };
     if ended.established {
         lane_guard.down(ended.reason);
         return Ok(());
@@ -96,10 +96,17 @@ async fn attend(
             ended = &mut lane => return ended,
             Some(command) = commands.recv() => match command {
                 Command::OpenLane { lane, route, .. } => {
-                    warn!(session = session.id.0, pair = %route, "a second stream was asked for on a connection of one");
+                    warn!(parent: &session.span, pair = %route, "a second stream was asked for on a connection of one");
                     LaneGuard::new(hub, lane, Side::Remote).failed(LaneFailure::SingleStream);
                 }
                 Command::Close(reason) => mailbox.close(Close::AfterQueue, reason),
+                Command::Leave => {
+                    hub.control(|router, _| {
+                        router.session_leaves(session.id);
+                        router.lane_closing(id);
+                    });
+                    mailbox.close(Close::AfterQueue, Reason::PeerChanged);
+                }
                 Command::Tell(asked) => session.tell(asked),
             },
             () = &mut retire, if !retired => {

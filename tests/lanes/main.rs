@@ -3,6 +3,7 @@
 //!
 //! - [`placement`]: one connection and one lane for a pair; [`rivals`]: both relays dial at once
 //! - [`pipelining`]: all in one flight; [`single_stream`]: peers that take one stream for each connection
+//! - [`reloads`]: another configuration of peers
 //! - [`endings`]: closed, drained and idle; [`outages`]: peers and servers that are away for a while
 //! - [`scene`]: two relays that pin each other
 
@@ -17,6 +18,7 @@ mod endings;
 mod outages;
 mod pipelining;
 mod placement;
+mod reloads;
 mod rivals;
 mod scene;
 mod single_stream;

@@ -140,8 +140,9 @@ async fn no_request_makes_the_relay_dial_or_look_up_a_name() {
 
 #[tokio::test]
 async fn a_refusal_says_whether_asking_again_helps_and_the_limit_is_counted() {
-    let mut scene = Scene::with(|settings| settings.peers[0].proofs.open = 1).await;
+    // What the lines say of the session is known from its beginning.
     let log = Log::capture();
+    let mut scene = Scene::with(|settings| settings.peers[0].proofs.open = 1).await;
     let stream_id = scene.lane.stream_id.clone();
     let (mut n, mut m) = (scene.second("n.test").await, scene.second("m.test").await);
     assert_eq!(m.asked("p.test", "another").await, Err("no-session".to_owned()));

@@ -1,36 +1,29 @@
 //! `fedmux status`, `fedmux log` and `fedmux explain`, as they are typed.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::Output;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
 use crate::support::PATIENCE;
+use crate::support::running::{Running, fedmux};
 use crate::support::server::Server;
-
-/// Run `fedmux` in `folder`.
-fn fedmux(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fedmux"));
-    command.args(arguments).current_dir(folder).env_remove("FEDMUX_LOG").output().unwrap()
-}
 
 fn text(octets: &[u8]) -> &str {
     std::str::from_utf8(octets).unwrap()
 }
 
-/// A relay that runs with an admin socket, and its log.
-struct Running {
+/// A relay that runs with an admin socket.
+struct Relay {
     folder: TempDir,
-    process: Child,
-    log: BufReader<ChildStderr>,
+    running: Running,
     /// Where servers reach it.
     s2s: SocketAddr,
 }
 
-impl Running {
+impl Relay {
     fn start() -> Self {
         Self::start_with("")
     }
@@ -44,60 +37,21 @@ impl Running {
                              [local]\ns2s = \"127.0.0.1:0\"\n[admin]\nsocket = \"admin.sock\"\n\
                              [[host]]\ndomain = \"a.test\"\ndeliver = \"127.0.0.2:5269\"\n";
         std::fs::write(folder.path().join("f.toml"), configuration.to_owned() + more).unwrap();
-        let (process, log) = run(folder.path());
-        let mut running = Self { folder, process, log, s2s: (Ipv4Addr::LOCALHOST, 0).into() };
+        let mut running = Running::start(folder.path());
         let started = running.waits_for("relay started");
-        running.s2s = started["s2s"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
+        let s2s = started["s2s"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
         running.waits_for("admin socket");
-        running
-    }
-
-    /// The log line that begins so.
-    fn waits_for(&mut self, beginning: &str) -> serde_json::Value {
-        let mut line = String::new();
-        while self.log.read_line(&mut line).unwrap() > 0 {
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if event["message"].as_str().is_some_and(|message| message.starts_with(beginning)) {
-                return event;
-            }
-            line.clear();
-        }
-        panic!("the log ended without: {beginning}");
+        Self { folder, running, s2s }
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
         fedmux(self.folder.path(), &[arguments, &["--config", "f.toml"]].concat())
     }
-
-    fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status().unwrap();
-        assert!(sent.success());
-    }
-}
-
-fn run(folder: &Path) -> (Child, BufReader<ChildStderr>) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_fedmux"))
-        .args(["run", "--config", "f.toml", "--log-format", "json"])
-        .current_dir(folder)
-        .env_remove("FEDMUX_LOG")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let log = BufReader::new(process.stderr.take().unwrap());
-    (process, log)
-}
-
-impl Drop for Running {
-    /// A test that failed leaves nothing running.
-    fn drop(&mut self) {
-        let _gone = (self.process.kill(), self.process.wait());
-    }
 }
 
 #[test]
 fn status_is_shown_as_text_and_as_json() {
-    let relay = Running::start();
+    let relay = Relay::start();
     let shown = relay.ask(&["status"]);
     assert_eq!((shown.status.code(), text(&shown.stderr)), (Some(0), ""));
     let shown = text(&shown.stdout);
@@ -110,12 +64,12 @@ fn status_is_shown_as_text_and_as_json() {
 
 #[test]
 fn the_log_says_more_when_it_is_told_to_while_the_relay_runs() {
-    let mut relay = Running::start();
+    let mut relay = Relay::start();
     let now = relay.ask(&["log"]);
     assert_eq!(text(&now.stdout), "fedmux=info,warn\n");
     let changed = relay.ask(&["log", "debug"]);
     assert_eq!((changed.status.code(), text(&changed.stdout)), (Some(0), "fedmux=debug,warn\n"));
-    assert_eq!(relay.waits_for("how much is logged was changed")["level"], "debug");
+    assert_eq!(relay.running.waits_for("how much is logged was changed")["level"], "debug");
     let refused = relay.ask(&["log", "fedmux=loud"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("is no log level"), "{}", text(&refused.stderr));
@@ -124,29 +78,29 @@ fn the_log_says_more_when_it_is_told_to_while_the_relay_runs() {
 
 #[test]
 fn a_relay_that_was_killed_leaves_a_socket_that_the_next_one_replaces_and_takes_away() {
-    let mut relay = Running::start();
+    let mut relay = Relay::start();
     let socket = relay.folder.path().join("admin.sock");
     let second = fedmux(relay.folder.path(), &["run", "--config", "f.toml"]);
     assert_eq!(second.status.code(), Some(1));
     assert!(text(&second.stderr).contains("another relay answers there"), "{}", text(&second.stderr));
-    relay.process.kill().unwrap();
-    relay.process.wait().unwrap();
+    relay.running.process.kill().unwrap();
+    relay.running.process.wait().unwrap();
     assert!(socket.exists());
     let unanswered = relay.ask(&["status"]);
     assert_eq!(unanswered.status.code(), Some(1));
     assert!(text(&unanswered.stderr).contains("no relay runs with this socket"), "{unanswered:?}");
-    (relay.process, relay.log) = run(relay.folder.path());
-    relay.waits_for("admin socket");
+    relay.running = Running::start(relay.folder.path());
+    relay.running.waits_for("admin socket");
     assert_eq!(relay.ask(&["status"]).status.code(), Some(0));
-    relay.signal("TERM");
-    relay.waits_for("stopped: ");
-    assert_eq!(relay.process.wait().unwrap().code(), Some(0));
+    relay.running.signal("TERM");
+    relay.running.waits_for("stopped: ");
+    assert_eq!(relay.running.process.wait().unwrap().code(), Some(0));
     assert!(!socket.exists(), "its file goes with it");
 }
 
 #[test]
 fn without_a_socket_the_command_says_what_to_do() {
-    let relay = Running::start();
+    let relay = Relay::start();
     let path = relay.folder.path().join("f.toml");
     let without = std::fs::read_to_string(&path).unwrap().replace("socket = \"admin.sock\"\n", "");
     std::fs::write(relay.folder.path().join("g.toml"), without).unwrap();
@@ -165,17 +119,17 @@ fn without_a_socket_the_command_says_what_to_do() {
 
 #[test]
 fn a_configuration_with_a_mistake_is_not_taken_and_the_status_says_so() {
-    let mut relay = Running::start();
+    let mut relay = Relay::start();
     let path = relay.folder.path().join("f.toml");
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{good}colour = 1\n")).unwrap();
-    relay.signal("HUP");
-    relay.waits_for("not reloaded");
+    relay.running.signal("HUP");
+    relay.running.waits_for("not reloaded");
     let shown = fedmux(relay.folder.path(), &["status", "--socket", "admin.sock"]);
     assert!(text(&shown.stdout).contains("\n  reload   not reloaded at "), "{shown:?}");
     std::fs::write(&path, good.replace("\"a.test\"\n", "\"a.test\"\nannounce = true\n")).unwrap();
-    relay.signal("HUP");
-    relay.waits_for("reloaded");
+    relay.running.signal("HUP");
+    relay.running.waits_for("reloaded");
     let shown = fedmux(relay.folder.path(), &["status", "--socket", "admin.sock"]);
     assert!(text(&shown.stdout).contains(": host a.test: announce changed\n"), "{}", text(&shown.stdout));
 }
@@ -183,7 +137,7 @@ fn a_configuration_with_a_mistake_is_not_taken_and_the_status_says_so() {
 #[tokio::test]
 async fn explain_names_the_fact_that_failed_as_it_is_typed() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let relay = Running::start_with(&format!(
+    let relay = Relay::start_with(&format!(
         "local_auth = \"trusted\"\ntrusted_loopback = true\n[[peer]]\ndomain = \"b.test\"\naddress = \"{closed}\"\n\
          transport = \"starttls\"\n"
     ));

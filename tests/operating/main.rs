@@ -3,6 +3,7 @@
 //! - [`status`]: the facts about two relays, one of which may be hard to reach
 //! - [`metrics`]: what a scrape shows, against what was done
 //! - [`commands`]: `fedmux status`, `fedmux log` and `fedmux explain` as commands, with a real `fedmux run`
+//! - [`logs`]: that each line of a session says which one it is
 //! - [`secrecy`]: that nothing of what people write is logged
 //! - [`checks`]: `fedmux check` with a real DNS server, and with whoever answers or doesn't
 
@@ -18,6 +19,7 @@ mod commands;
 #[path = "../../src/dns/test_server.rs"]
 #[allow(dead_code, reason = "the unit tests use the rest")]
 mod dns_server;
+mod logs;
 mod metrics;
 mod secrecy;
 mod status;

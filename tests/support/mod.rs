@@ -8,6 +8,7 @@
 //! - [`path`]: between two relays, slower than loopback, or cut; [`tcp_path`]: the same for TCP
 //! - [`companion`]: a pair that behaves, and notices if anything disturbs it
 //! - [`component`]: a component that connects to it
+//! - [`running`]: `fedmux` as it is typed, and a relay that is a process of its own
 //! - [`scrape`]: the metrics of a relay that is a process of its own; [`process`]: what that holds of the machine
 //! - [`web`]: a web server, for what domains publish there
 //! - [`certificates`]: an authority to issue what is needed; [`log`]: what the relay logged
@@ -30,6 +31,7 @@ pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod provider;
+pub(crate) mod running;
 pub(crate) mod scrape;
 pub(crate) mod server;
 pub(crate) mod tcp_path;

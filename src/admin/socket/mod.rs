@@ -19,8 +19,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+
+use super::accepting;
 
 /// What one client may take from the others.
 #[derive(Clone, Copy)]
@@ -37,8 +37,6 @@ const BOUNDS: Bounds =
     Bounds { connections: 8, question_time: Duration::from_secs(5), answer_time: Duration::from_secs(20) };
 /// Octets of a question: a command and two domains.
 pub const QUESTION_BYTES_MAX: usize = 4 * 1024;
-/// Wait after a failed accept: it fails for want of file descriptors, and at once again.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What answers.
 #[async_trait]
@@ -53,26 +51,8 @@ pub async fn serve(place: Arc<Place>, operated: Arc<dyn Operated>) {
 }
 
 async fn serve_within(bounds: Bounds, place: Arc<Place>, operated: Arc<dyn Operated>) {
-    let slots = Arc::new(Semaphore::new(bounds.connections));
-    let mut connections = JoinSet::new();
-    loop {
-        // The semaphore is never closed, so there is always a permit to wait for.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match place.accept().await {
-            Ok(stream) => {
-                let operated = Arc::clone(&operated);
-                connections.spawn(async move {
-                    connection(bounds, stream, operated).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the admin socket can't accept a connection; is the limit of open files too low?");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-        while connections.try_join_next().is_some() {}
-    }
+    let serve = |stream| connection(bounds, stream, Arc::clone(&operated));
+    accepting::serve("admin socket", bounds.connections, || place.accept(), serve).await;
 }
 
 /// One connection. What goes wrong is the client's loss: it sees a closed connection.

@@ -121,7 +121,7 @@ fn row(session: &SessionStatus) -> Vec<String> {
         state(session).to_owned(),
         count(session.lanes),
         octets(session.queued.bytes + session.queued.sent_bytes),
-        session.queued.oldest_seconds.map_or_else(|| "-".to_owned(), short_time),
+        or_dash(session.queued.oldest_seconds.map(short_time)),
     ]
 }
 
@@ -172,29 +172,31 @@ fn peers(out: &mut String, status: &Status) {
     if all.is_empty() {
         return;
     }
-    let rows: Vec<Vec<String>> = all
-        .iter()
-        .take(ROWS_MAX)
-        .map(|peer| {
-            vec![
-                peer.peer.clone(),
-                peer.state.clone(),
-                peer.reason.clone().unwrap_or_else(|| "-".to_owned()),
-                count(peer.waiting),
-                peer.down_seconds.map_or_else(|| "-".to_owned(), time),
-                peer.retry_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("in {}", time(seconds))),
-            ]
-        })
-        .collect();
-    columns::write(out, &["PEER", "STATE", "REASON", "WAITING", "DOWN FOR", "NEXT TRY"], &rows);
-    more(out, all.len());
+    let heads = ["PEER", "STATE", "REASON", "WAITING", "DOWN FOR", "NEXT TRY"];
+    worst(out, &heads, &all, |peer| {
+        vec![
+            peer.peer.clone(),
+            peer.state.clone(),
+            or_dash(peer.reason.clone()),
+            count(peer.waiting),
+            or_dash(peer.down_seconds.map(time)),
+            or_dash(peer.retry_seconds.map(|seconds| format!("in {}", time(seconds)))),
+        ]
+    });
     let _infallible = writeln!(out, "  `fedmux explain DOMAIN` says what was tried.");
 }
 
-fn more(out: &mut String, all: usize) {
-    if all > ROWS_MAX {
-        let _infallible = writeln!(out, "  and {} more; --json shows all", count(all - ROWS_MAX));
+/// The first of a list, the worst ones, and how many more there are.
+fn worst<T>(out: &mut String, heads: &[&str], all: &[T], row: impl Fn(&T) -> Vec<String>) {
+    let rows: Vec<Vec<String>> = all.iter().take(ROWS_MAX).map(row).collect();
+    columns::write(out, heads, &rows);
+    if all.len() > ROWS_MAX {
+        let _infallible = writeln!(out, "  and {} more; --json shows all", count(all.len() - ROWS_MAX));
     }
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
 }
 
 fn local(out: &mut String, status: &Status) {
@@ -209,21 +211,15 @@ fn local(out: &mut String, status: &Status) {
     if down.is_empty() {
         return;
     }
-    let rows: Vec<Vec<String>> = down
-        .iter()
-        .take(ROWS_MAX)
-        .map(|server| {
-            vec![
-                server.server.clone(),
-                server.state.clone(),
-                server.reason.clone().unwrap_or_else(|| "-".to_owned()),
-                count(server.waiting),
-                server.down_seconds.map_or_else(|| "-".to_owned(), time),
-            ]
-        })
-        .collect();
-    columns::write(out, &["SERVER", "STATE", "REASON", "WAITING", "DOWN FOR"], &rows);
-    more(out, down.len());
+    worst(out, &["SERVER", "STATE", "REASON", "WAITING", "DOWN FOR"], &down, |server| {
+        vec![
+            server.server.clone(),
+            server.state.clone(),
+            or_dash(server.reason.clone()),
+            count(server.waiting),
+            or_dash(server.down_seconds.map(time)),
+        ]
+    });
 }
 
 /// What waits for what; the list comes with the worst first.
@@ -233,22 +229,16 @@ fn waiting(out: &mut String, status: &Status) {
         return;
     }
     heading(out, "Waiting", all.len());
-    let rows: Vec<Vec<String>> = all
-        .iter()
-        .take(ROWS_MAX)
-        .map(|pair| {
-            vec![
-                pair.from.clone(),
-                pair.to.clone(),
-                pair.waits_for.clone().unwrap_or_default(),
-                pair.reason.clone().unwrap_or_else(|| "-".to_owned()),
-                count(pair.queued.stanzas),
-                pair.queued.oldest_seconds.map_or_else(|| "-".to_owned(), short_time),
-            ]
-        })
-        .collect();
-    columns::write(out, &["FROM", "TO", "WAITS FOR", "LAST FAILURE", "QUEUED", "OLDEST"], &rows);
-    more(out, all.len());
+    worst(out, &["FROM", "TO", "WAITS FOR", "LAST FAILURE", "QUEUED", "OLDEST"], &all, |pair| {
+        vec![
+            pair.from.clone(),
+            pair.to.clone(),
+            pair.waits_for.clone().unwrap_or_default(),
+            or_dash(pair.reason.clone()),
+            count(pair.queued.stanzas),
+            or_dash(pair.queued.oldest_seconds.map(short_time)),
+        ]
+    });
 }
 
 /// Queues behind lanes that are up: their next hop is slow.
@@ -266,21 +256,15 @@ fn queues(out: &mut String, status: &Status) {
         age(&other.queued).total_cmp(&age(&one.queued))
     });
     heading(out, "Queues behind a slow next hop", all.len());
-    let rows: Vec<Vec<String>> = all
-        .iter()
-        .take(ROWS_MAX)
-        .map(|pair| {
-            vec![
-                pair.from.clone(),
-                pair.to.clone(),
-                pair.session.map_or_else(|| "local".to_owned(), |session| session.to_string()),
-                count(pair.queued.stanzas),
-                octets(pair.queued.bytes),
-                octets(pair.queued.sent_bytes),
-                pair.queued.oldest_seconds.map_or_else(|| "-".to_owned(), short_time),
-            ]
-        })
-        .collect();
-    columns::write(out, &["FROM", "TO", "SESSION", "STANZAS", "BYTES", "SENT", "OLDEST"], &rows);
-    more(out, all.len());
+    worst(out, &["FROM", "TO", "SESSION", "STANZAS", "BYTES", "SENT", "OLDEST"], &all, |pair| {
+        vec![
+            pair.from.clone(),
+            pair.to.clone(),
+            pair.session.map_or_else(|| "local".to_owned(), |session| session.to_string()),
+            count(pair.queued.stanzas),
+            octets(pair.queued.bytes),
+            octets(pair.queued.sent_bytes),
+            or_dash(pair.queued.oldest_seconds.map(short_time)),
+        ]
+    });
 }

@@ -19,13 +19,14 @@
 //! - `proofs.rs`: hosts that join a session by mux secrets, `verifying.rs` and `returning.rs`: the two sides of it,
 //!   `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped; `rivals.rs`: for which of two sessions, where both ends dialled
-//! - `reload.rs`: another configuration; `facts.rs`: what whoever operates the relay may know
+//! - `reload.rs`: another configuration, `entries.rs`: its `[[peer]]`s; `facts.rs`: what whoever operates the relay may know
 //! - `retry.rs`: when to try a failed next hop again
 
 mod abreast;
 mod action;
 mod again;
 mod components;
+mod entries;
 mod facts;
 mod lanes;
 mod local;
@@ -85,9 +86,20 @@ pub struct SessionId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u64);
 
-/// A peer: a `[[peer]]` entry by its position, or beyond these one that was found.
+/// A peer: a `[[peer]]` entry, or one that was found. An identifier never comes again: what leads to one can't become another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub usize);
+
+impl PeerId {
+    /// The first of those that are found.
+    const FOUND: usize = usize::MAX / 2;
+
+    /// Whether it is a `[[peer]]` entry.
+    #[must_use]
+    pub const fn is_configured(self) -> bool {
+        self.0 < Self::FOUND
+    }
+}
 
 /// Where the peer of a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,6 +326,8 @@ pub struct Router {
     lanes: FxHashMap<LaneId, Lane>,
     sessions: BTreeMap<SessionId, SessionEntry>,
     peers: BTreeMap<PeerId, PeerState>,
+    /// The `[[peer]]` entries, in their order.
+    configured: Vec<PeerId>,
     /// The `[[peer]]` entries that name a domain itself.
     peers_by_name: FxHashMap<Domain, PeerId>,
     /// The peers that were found, by their domain.
@@ -348,7 +362,8 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router with nothing placed. `seed` only spreads retries.
+    /// A router with nothing placed; `peers`: the `[[peer]]` entries, whose identifiers are their positions. `seed` only spreads
+    /// retries.
     #[must_use]
     pub fn new(
         hosts: Arc<Hosts>,
@@ -357,13 +372,8 @@ impl Router {
         keys: Arc<SecretKeys>,
         seed: u64,
     ) -> Self {
-        let peers_by_name = peers::by_name(&peers);
-        let peers: BTreeMap<_, _> = peers
-            .into_iter()
-            .enumerate()
-            .map(|(at, rule)| (PeerId(at), PeerState::configured(rule)))
-            .collect();
-        Self {
+        let rules = peers.into_iter().enumerate().map(|(at, rule)| (PeerId(at), rule)).collect();
+        let mut router = Self {
             hosts,
             limits,
             routes: FxHashMap::default(),
@@ -371,13 +381,14 @@ impl Router {
             later: BTreeSet::new(),
             lanes: FxHashMap::default(),
             sessions: BTreeMap::new(),
-            next_peer: peers.len(),
-            peers,
+            next_peer: PeerId::FOUND,
+            peers: BTreeMap::new(),
+            configured: Vec::new(),
             found: FxHashMap::default(),
             abreast: FxHashMap::default(),
             discovers: false,
             refreshes: BTreeSet::new(),
-            peers_by_name,
+            peers_by_name: FxHashMap::default(),
             servers: BTreeMap::new(),
             components: FxHashMap::default(),
             local: FxHashMap::default(),
@@ -390,7 +401,9 @@ impl Router {
             next_id: 1,
             jitter: retry::Jitter::new(seed),
             actions: Vec::new(),
-        }
+        };
+        router.go_by(rules);
+        router
     }
 
     /// What is to be done after the last call. Drain it after every call.

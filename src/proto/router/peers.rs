@@ -37,12 +37,12 @@ pub struct PeerRule {
 }
 
 /// The entries that name a domain itself. Of two that name the same one the first counts.
-pub(super) fn by_name(rules: &[PeerRule]) -> FxHashMap<Domain, PeerId> {
+pub(super) fn by_name(rules: &[(PeerId, PeerRule)]) -> FxHashMap<Domain, PeerId> {
     let mut names = FxHashMap::default();
-    for (index, rule) in rules.iter().enumerate() {
+    for (id, rule) in rules {
         for domain in &rule.domains {
             if let DomainPattern::Exact(domain) = domain {
-                names.entry(domain.clone()).or_insert(PeerId(index));
+                names.entry(domain.clone()).or_insert(*id);
             }
         }
     }
@@ -86,8 +86,15 @@ struct Answered {
 }
 
 impl PeerState {
-    pub(super) fn configured(rule: PeerRule) -> Self {
-        Self { domains: rule.domains, proofs: Some(rule.proofs), ..Self::default() }
+    /// A `[[peer]]` of which nothing is known yet.
+    pub(super) fn unconfigured() -> Self {
+        Self::default()
+    }
+
+    /// It goes by `rule` from now on.
+    pub(super) fn configure(&mut self, rule: PeerRule) {
+        self.domains = rule.domains;
+        self.proofs = Some(rule.proofs);
     }
 
     fn searched(domain: Domain) -> Self {
@@ -156,12 +163,12 @@ impl Router {
         if let Some(named) = self.peers_by_name.get(domain) {
             return Some(*named);
         }
-        let closest =
-            self.peers.iter().take_while(|(_, peer)| peer.search.is_none()).filter_map(|(id, peer)| {
-                let rules = peer.domains.iter().filter(|rule| rule.matches(domain));
-                Some((rules.map(DomainPattern::closeness).max()?, *id))
-            });
-        let closest = closest.max_by_key(|(closeness, id)| (*closeness, std::cmp::Reverse(*id)));
+        // The last of several is the maximum, and the first one counts.
+        let closest = self.configured.iter().rev().filter_map(|id| {
+            let rules = self.peers.get(id)?.domains.iter().filter(|rule| rule.matches(domain));
+            Some((rules.map(DomainPattern::closeness).max()?, *id))
+        });
+        let closest = closest.max_by_key(|(closeness, _)| *closeness);
         closest.map(|(_, id)| id).or_else(|| self.found.get(domain).copied())
     }
 

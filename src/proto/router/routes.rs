@@ -141,7 +141,7 @@ impl Router {
     }
 
     /// Take `route` out of the list that it stands in.
-    fn leave(&mut self, route: &Route) {
+    pub(super) fn leave(&mut self, route: &Route) {
         let Some(Placement::Waiting(hop)) = self.routes.get(route).map(|state| state.placement) else {
             return;
         };

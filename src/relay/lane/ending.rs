@@ -92,6 +92,15 @@ impl Lane {
         }
     }
 
+    /// The peer has opened one more stream in a session that leaves. It is answered, so that the peer doesn't take it for one stream
+    /// too many, and closed; what is sent on it goes elsewhere.
+    pub(super) fn leave_session(&self) {
+        let leaves = self.place.session().is_some_and(|session| session.is_leaving());
+        if leaves && self.carry.is_none() && !matches!(self.machine, Machine::Initiating(_)) {
+            self.mailbox.close(Close::AfterQueue, Reason::PeerChanged);
+        }
+    }
+
     /// Say goodbye as the end of the stream asks for.
     pub(super) fn conclude(&mut self, ended: Ended) {
         match ended {
@@ -114,17 +123,23 @@ impl Lane {
         let reason = Reason::DialbackUnsolicited;
         self.hub.metrics.proof(DomainProof::Dialback, Err(reason));
         if !std::mem::replace(&mut self.unsolicited, true) {
-            let (lane, advice) = (self.id.0, reason.advice());
-            warn!(lane, peer = %self.place, %reason, advice, "an answer of dialback that was not asked for");
+            let (lane, advice, span) = (self.id.0, reason.advice(), self.place.span());
+            warn!(parent: &span, lane, peer = self.other_end(), %reason, advice, "an answer of dialback that was not asked for");
         }
+    }
+
+    /// Who is at the other end, unless the span of its session says it.
+    pub(super) fn other_end(&self) -> Option<String> {
+        self.place.session().is_none().then(|| self.place.to_string())
     }
 
     fn report_refusal(&self, reason: Reason) {
         let side = self.place.side();
         self.hub.metrics.refused(side, reason);
         let Some(unsaid) = self.may_tell() else { return };
-        let (lane, advice) = (self.id.0, reason.advice());
-        warn!(lane, side = side.as_str(), peer = %self.place, %reason, unsaid, advice, "stream refused");
+        let (lane, advice, span) = (self.id.0, reason.advice(), self.place.span());
+        let peer = self.other_end();
+        warn!(parent: &span, lane, side = side.as_str(), peer, %reason, unsaid, advice, "stream refused");
     }
 
     /// Whether one more refusal is said, and how many were not before it. Our own servers are told everything.

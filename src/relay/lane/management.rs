@@ -156,7 +156,7 @@ impl Lane {
         };
         let Some((mut broken, route)) = claimed else {
             self.hub.metrics.custody.resumption_refused();
-            debug!(lane = self.id.0, peer = %self.place, "a stream that isn't known was to be resumed");
+            debug!(parent: &self.place.span(), lane = self.id.0, peer = self.other_end(), "a stream that isn't known was to be resumed");
             return self.handle(Event::Resumption { h: None }).map(|_| ());
         };
         let sent = std::mem::take(&mut broken.sent);
@@ -174,7 +174,7 @@ impl Lane {
         self.handle(Event::Resumption { h: Some(told) })?;
         self.is_live(broken.id, route.clone(), self.hub.limits.resume);
         self.hub.metrics.custody.stream_resumed(true);
-        debug!(lane = self.id.0, pair = %route, here_already, "stream resumed by the peer");
+        debug!(parent: &self.place.span(), lane = self.id.0, pair = %route, here_already, "stream resumed by the peer");
         self.send_now();
         if let Some(outlet) = broken.holds.take() {
             let lane = self.id;
@@ -210,7 +210,7 @@ impl Lane {
         let (_, here_already) = inbound.resume(&self.mailbox, Some(broken.told));
         self.count(inbound, here_already);
         self.hub.metrics.custody.stream_resumed(true);
-        debug!(lane = self.id.0, here_already, again = self.sending.unacknowledged(), "stream resumed");
+        debug!(parent: &self.place.span(), lane = self.id.0, here_already, again = self.sending.unacknowledged(), "stream resumed");
         self.resumable = Some(Resumable { id: broken.id, route, within: self.hub.limits.resume });
         self.mailbox.open();
         Ok(())

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::sync::mpsc;
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 
 use super::carry::{self, Carry};
 use super::clock;
@@ -376,7 +376,9 @@ impl Lane {
                 let header = StreamHeader::parse(octets)?;
                 let fresh_id = super::random::identifier().ok_or(Reason::InternalServerError)?;
                 self.place.header_came(&self.hub, &header, self.carry.is_some());
-                self.handle(Event::Header { header: &header, fresh_id: &fresh_id })
+                let handled = self.handle(Event::Header { header: &header, fresh_id: &fresh_id });
+                self.leave_session();
+                handled
             }
             FrameKind::Element => {
                 // A busy stream asks and asks.
@@ -428,20 +430,21 @@ impl Lane {
             Notice::Proven { route, bidi } => {
                 self.framer.authenticated();
                 self.sending.confirm();
-                debug!(lane = self.id.0, pair = %route, bidi, "stream established");
+                debug!(parent: &self.place.span(), lane = self.id.0, pair = %route, bidi, "stream established");
                 self.proven(&route, bidi);
             }
             Notice::VerifyKey { route, stream_id, key } => {
                 let (hub, answers) = (Arc::clone(&self.hub), self.verified.0.clone());
                 let side = self.place.side();
-                self.hub.tasks.spawn(async move {
+                let asking = async move {
                     let outcome = match side {
                         Side::Local => super::local::verify::ask(&hub, &route, &stream_id, &key).await,
                         Side::Remote => super::dialback::ask(&hub, &route, &stream_id, &key).await,
                     };
                     // The stream may be gone by now; then nobody waits.
                     let _nobody_waits = answers.send((route, outcome));
-                });
+                };
+                self.hub.tasks.spawn(asking.instrument(self.place.span()));
             }
             Notice::Authorization { route, authorization } => {
                 self.place.authorization(&self.hub, self.id, &route, &authorization);
@@ -458,7 +461,7 @@ impl Lane {
             }
             Notice::Ended(Some(reason)) => {
                 self.other_end_closes(reason);
-                debug!(lane = self.id.0, %reason, "the other end closed the stream with an error");
+                debug!(parent: &self.place.span(), lane = self.id.0, %reason, "the other end closed the stream with an error");
                 return Some(Ended::Closed(reason));
             }
         }

@@ -205,3 +205,21 @@ fn reload(world: &Arc<World>, dice: &mut Dice, relay: usize) -> &'static str {
     });
     "host left"
 }
+
+/// One of the peers, or all of them, are others from now on, as far as the relay knows.
+pub(super) fn change_peers(world: &Arc<World>, dice: &mut Dice) -> &'static str {
+    let relay = dice.below(world.plan.relays);
+    let Some(hub) = world.hub(relay) else { return "peers changed, but nobody noticed" };
+    let live = hub.live();
+    let mut settings = live.settings.clone();
+    let (all, chosen) = (dice.chance(30), dice.below(settings.peers.len()));
+    for (at, peer) in settings.peers.iter_mut().enumerate() {
+        if all || at == chosen {
+            // Whoever is shown less has connections of its own for its other hosts.
+            peer.announce_all = !peer.announce_all;
+        }
+    }
+    hub.replace(live.with_settings(settings, true));
+    world.tell(format_args!("peers of {relay} changed"));
+    "peers changed"
+}

@@ -38,7 +38,7 @@ pub(super) struct Report {
 ///
 /// # Panics
 /// If something doesn't hold.
-pub(super) fn run(seed: u64) -> Report {
+pub(super) fn run(seed: u64, peers_change: bool) -> Report {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let report = runtime.block_on(async {
@@ -47,7 +47,7 @@ pub(super) fn run(seed: u64) -> Report {
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 100_000 * 100_000;
         clock::set_wall(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(today + 100_000)));
         random::set_seed(Some(seed));
-        history(seed).await
+        history(seed, peers_change).await
     });
     drop(runtime);
     clock::set_wall(None);
@@ -70,9 +70,9 @@ impl Drop for Teller {
     }
 }
 
-async fn history(seed: u64) -> Report {
+async fn history(seed: u64, peers_change: bool) -> Report {
     let mut dice = Dice::new(seed);
-    let plan = plan(&mut dice);
+    let plan = Plan { peers_change, ..plan(&mut dice) };
     tracing::trace!(seed, ?plan, "a history begins");
     let world = World::new(plan, &mut dice);
     let _teller = Teller { seed, world: Arc::clone(&world) };
@@ -85,6 +85,10 @@ async fn history(seed: u64) -> Report {
     for _ in 0..dice.below(7) {
         wait(&world, dice.millis(50..4_000)).await;
         *faults.entry(super::fault::strike(&world, &mut dice)).or_default() += 1;
+    }
+    for _ in 0..if world.plan.peers_change { 3 } else { 0 } {
+        wait(&world, dice.millis(1..2_000)).await;
+        *faults.entry(super::fault::change_peers(&world, &mut dice)).or_default() += 1;
     }
     wait(&world, dice.millis(50..4_000)).await;
     let resumed = settle(&world, &mut dice).await;
@@ -129,6 +133,7 @@ fn plan(dice: &mut Dice) -> Plan {
         } else {
             Duration::from_secs(86_400 * 30)
         },
+        peers_change: false,
         limits,
     }
 }

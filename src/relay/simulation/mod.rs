@@ -33,6 +33,7 @@
 //! `FEDMUX_SEED=N FEDMUX_HISTORIES=1 cargo test --lib simulation` is it once more, with `FEDMUX_TRACE=1` and its log.
 
 mod account;
+mod asking;
 mod attacker;
 mod dice;
 mod fault;
@@ -90,7 +91,7 @@ impl Sum {
 }
 
 /// Histories one after the other, on every core, until there are enough or several have failed.
-fn run(first: u64, count: u64) -> Sum {
+fn run(first: u64, count: u64, peers_change: bool) -> Sum {
     let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
     let work = || {
         loop {
@@ -98,7 +99,7 @@ fn run(first: u64, count: u64) -> Sum {
             if seed >= first + count || lock(&sum).failed.len() >= FAILURES_MAX {
                 return;
             }
-            let told = std::panic::catch_unwind(|| history::run(seed));
+            let told = std::panic::catch_unwind(|| history::run(seed, peers_change));
             match told {
                 Ok(report) => lock(&sum).add(&report),
                 Err(_) => lock(&sum).failed.push(seed),
@@ -122,7 +123,7 @@ fn whatever_goes_wrong_nothing_is_lost_silently() {
     }
     let (first, count) = (setting("FEDMUX_SEED", 1), setting("FEDMUX_HISTORIES", 100));
     let began = Instant::now();
-    let Sum { sums, resumed, faults, failed } = run(first, count);
+    let Sum { sums, resumed, faults, failed } = run(first, count, false);
     let [sent, delivered, bounced, answered, twice, late, evil] = sums;
     println!(
         "{count} histories from seed {first} in {:.1?}: {sent} sent, {delivered} delivered, {bounced} came back, \
@@ -133,9 +134,19 @@ fn whatever_goes_wrong_nothing_is_lost_silently() {
     assert!(failed.is_empty(), "the histories of these seeds come to a bad end: {failed:?}");
 }
 
+/// The same with reloads besides, at any moment, that make another peer of who is at the other end.
+#[test]
+fn whoever_becomes_another_peer_takes_nothing_with_him() {
+    let (first, count) = (setting("FEDMUX_SEED", 1), setting("FEDMUX_HISTORIES", 100) / 4);
+    let Sum { sums, faults, failed, .. } = run(first, count, true);
+    println!("{count} histories with peers that change: {sums:?}, {faults:?}");
+    assert!(failed.is_empty(), "the histories of these seeds come to a bad end: {failed:?}");
+    assert!(count < 10 || faults.get("peers changed").is_some_and(|times| *times >= count), "{faults:?}");
+}
+
 #[test]
 fn a_seed_always_tells_the_same_history() {
     for seed in 1..10 {
-        assert_eq!(history::run(seed), history::run(seed), "seed {seed}");
+        assert_eq!(history::run(seed, false), history::run(seed, false), "seed {seed}");
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) window: usize,
     /// How long the certificates of a connection are good.
     pub(super) lifetime: Duration,
+    /// Reloads change who the peers are.
+    pub(super) peers_change: bool,
 }
 
 /// A relay that runs.
@@ -369,7 +371,7 @@ async fn connect(
     opening: &Opening,
 ) -> Result<(Arc<SessionShared>, End), Reason> {
     let live = hub.live();
-    let config = &live.settings.peers[peer.0];
+    let config = live.peers.get(peer).unwrap();
     let place = (0..).find(|place| config.address.to_string() == address(*place).to_string()).unwrap();
     let [ours, theirs] = world.shake_hands([index, place]).await?;
     let exporters = world.exporters();
@@ -394,7 +396,6 @@ async fn connect(
         route,
         certificate: &certificate,
         peer,
-        config: Some(config),
         srv: None,
         asked: Asked { sni: None, pins: &Pins::default() },
         second: opening.second,

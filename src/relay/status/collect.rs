@@ -15,7 +15,8 @@ use crate::reason::Reason;
 use crate::relay::clock;
 use crate::relay::hub::{Command, Hub};
 use crate::relay::mailbox::lock;
-use crate::relay::settings::Settings;
+use crate::relay::peering::Peers;
+use crate::relay::settings::{Peer, Settings};
 use crate::relay::shared::SessionShared;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -51,7 +52,7 @@ pub(in crate::relay) async fn status(hub: &Hub) -> Status {
             add(of_session.entry(session).or_default(), pair.queued);
         }
     }
-    let peers = known.peers.into_iter().filter_map(|(id, facts)| peer(id, facts, &live.settings, now));
+    let peers = known.peers.into_iter().filter_map(|(id, facts)| peer(id, facts, &live.peers, now));
     let peers = peers.collect();
     let local = local(known.servers, known.components, &live.settings, now);
     let mut queued = Queued::default();
@@ -172,7 +173,7 @@ async fn sessions(asked: Vec<Asked>, queued: &FxHashMap<u64, Queued>) -> Vec<Ses
 }
 
 /// A peer that something is known of; the others have never been needed.
-fn peer(id: PeerId, facts: PeerFacts, settings: &Settings, now: Instant) -> Option<PeerStatus> {
+fn peer(id: PeerId, facts: PeerFacts, peers: &Peers, now: Instant) -> Option<PeerStatus> {
     let state = facts.state();
     let PeerFacts { domain, refused, refusal, single_stream, hop, .. } = facts;
     let configured = domain.is_none();
@@ -180,7 +181,7 @@ fn peer(id: PeerId, facts: PeerFacts, settings: &Settings, now: Instant) -> Opti
     Some(PeerStatus {
         peer: match domain {
             Some(domain) => domain.to_string(),
-            None => named(settings, id)?,
+            None => named(peers.get(id)?),
         },
         configured,
         state: state.to_owned(),
@@ -193,11 +194,10 @@ fn peer(id: PeerId, facts: PeerFacts, settings: &Settings, now: Instant) -> Opti
     })
 }
 
-fn named(settings: &Settings, PeerId(at): PeerId) -> Option<String> {
-    let peer = settings.peers.get(at)?;
+fn named(peer: &Peer) -> String {
     let domains: Vec<String> = peer.domains.iter().take(NAMED_MAX).map(ToString::to_string).collect();
     let more = if peer.domains.len() > NAMED_MAX { ", ..." } else { "" };
-    Some(format!("{}{more} at {} by {}", domains.join(", "), peer.address, peer.transport))
+    format!("{}{more} at {} by {}", domains.join(", "), peer.address, peer.transport)
 }
 
 fn local(

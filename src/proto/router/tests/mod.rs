@@ -2,6 +2,7 @@
 
 mod components;
 mod dialling;
+mod entries;
 mod found;
 mod invariants;
 mod lanes;

@@ -1,0 +1,76 @@
+//! The status of a relay one of whose sessions doesn't answer: its task is stuck, or ends just now.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::dice::Dice;
+use super::world::{Plan, World};
+use crate::identity::certificate::Role;
+use crate::proto::limits::Limits;
+use crate::relay::clock;
+use crate::relay::connector::Origin;
+use crate::relay::hub::Command;
+use crate::relay::settings::Placement;
+use crate::relay::status::{self, ANSWER_TIME};
+use crate::xmpp::domain::Domain;
+
+fn plan() -> Plan {
+    Plan {
+        relays: 2,
+        domains: 1,
+        limits: Limits::default(),
+        placement: Placement::StreamPerPair,
+        bounces: false,
+        rate: 1,
+        window: 100_000,
+        lifetime: Duration::from_secs(86_400),
+        peers_change: false,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_does_not_answer_is_shown_so_and_holds_nobody_up() {
+    let world = World::new(plan(), &mut Dice::new(1));
+    world.start(0);
+    let hub = world.hub(0).unwrap();
+    let certificate = |name: &str, index: usize| {
+        let live = super::identities::live(index);
+        live.certificates.choose(&Domain::parse(name).unwrap(), Role::Initiating, clock::wall()).unwrap()
+    };
+    let (ours, theirs) = (certificate("a0.test", 0), certificate("b0.test", 1));
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        let made = world.session(&hub, (&theirs, 1), &ours, world.exporters(), Origin::Accepted).await;
+        let session = made.unwrap();
+        let (sender, commands) = mpsc::unbounded_channel();
+        hub.register_session(&session, sender);
+        sessions.push((session, commands));
+    }
+    // The first answers late, the second is stuck, the third ends without a word, the others answer.
+    let (answering, stuck) = (sessions.split_off(3), sessions.remove(1));
+    let (ending, late) = (sessions.remove(1), sessions.remove(0));
+    drop(ending.1);
+    for (after, (session, mut commands)) in
+        answering.into_iter().map(|one| (Duration::ZERO, one)).chain([(2 * ANSWER_TIME, late)])
+    {
+        tokio::spawn(async move {
+            while let Some(Command::Tell(asked)) = commands.recv().await {
+                tokio::time::sleep(after).await;
+                session.tell(asked);
+            }
+        });
+    }
+    let begun = clock::now();
+    let told = status::of(&hub).await;
+    let took = clock::now() - begun;
+    assert!(took >= ANSWER_TIME && took < ANSWER_TIME + Duration::from_millis(10), "{took:?}");
+    // In the order of their numbers: each stands there with what is known of it.
+    let answered: Vec<bool> = told.sessions.iter().map(|session| session.told.is_some()).collect();
+    assert_eq!(answered, [false, false, false, true, true]);
+    assert!(told.sessions.iter().all(|session| session.peer == "192.0.2.2:5269"), "{:?}", told.sessions);
+    // Whoever is stuck was asked once for each status, and takes up no more than that.
+    let (_, mut commands) = stuck;
+    assert!(matches!(commands.try_recv(), Ok(Command::Tell(asked)) if asked.is_closed()));
+    assert!(commands.try_recv().is_err());
+}
