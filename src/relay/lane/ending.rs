@@ -1,8 +1,10 @@
 //! Why reading from a lane ended, and what is said then.
 
+use bytes::BytesMut;
 use tracing::warn;
 
 use super::{Lane, Machine};
+use crate::proto::admission::Side;
 use crate::proto::component::Outcome;
 use crate::proto::proof::DomainProof;
 use crate::proto::stream::Violation;
@@ -78,6 +80,23 @@ impl Drop for Lane {
 }
 
 impl Lane {
+    /// Whether the other end may go on: on the remote side, a stream whose first octet is no `<` has another framing,
+    /// and an error in XML would mean nothing to it.
+    pub(super) fn speaks_xml(&mut self, buffer: &BytesMut) -> bool {
+        let first = !std::mem::replace(&mut self.heard, true);
+        !first || self.place.side() == Side::Local || buffer.starts_with(b"<")
+    }
+
+    /// Nothing more will come. `partial`: in the middle of a frame.
+    pub(super) fn on_finished(&self, partial: bool) -> Ended {
+        // One of our own servers that is killed ends like that too, and means nothing by it.
+        if partial && self.place.side() == Side::Remote {
+            return Ended::Violated(Reason::NotWellFormed.into());
+        }
+        let expected = self.mailbox.closing().is_some() && !partial;
+        Ended::Closed(if expected { Reason::Idle } else { Reason::ConnectionLost })
+    }
+
     /// What came of what a component said.
     pub(super) fn on_outcome(&mut self, outcome: Outcome) -> Option<Ended> {
         match outcome {

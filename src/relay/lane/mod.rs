@@ -170,8 +170,10 @@ impl Lane {
     }
 
     /// Run the stream to its end.
-    // An `async fn` would keep all that is handed to it twice (rust-lang/rust#62958), in each lane.
-    #[allow(clippy::manual_async_fn)]
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps all that is handed to it twice (rust-lang/rust#62958), in each lane"
+    )]
     pub(crate) fn run<R: Receive, T: Transmit>(
         mut self,
         mut receive: R,
@@ -290,23 +292,6 @@ impl Lane {
                 }
             }
         }
-    }
-
-    /// Whether the other end may go on: on the remote side, a stream whose first octet is no `<` has another framing,
-    /// and an error in XML would mean nothing to it.
-    fn speaks_xml(&mut self, buffer: &BytesMut) -> bool {
-        let first = !std::mem::replace(&mut self.heard, true);
-        !first || self.place.side() == Side::Local || buffer.starts_with(b"<")
-    }
-
-    /// Nothing more will come. `partial`: in the middle of a frame.
-    fn on_finished(&self, partial: bool) -> Ended {
-        // One of our own servers that is killed ends like that too, and means nothing by it.
-        if partial && self.place.side() == Side::Remote {
-            return Ended::Violated(Reason::NotWellFormed.into());
-        }
-        let expected = self.mailbox.closing().is_some() && !partial;
-        Ended::Closed(if expected { Reason::Idle } else { Reason::ConnectionLost })
     }
 
     /// Take every whole frame out of `buffer`.
