@@ -110,10 +110,10 @@ def a_mistake_in_the_configuration_is_no_reason_to_try_again(machine: Machine) -
 
 @step
 def a_socket_that_no_listener_is_for_stops_the_start(machine: Machine) -> None:
-    edit(machine, "127.0.0.1:5266", "127.0.0.1:5267")
+    edit(machine, "127.0.0.1:5266", "127.0.0.1:5268")
     machine.run("systemctl restart fedmux.service", check=False)
     until("the reason is in the journal", lambda: "no listener of the configuration" in machine.journal("fedmux.service"))
-    edit(machine, "127.0.0.1:5267", "127.0.0.1:5266")
+    edit(machine, "127.0.0.1:5268", "127.0.0.1:5266")
     machine.run("systemctl reset-failed; systemctl restart fedmux.socket fedmux.service")
 
 
