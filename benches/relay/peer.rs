@@ -11,24 +11,27 @@ use crate::relays::{Relays, certificates, free, listens, names};
 /// How to start it.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Peer {
-    /// Measure another pair of proxies beside: the command of the one that delivers to the sink.
+    /// Measure another pair of proxies beside: the command of the one that
+    /// delivers to the sink.
     ///
-    /// Both commands are run by `sh` in an empty folder of their own, each as one process whose CPU counts: a script ends with
-    /// `exec PROXY`. In them stand for addresses that are free, and for the certificates of the bench:
+    /// Both commands are run by `sh`, each in a folder of its own, and become the
+    /// proxy: a script ends with `exec PROXY`. What stands for something else:
     ///
-    /// {out}: where the outgoing proxy takes the streams of the source (TCP)
-    /// {in}: where the incoming one listens (TCP); it is waited for
-    /// {in-udp}: the same for one that listens on UDP, which can't be seen: it has to be quick
-    /// {sink}: where it delivers
-    /// {certs}: a folder with ca.pem, and fullchain.pem and privkey.pem in live/a0.test for all domains of the source, in
-    /// live/b0.test for all of the sink
+    ///   {out}     where the outgoing proxy takes the source's streams (TCP)
+    ///   {in}      where the incoming one listens (TCP); it is waited for
+    ///   {in-udp}  the same for UDP; nobody waits for it
+    ///   {sink}    where the incoming one delivers
+    ///   {certs}   ca.pem; live/a0.test/fullchain.pem and privkey.pem, for all
+    ///             domains of the source; the same in live/b0.test for the sink
     ///
-    /// Both proxies must pass XMPP streams through. The domains are a0.test, a1.test ... and b0.test, b1.test ..., each speaks to
-    /// each: 20 pairs are of 5. How the outgoing one finds the incoming one is for them to say. For a proxy that asks for SRV
-    /// records, run the bench where /etc/resolv.conf names a server that answers with the port of your --peer-in.
+    /// The domains are a0.test, a1.test ... and b0.test, b1.test ..., and each
+    /// speaks to each: 20 pairs are of 5 and 5. Where the outgoing proxy finds
+    /// the incoming one by SRV records, /etc/resolv.conf has to name a server
+    /// that answers with the port on which yours listens.
     ///
-    /// cargo bench --bench relay -- saturated --peer-in 'exec other-proxy --listen {in} --to {sink} --certs {certs}/live/b0.test'
-    /// --peer-out 'exec other-proxy --listen {out} --to {in} --ca {certs}/ca.pem --certs {certs}/live/a0.test'
+    ///   cargo bench --bench relay -- saturated \
+    ///     --peer-in 'exec other-proxy -l {in} -t {sink} -c {certs}/live/b0.test' \
+    ///     --peer-out 'exec other-proxy -l {out} -t {in} -c {certs}/live/a0.test'
     #[arg(long, value_name = "CMD", requires = "peer_out", verbatim_doc_comment)]
     peer_in: Option<String>,
     /// The command of the one that takes the streams of the source; see --peer-in.
