@@ -2,19 +2,23 @@
 //! loopback, beside QUIC with nothing on it (`raw.rs`) in the same run.
 //!
 //! ```text
-//! cargo bench --bench relay                    # every scene; takes some minutes
-//! cargo bench --bench relay -- saturated       # one of them: saturated, paced, lone, scale
+//! cargo bench --bench relay                    # saturated, paced and lone; takes some minutes
+//! cargo bench --bench relay -- saturated       # one scene: saturated, paced, lone, scale, first, impaired
 //! cargo bench --bench relay -- saturated --pairs 400 --bytes 1000 --repeats 5
 //! cargo bench --bench relay -- saturated --relay OTHER/fedmux       # two binaries, in turns
+//! cargo bench --bench relay -- saturated --help                     # another pair of proxies beside, a picture
 //! ```
 //!
-//! `scene.rs` plays; `source.rs` and `sink.rs` are the servers: they speak to the relays as Prosody with its module does (RFC
+//! `scene.rs` plays, `first.rs` and `impaired.rs` over a path with delay and losses; `source.rs` and `sink.rs` are the servers: they speak to the relays as Prosody with its module does (RFC
 //! 6120, SASL EXTERNAL on loopback, XEP-0198), and number every stanza of every pair. A run in which one is lost, doubled or out of
 //! order is no figure but an error. CPU is that of whole processes, from the system's own account (`usage.rs`).
 
 mod crowd;
+mod first;
+mod impaired;
 mod message;
 mod negotiation;
+mod peer;
 mod process;
 mod raw;
 mod relays;
@@ -22,6 +26,8 @@ mod scale;
 mod scene;
 mod sink;
 mod source;
+mod stage;
+mod svg;
 mod table;
 mod usage;
 
@@ -45,7 +51,13 @@ struct Arguments {
 #[derive(Debug, Clone, Subcommand)]
 enum Part {
     /// As many stanzas as go.
-    Saturated(Setting),
+    Saturated {
+        #[command(flatten)]
+        setting: Setting,
+        /// Draw what a stanza costs by the number of pairs, for `--pairs 1,20,400`.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
     /// So many a second.
     Paced {
         #[command(flatten)]
@@ -64,6 +76,10 @@ enum Part {
         #[arg(long, default_value = env!("CARGO_BIN_EXE_fedmux"))]
         relay: PathBuf,
     },
+    /// The first stanza: to a cold peer, of a new pair, of a warm one.
+    First(first::Arguments),
+    /// A path that loses datagrams: one stream for all pairs, and a stream for each.
+    Impaired(impaired::Arguments),
     /// A process of the bench: a server with many pairs on few streams.
     #[command(hide = true)]
     Crowd(crowd::Arguments),
@@ -82,8 +98,8 @@ enum Part {
 #[derive(Debug, Clone, clap::Args)]
 struct Setting {
     /// Domain pairs.
-    #[arg(long, default_value_t = 20)]
-    pairs: usize,
+    #[arg(long, value_delimiter = ',', default_value = "20")]
+    pairs: Vec<usize>,
     /// Octets of each stanza.
     #[arg(long, default_value_t = 300)]
     bytes: usize,
@@ -99,6 +115,8 @@ struct Setting {
     /// Without QUIC with nothing on it.
     #[arg(long)]
     no_raw: bool,
+    #[command(flatten)]
+    peer: peer::Peer,
 }
 
 fn main() -> Result<(), Failed> {
@@ -111,7 +129,9 @@ fn main() -> Result<(), Failed> {
             Some(Part::Source(arguments)) => source::run(arguments).await,
             Some(Part::Sink(arguments)) => sink::run(arguments).await,
             Some(Part::Raw(arguments)) => raw::run(arguments).await,
-            Some(Part::Saturated(setting)) => scene::saturated(&setting).await,
+            Some(Part::First(arguments)) => first::run(&arguments).await,
+            Some(Part::Impaired(arguments)) => impaired::run(&arguments).await,
+            Some(Part::Saturated { setting, svg }) => scene::saturated(&setting, svg.as_deref()).await,
             Some(Part::Paced { setting, rate }) => scene::paced(&setting, &rate).await,
             Some(Part::Lone(setting)) => scene::lone(&setting).await,
             None => scene::all().await,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use fedmux::demo::path::Path as Between;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -18,6 +19,51 @@ pub(crate) struct Relays {
     running: [Child; 2],
     /// Where each takes the streams of its server.
     pub(crate) entrances: [SocketAddr; 2],
+    /// What joins them, where it isn't loopback alone.
+    pub(crate) path: Option<Between>,
+}
+
+/// How two relays are joined: as it is by default, on loopback, with a stream for each pair.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Link {
+    /// Of a path between them; `None`: there is none.
+    pub(crate) round_trip: Option<Duration>,
+    /// What decides which datagrams that path loses.
+    pub(crate) seed: u64,
+    /// One QUIC stream for all pairs.
+    pub(crate) one_stream: bool,
+}
+
+/// The domains behind each.
+pub(crate) fn names(pairs: usize) -> [Vec<String>; 2] {
+    ['a', 'b'].map(|side| (0..hosts(pairs)).map(|at| host(side, at)).collect())
+}
+
+/// Make a certificate for the domains of each side, and their authority: `certs` in this folder.
+pub(crate) async fn certificates(
+    binary: &Path,
+    names: &[Vec<String>; 2],
+    folder: &Path,
+) -> Result<(), Failed> {
+    for names in names {
+        let made = Command::new(binary)
+            .args(["certs", "dev", "--out", "certs"])
+            .args(names)
+            .current_dir(folder)
+            .output()
+            .await?;
+        if !made.status.success() {
+            return Err(format!("no certificates: {}", String::from_utf8_lossy(&made.stderr)).into());
+        }
+    }
+    Ok(())
+}
+
+/// Two addresses for TCP and two for UDP that were free a moment ago.
+pub(crate) fn free() -> Result<[[SocketAddr; 2]; 2], Failed> {
+    let tcp = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    let udp = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
+    Ok([[tcp[0].local_addr()?, tcp[1].local_addr()?], [udp[0].local_addr()?, udp[1].local_addr()?]])
 }
 
 /// How long they may take to listen.
@@ -26,29 +72,26 @@ const POLL: Duration = Duration::from_millis(10);
 
 impl Relays {
     /// Start two of `binary`; the second delivers to `sink`.
-    pub(crate) async fn start(binary: &Path, pairs: usize, sink: SocketAddr) -> Result<Self, Failed> {
+    pub(crate) async fn start(
+        binary: &Path,
+        pairs: usize,
+        sink: SocketAddr,
+        link: Link,
+    ) -> Result<Self, Failed> {
         let folder = tempfile::tempdir()?;
-        let names = ['a', 'b'].map(|side| (0..hosts(pairs)).map(|at| host(side, at)).collect::<Vec<_>>());
-        for names in &names {
-            let made = Command::new(binary)
-                .args(["certs", "dev", "--out", "certs"])
-                .args(names)
-                .current_dir(folder.path())
-                .output()
-                .await?;
-            if !made.status.success() {
-                return Err(format!("no certificates: {}", String::from_utf8_lossy(&made.stderr)).into());
-            }
-        }
-        // Free a moment ago.
-        let udp = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
-        let tcp = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-        let quic = [udp[0].local_addr()?, udp[1].local_addr()?];
-        let local = [tcp[0].local_addr()?, tcp[1].local_addr()?];
-        drop((udp, tcp));
+        let names = names(pairs);
+        certificates(binary, &names, folder.path()).await?;
+        let [local, quic] = free()?;
+        let path = link.round_trip.map(|both| Between::open(quic[1], both / 2, link.seed)).transpose()?;
+        // A peer is who comes from its configured address: for the second that is the far end of the path.
+        let peers = match &path {
+            Some(path) => [path.address(), path.far_address()],
+            None => [quic[1], quic[0]],
+        };
+        let plan = Plan { names, quic, local, peers, sink, one_stream: link.one_stream };
         let mut running = Vec::new();
         for which in 0..2 {
-            let text = configuration(which, &names, quic, local, sink)?;
+            let text = plan.configuration(which)?;
             let file = folder.path().join(format!("{which}.toml"));
             std::fs::write(&file, text)?;
             let log = std::fs::File::create(folder.path().join(format!("{which}.log")))?;
@@ -65,11 +108,16 @@ impl Relays {
             );
         }
         let running = running.try_into().map_err(|_| "two relays")?;
-        let relays = Self { _folder: folder, running, entrances: local };
+        let relays = Self { path, ..Self::these(folder, running, local) };
         for address in local {
-            relays.listens(address).await?;
+            listens(address).await?;
         }
         Ok(relays)
+    }
+
+    /// Two that were started.
+    pub(crate) fn these(folder: TempDir, running: [Child; 2], entrances: [SocketAddr; 2]) -> Self {
+        Self { _folder: folder, running, entrances, path: None }
     }
 
     pub(crate) fn ids(&self) -> Result<[u32; 2], Failed> {
@@ -77,35 +125,44 @@ impl Relays {
         let id = |child: &Child| child.id().ok_or("a relay has ended");
         Ok([id(a)?, id(b)?])
     }
-
-    async fn listens(&self, address: SocketAddr) -> Result<(), Failed> {
-        for _ in 0..START_POLLS {
-            if TcpStream::connect(address).is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Err(format!("no relay listens at {address}").into())
-    }
 }
 
-fn configuration(
-    which: usize,
-    names: &[Vec<String>; 2],
+/// Wait until somebody takes connections there.
+pub(crate) async fn listens(address: SocketAddr) -> Result<(), Failed> {
+    for _ in 0..START_POLLS {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Err(format!("nobody listens at {address}").into())
+}
+
+/// Who is where.
+struct Plan {
+    names: [Vec<String>; 2],
     quic: [SocketAddr; 2],
     local: [SocketAddr; 2],
+    /// Where each finds the other.
+    peers: [SocketAddr; 2],
     sink: SocketAddr,
-) -> Result<String, Failed> {
-    let (ours, theirs) = (&names[which], &names[1 - which]);
-    let mut text = String::new();
-    writeln!(text, "[identity]\ncertificates = \"certs/live/{}\"\ntrust = \"certs/ca.pem\"", ours[0])?;
-    writeln!(text, "[remote]\nquic = \"{}\"\n[local]\ns2s = \"{}\"", quic[which], local[which])?;
-    writeln!(text, "[limits]\nlanes = 200000")?;
-    writeln!(text, "[[host]]\ndomains = {ours:?}\ndeliver = \"{sink}\"\nlocal_auth = \"trusted\"")?;
-    writeln!(
-        text,
-        "trusted_loopback = true\n[[peer]]\ndomains = {theirs:?}\naddress = \"{}\"",
-        quic[1 - which]
-    )?;
-    Ok(text)
+    one_stream: bool,
+}
+
+impl Plan {
+    fn configuration(&self, which: usize) -> Result<String, Failed> {
+        let Self { names, quic, local, peers, sink, one_stream } = self;
+        let (ours, theirs) = (&names[which], &names[1 - which]);
+        let mut text = String::new();
+        writeln!(text, "[identity]\ncertificates = \"certs/live/{}\"\ntrust = \"certs/ca.pem\"", ours[0])?;
+        writeln!(text, "[remote]\nquic = \"{}\"\n[local]\ns2s = \"{}\"", quic[which], local[which])?;
+        writeln!(text, "[limits]\nlanes = 200000")?;
+        writeln!(text, "[[host]]\ndomains = {ours:?}\ndeliver = \"{sink}\"\nlocal_auth = \"trusted\"")?;
+        writeln!(text, "trusted_loopback = true")?;
+        writeln!(text, "[[peer]]\ndomains = {theirs:?}\naddress = \"{}\"", peers[which])?;
+        if *one_stream {
+            writeln!(text, "placement = \"one-stream\"")?;
+        }
+        Ok(text)
+    }
 }

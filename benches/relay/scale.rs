@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::crowd::Heard;
 use crate::process::Process;
-use crate::relays::Relays;
-use crate::scene::words;
+use crate::relays::{Link, Relays};
+use crate::stage::words;
 use crate::{Failed, usage};
 
 /// Octets of each stanza.
@@ -74,7 +74,7 @@ impl std::fmt::Display for Point {
 }
 
 async fn measure(pairs: usize, relay: &Path) -> Result<Point, Failed> {
-    let relays = Relays::start(relay, pairs, NOWHERE.parse()?).await?;
+    let relays = Relays::start(relay, pairs, NOWHERE.parse()?, Link::default()).await?;
     let ids = relays.ids()?;
     let mut servers = Vec::new();
     for (side, entrance) in ['b', 'a'].into_iter().zip([relays.entrances[1], relays.entrances[0]]) {

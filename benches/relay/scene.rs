@@ -1,70 +1,18 @@
-//! The scenes: each sets up its processes, warms them up, and takes every figure several times. The relays that are compared,
-//! and QUIC with nothing on it, take turns, so that whatever else the machine does strikes all of them.
+//! The scenes of cost: each sets up its processes, warms them up, and takes every figure several times. The relays that are
+//! compared, other proxies, and QUIC with nothing on it take turns, so that whatever else the machine does strikes all of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::peer::Peer;
 use crate::process::Process;
-use crate::relays::Relays;
-use crate::sink::Counted;
+use crate::relays::Link;
 use crate::source::Sent;
-use crate::table::{Figures, Sample, Table};
+use crate::stage::{Stage, WARM_UP, words};
+use crate::svg::{Line, lines};
+use crate::table::{Figures, PEER, RAW, Sample, Table};
 use crate::{Failed, Setting, usage};
-
-/// Before anything is measured.
-const WARM_UP: &str = "0.5";
-
-/// Servers and relays that stand.
-struct Stage {
-    sink: Process,
-    relays: Relays,
-    source: Process,
-    pairs: usize,
-}
-
-pub(crate) fn words(role: &str, settings: &[(&str, String)]) -> Vec<String> {
-    let settings = settings.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
-    std::iter::once(role.to_owned()).chain(settings).collect()
-}
-
-impl Stage {
-    async fn set(relay: &Path, pairs: usize, bytes: usize) -> Result<Self, Failed> {
-        let bytes = bytes.to_string();
-        let (sink, address) = Process::start(&words("sink", &[("bytes", bytes.clone())])).await?;
-        let relays = Relays::start(relay, pairs, serde_json::from_str(&address)?).await?;
-        let settings =
-            [("relay", relays.entrances[0].to_string()), ("pairs", pairs.to_string()), ("bytes", bytes)];
-        let (source, _) = Process::start(&words("source", &settings)).await?;
-        let mut stage = Self { sink, relays, source, pairs };
-        // Every lane is open, and every queue has found its size.
-        stage.play(&format!("pace {} {WARM_UP}", 4 * pairs)).await?;
-        stage.play(&format!("flood {WARM_UP}")).await?;
-        Ok(stage)
-    }
-
-    /// Let the source do something, and see that all of it has arrived.
-    async fn play(&mut self, order: &str) -> Result<Sample, Failed> {
-        let processes = {
-            let [a, b] = self.relays.ids()?;
-            [self.source.id()?, a, b, self.sink.id()?]
-        };
-        let before = processes.map(usage::cpu);
-        let sent: Sent = self.source.ask(order).await?;
-        let counted: Counted = self.sink.ask("report").await?;
-        if counted.stanzas != sent.stanzas || !counted.odd.is_empty() || counted.pairs != self.pairs {
-            let (sent, Counted { stanzas, pairs, odd, .. }) = (sent.stanzas, counted);
-            return Err(format!("{sent} sent, {stanzas} arrived, of {pairs} pairs; {odd:?}").into());
-        }
-        let mut spent = [Duration::ZERO; 4];
-        for ((spent, before), process) in spent.iter_mut().zip(before).zip(processes) {
-            *spent = usage::cpu(process)?.saturating_sub(before?);
-        }
-        let [_, a, b, _] = processes;
-        let memory = [usage::memory_peak(a)?, usage::memory_peak(b)?];
-        Ok(Sample { stanzas: sent.stanzas, seconds: sent.seconds, spent, waits: counted.quantiles, memory })
-    }
-}
 
 /// Two ends of QUIC with nothing on it.
 struct Raw {
@@ -73,8 +21,8 @@ struct Raw {
 }
 
 impl Raw {
-    async fn set(setting: &Setting) -> Result<Self, Failed> {
-        let mut settings = vec![("pairs", setting.pairs.to_string()), ("bytes", setting.bytes.to_string())];
+    async fn set(setting: &Setting, pairs: usize) -> Result<Self, Failed> {
+        let mut settings = vec![("pairs", pairs.to_string()), ("bytes", setting.bytes.to_string())];
         let (receiver, said) = Process::start(&words("raw", &settings)).await?;
         let (address, certificate): (String, String) = serde_json::from_str(&said)?;
         settings.extend([("to", address), ("certificate", certificate)]);
@@ -95,63 +43,93 @@ impl Raw {
     }
 }
 
-/// As many stanzas as go.
-pub(crate) async fn saturated(setting: &Setting) -> Result<(), Failed> {
-    let title = format!("Saturated: {} pairs, stanzas of {} octets", setting.pairs, setting.bytes);
-    play(&title, setting, &format!("flood {}", setting.seconds), !setting.no_raw).await
+/// As many stanzas as go; and a picture of what a stanza costs.
+pub(crate) async fn saturated(setting: &Setting, svg: Option<&Path>) -> Result<(), Failed> {
+    let mut measured = Vec::new();
+    for pairs in &setting.pairs {
+        let title = format!("Saturated: {pairs} pairs, stanzas of {} octets", setting.bytes);
+        let order = format!("flood {}", setting.seconds);
+        measured.push((*pairs, play(&title, setting, *pairs, &order, !setting.no_raw).await?));
+    }
+    let Some(svg) = svg else { return Ok(()) };
+    let mut drawn: BTreeMap<String, Line> = BTreeMap::new();
+    for (pairs, figures) in &measured {
+        for (name, figures) in figures {
+            for (process, side) in [(1, "sending"), (2, "receiving")] {
+                let line = drawn.entry(format!("{name}, {side}")).or_default();
+                line.push((*pairs as f64, figures.cost(process).median));
+            }
+        }
+    }
+    let title = format!("CPU us a stanza of {} octets, saturated, by domain pairs", setting.bytes);
+    Ok(std::fs::write(svg, lines(&title, &drawn))?)
 }
 
 /// So many stanzas a second.
 pub(crate) async fn paced(setting: &Setting, rates: &[u64]) -> Result<(), Failed> {
-    for rate in rates {
-        let title =
-            format!("{rate} stanzas a second: {} pairs, stanzas of {} octets", setting.pairs, setting.bytes);
-        play(&title, setting, &format!("pace {rate} {}", setting.seconds), false).await?;
+    for pairs in &setting.pairs {
+        for rate in rates {
+            let title =
+                format!("{rate} stanzas a second: {pairs} pairs, stanzas of {} octets", setting.bytes);
+            play(&title, setting, *pairs, &format!("pace {rate} {}", setting.seconds), false).await?;
+        }
     }
     Ok(())
 }
 
 /// One stanza at a time.
 pub(crate) async fn lone(setting: &Setting) -> Result<(), Failed> {
-    let setting = Setting { pairs: 1, ..setting.clone() };
     let title = format!("One stanza at a time, 100 a second: stanzas of {} octets", setting.bytes);
-    play(&title, &setting, &format!("pace 100 {}", setting.seconds), false).await
+    play(&title, setting, 1, &format!("pace 100 {}", setting.seconds), false).await?;
+    Ok(())
 }
 
-/// Every scene.
+/// All of these.
 pub(crate) async fn all() -> Result<(), Failed> {
     let setting = |pairs, bytes| Setting {
-        pairs,
+        pairs: vec![pairs],
         bytes,
         repeats: 5,
         seconds: 3.0,
         relay: vec![env!("CARGO_BIN_EXE_fedmux").into()],
         no_raw: false,
+        peer: Peer::default(),
     };
     for (pairs, bytes) in
         [(20, 300), (400, 300), (1, 300), (4_000, 300), (20, 100), (20, 4_096), (20, 65_536)]
     {
-        saturated(&setting(pairs, bytes)).await?;
+        saturated(&setting(pairs, bytes), None).await?;
     }
     paced(&setting(20, 300), &[2_000, 20_000, 60_000]).await?;
     lone(&setting(1, 300)).await
 }
 
-async fn play(title: &str, setting: &Setting, order: &str, raw: bool) -> Result<(), Failed> {
+async fn play(
+    title: &str,
+    setting: &Setting,
+    pairs: usize,
+    order: &str,
+    raw: bool,
+) -> Result<BTreeMap<String, Figures>, Failed> {
     let mut stages = Vec::new();
     for relay in &setting.relay {
-        stages.push((relay.display().to_string(), Stage::set(relay, setting.pairs, setting.bytes).await?));
+        let stage = Stage::cold(relay, pairs, setting.bytes, Link::default()).await?;
+        stages.push((relay.display().to_string(), stage.warm_up(pairs).await?));
     }
-    let mut raw = if raw { Some(Raw::set(setting).await?) } else { None };
+    let own = setting.relay.first().ok_or("no relay to measure")?;
+    if let Some(stage) = Stage::peer(&setting.peer, own, pairs, setting.bytes).await? {
+        stages.push((PEER.to_owned(), stage.warm_up(pairs).await?));
+    }
+    let mut raw = if raw { Some(Raw::set(setting, pairs).await?) } else { None };
     let mut figures: BTreeMap<String, Figures> = BTreeMap::new();
     for _ in 0..setting.repeats.max(1) {
         for (name, stage) in &mut stages {
-            figures.entry(name.clone()).or_default().add(stage.play(order).await?);
+            figures.entry(name.clone()).or_default().add(stage.measure(order).await?);
         }
         if let Some(raw) = &mut raw {
-            figures.entry("raw QUIC".to_owned()).or_default().add(raw.play(order).await?);
+            figures.entry(RAW.to_owned()).or_default().add(raw.play(order).await?);
         }
     }
     Table { title, figures: &figures }.print();
-    Ok(())
+    Ok(figures)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use fedmux::demo::histogram::Histogram;
@@ -32,10 +33,16 @@ pub(crate) struct Counted {
     pub(crate) stanzas: u64,
     /// Pairs of which something came, since the beginning.
     pub(crate) pairs: usize,
+    /// Of these, stanzas of the pair whose waits don't count.
+    pub(crate) apart: u64,
     /// What came and wasn't due.
     pub(crate) odd: Vec<String>,
-    /// Waits from the date of a stanza to its arrival, in milliseconds: of 50, 99 and 99.9 in a hundred.
-    pub(crate) quantiles: [f64; 3],
+    /// Waits from the date of a stanza to its arrival, in milliseconds: of 50, 95, 99 and 99.9 in a hundred.
+    pub(crate) quantiles: [f64; 4],
+    /// The longest of them, in nanoseconds: of a lone stanza, its wait.
+    pub(crate) longest: u64,
+    /// Stanzas that waited longer than the last order allowed.
+    pub(crate) late: u64,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +51,19 @@ struct Ledger {
     due: HashMap<(String, String), u64>,
     counted: Counted,
     waits: Histogram,
+    /// What waits longer is late.
+    late_after: Option<Duration>,
+    /// A pair whose waits don't count.
+    apart: Option<(String, String)>,
+}
+
+impl Ledger {
+    fn waited(&mut self, wait: Duration) {
+        self.waits.record(wait);
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        self.counted.longest = self.counted.longest.max(nanos);
+        self.counted.late += u64::from(self.late_after.is_some_and(|late| wait > late));
+    }
 }
 
 type Shared = Arc<Mutex<Ledger>>;
@@ -65,15 +85,29 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
             Some(ended) = streams.join_next() => ended??,
             order = orders.next() => match order? {
                 None => return Ok(()),
-                Some(_) => answer(&report(&mut lock(&ledger)))?,
+                Some(order) => answer(&obey(&mut lock(&ledger), &order)?)?,
             }
         }
     }
 }
 
+/// `report`: what came since the last; what then waits longer than the microseconds behind it, if any, is late. `apart`: from
+/// now on the waits of this pair don't count.
+fn obey(ledger: &mut Ledger, order: &[String]) -> Result<Counted, Failed> {
+    match order {
+        [report] if report == "report" => ledger.late_after = None,
+        [report, micros] if report == "report" => {
+            ledger.late_after = Some(Duration::from_micros(micros.parse()?));
+        }
+        [apart, from, to] if apart == "apart" => ledger.apart = Some((from.clone(), to.clone())),
+        _ => return Err(format!("no such order: {order:?}").into()),
+    }
+    Ok(report(ledger))
+}
+
 fn report(ledger: &mut Ledger) -> Counted {
     let waits = std::mem::take(&mut ledger.waits);
-    let quantiles = [0.5, 0.99, 0.999].map(|share| waits.quantile(share).as_secs_f64() * 1e3);
+    let quantiles = [0.5, 0.95, 0.99, 0.999].map(|share| waits.quantile(share).as_secs_f64() * 1e3);
     Counted { pairs: ledger.due.len(), quantiles, ..std::mem::take(&mut ledger.counted) }
 }
 
@@ -136,7 +170,11 @@ fn take(
             Some((number, sent)) if number == *due => {
                 *due += 1;
                 ledger.counted.stanzas += 1;
-                ledger.waits.record(now.saturating_sub(sent));
+                if ledger.apart.as_ref() == Some(pair) {
+                    ledger.counted.apart += 1;
+                } else {
+                    ledger.waited(now.saturating_sub(sent));
+                }
             }
             _ if ledger.counted.odd.len() < TOLD_MAX => {
                 let stanza = String::from_utf8_lossy(&stanza);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fedmux::demo::pace::{Departure, steady};
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -66,6 +67,7 @@ impl Account {
 
 /// The sending half of one pair.
 struct Pair {
+    names: (String, String),
     socket: OwnedWriteHalf,
     template: Template,
     account: Arc<Account>,
@@ -89,6 +91,22 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
             match words[..] {
                 ["flood", seconds] => flood(&mut pairs, began + span(seconds)?).await?,
                 ["pace", rate, seconds] => pace(&mut pairs, rate.parse()?, began + span(seconds)?).await?,
+                ["one", at] => one(&mut pairs, at.parse()?).await?,
+                // Of each pair so many a second; of each but the first; of each but the first, which sends what goes.
+                ["steady", rate, seconds, seed] => {
+                    let schedule = schedule(pairs.len(), rate, seconds, seed)?;
+                    play(&mut pairs, &schedule, began).await?;
+                }
+                ["light", rate, seconds, seed] => {
+                    let (_, light) = pairs.split_first_mut().ok_or("no pair")?;
+                    play(light, &schedule(light.len(), rate, seconds, seed)?, began).await?;
+                }
+                ["beside", rate, seconds, seed] => {
+                    let (bulk, light) = pairs.split_first_mut().ok_or("no pair")?;
+                    let schedule = schedule(light.len(), rate, seconds, seed)?;
+                    let until = began + span(seconds)?;
+                    tokio::try_join!(bulk.flood(until), play(light, &schedule, began))?;
+                }
                 _ => return Err(format!("no such order: {order:?}").into()),
             }
             settle(&mut pairs).await
@@ -120,24 +138,29 @@ async fn open(arguments: &Arguments, readers: &mut JoinSet<String>) -> Result<Ve
         opening.spawn(async move {
             let mut negotiation = Negotiation::new(TcpStream::connect(relay).await?)?;
             negotiation.open(&names.0, &names.1).await?;
-            Ok((negotiation, Template::new(&names, bytes)))
+            Ok((negotiation, Template::new(&names, bytes), names))
         });
     }
     while !opening.is_empty() {
         pairs.push(opened(&mut opening, readers).await?);
     }
+    // They were opened in any order.
+    pairs.sort_by(|a, b| a.names.cmp(&b.names));
     Ok(pairs)
 }
 
+type Opened = (Negotiation, Template, (String, String));
+
 async fn opened(
-    opening: &mut JoinSet<Result<(Negotiation, Template), Failed>>,
+    opening: &mut JoinSet<Result<Opened, Failed>>,
     readers: &mut JoinSet<String>,
 ) -> Result<Pair, Failed> {
-    let (negotiation, template) = opening.join_next().await.ok_or("no stream is being opened")???;
+    let (negotiation, template, names) =
+        opening.join_next().await.ok_or("no stream is being opened")???;
     let (reading, socket) = negotiation.socket.into_split();
     let account = Arc::new(Account::default());
     readers.spawn(read(reading, negotiation.rest, Arc::clone(&account)));
-    Ok(Pair { socket, template, account, batch: Vec::new() })
+    Ok(Pair { names, socket, template, account, batch: Vec::new() })
 }
 
 /// Take acknowledgements until the stream ends, and say how.
@@ -222,6 +245,36 @@ async fn pace(pairs: &mut [Pair], rate: f64, until: Instant) -> Result<(), Faile
             pair.write(asks).await?;
             (done, at) = (done + 1, at + 1);
         }
+    }
+    Ok(())
+}
+
+/// One stanza of one pair.
+async fn one(pairs: &mut [Pair], at: usize) -> Result<(), Failed> {
+    let pair = pairs.get_mut(at).ok_or("no such pair")?;
+    pair.put();
+    pair.write(false).await
+}
+
+/// So many stanzas a second of each of so many pairs, each at a random moment of its own interval.
+fn schedule(pairs: usize, rate: &str, seconds: &str, seed: &str) -> Result<Vec<Departure>, Failed> {
+    let (rate, seconds): (f64, f64) = (rate.parse()?, seconds.parse()?);
+    Ok(steady(pairs, turns(rate, seconds), rate, seed.parse()?))
+}
+
+/// Stanzas of each pair in this time.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousands at the most")]
+pub(crate) fn turns(rate: f64, seconds: f64) -> usize {
+    (rate * seconds).round() as usize
+}
+
+async fn play(pairs: &mut [Pair], schedule: &[Departure], began: Instant) -> Result<(), Failed> {
+    for departure in schedule {
+        tokio::time::sleep_until((began + departure.at).into()).await;
+        let pair = pairs.get_mut(departure.flow).ok_or("no such pair")?;
+        pair.put();
+        let asks = pair.account.sent.load(Ordering::Relaxed).is_multiple_of(ASK_EVERY);
+        pair.write(asks).await?;
     }
     Ok(())
 }

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The name of QUIC with nothing on it.
+pub(crate) const RAW: &str = "raw QUIC";
+/// The name of another pair of proxies.
+pub(crate) const PEER: &str = "the other proxies";
+
 /// One figure of everything.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
@@ -21,10 +26,19 @@ pub(crate) struct Sample {
 pub(crate) struct Figures(Vec<Sample>);
 
 /// A median between the lowest and the highest.
-struct Spread {
-    median: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
     low: f64,
     high: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(all: impl IntoIterator<Item = f64>) -> Self {
+        let mut all: Vec<f64> = all.into_iter().collect();
+        all.sort_by(f64::total_cmp);
+        let at = |at: usize| all.get(at).copied().unwrap_or_default();
+        Self { median: at(all.len() / 2), low: at(0), high: at(all.len().saturating_sub(1)) }
+    }
 }
 
 impl Figures {
@@ -33,14 +47,11 @@ impl Figures {
     }
 
     fn spread(&self, of: impl Fn(&Sample) -> f64) -> Spread {
-        let mut all: Vec<f64> = self.0.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        let at = |at: usize| all.get(at).copied().unwrap_or_default();
-        Spread { median: at(all.len() / 2), low: at(0), high: at(all.len().saturating_sub(1)) }
+        Spread::of(self.0.iter().map(of))
     }
 
     /// Microseconds of CPU for each stanza.
-    fn cost(&self, process: usize) -> Spread {
+    pub(crate) fn cost(&self, process: usize) -> Spread {
         self.spread(|sample| sample.spent[process].as_secs_f64() * 1e6 / sample.stanzas.max(1) as f64)
     }
 }
@@ -79,10 +90,12 @@ impl Table<'_> {
                 memory[1],
             );
         }
-        if let Some(raw) = self.figures.get("raw QUIC") {
-            for (name, figures) in self.figures.iter().filter(|(name, _)| *name != "raw QUIC") {
-                let ratio = |at| figures.cost(at).median / raw.cost(at).median;
-                println!("\n{name}: {:.2} and {:.2} times raw QUIC", ratio(1), ratio(2));
+        for beside in [RAW, PEER] {
+            let Some(other) = self.figures.get(beside) else { continue };
+            for (name, figures) in self.figures.iter().filter(|(name, _)| ![RAW, beside].contains(&&***name))
+            {
+                let ratio = |at| figures.cost(at).median / other.cost(at).median;
+                println!("\n{name}: {:.2} and {:.2} times {beside}", ratio(1), ratio(2));
             }
         }
     }

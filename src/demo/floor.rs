@@ -3,7 +3,7 @@
 //!
 //! - Each stanza rides in a packet of its own, and each packet is lost independently with the same probability.
 //! - A packet that arrives is acknowledged at once, and acknowledgements are never lost.
-//! - A lost packet is found by QUIC's rules (RFC 9002 section 6): a packet sent [`PACKET_THRESHOLD`] later was
+//! - A lost packet is found by QUIC's rules (RFC 9002 section 6): a packet sent `PACKET_THRESHOLD` later was
 //!   acknowledged, or any later one was and 9/8 of the round trip have passed since it was sent; failing both, a probe
 //!   is due one round trip and the longest acknowledgement delay after sending.
 //! - What was lost is sent again at that moment, in a packet that may be lost like any other.
@@ -21,7 +21,7 @@ use super::pace::Departure;
 use super::rng::Rng;
 
 /// Later than the loss-free delay times this is late.
-pub(super) const LATE_FACTOR: f64 = 1.5;
+pub const LATE_FACTOR: f64 = 1.5;
 /// RFC 9002 section 6.1.1: kPacketThreshold.
 const PACKET_THRESHOLD: usize = 3;
 /// RFC 9000 section 18.2: the default of max_ack_delay, and RFC 9002's kGranularity.
@@ -30,7 +30,8 @@ const PROBE_ALLOWANCE: Duration = Duration::from_millis(26);
 const RUNS: u32 = 20;
 
 /// The share (0 to 1) of these departures that must be late. They are those of one direction of a session.
-pub(super) fn late_share(departures: &[Departure], loss: f64, round_trip: Duration, seed: u64) -> f64 {
+#[must_use]
+pub fn late_share(departures: &[Departure], loss: f64, round_trip: Duration, seed: u64) -> f64 {
     if departures.is_empty() || loss <= 0.0 {
         return 0.0;
     }

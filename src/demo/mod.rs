@@ -6,19 +6,21 @@
 //! the same traffic runs once on one QUIC stream and once on a stream for each pair, and `floor.rs` says what no
 //! relay could have avoided. `report.rs` and `table.rs` tell.
 //!
+//! The benches use the path, the schedule, the floor and the histogram too: these four are public.
+//!
 //! The figures about connections and streams are the relays' own metrics; all others are counted by the servers at
 //! the ends.
 
 mod certificates;
 mod endpoint;
-mod floor;
+pub mod floor;
 mod flow;
 pub mod histogram;
 mod ledger;
 mod load;
 mod message;
-mod pace;
-mod path;
+pub mod pace;
+pub mod path;
 mod progress;
 mod report;
 mod rng;

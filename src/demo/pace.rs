@@ -10,16 +10,17 @@ use super::rng::Rng;
 
 /// One stanza that is to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Departure {
+pub struct Departure {
     /// Since the start of the schedule.
-    pub(super) at: Duration,
+    pub at: Duration,
     /// Which flow (one direction of a domain pair) sends it.
-    pub(super) flow: usize,
+    pub flow: usize,
 }
 
 /// Departures in the order of time: `per_second` stanzas for each of `flows`, `each` of them for every flow. Each
 /// leaves at a random moment of its own interval, so that flows neither march in step nor follow one another always.
-pub(super) fn steady(flows: usize, each: usize, per_second: f64, seed: u64) -> Vec<Departure> {
+#[must_use]
+pub fn steady(flows: usize, each: usize, per_second: f64, seed: u64) -> Vec<Departure> {
     let mut rng = Rng::new(seed);
     let interval = 1.0 / per_second;
     let mut departures: Vec<_> = (0..flows)
@@ -35,7 +36,7 @@ pub(super) fn steady(flows: usize, each: usize, per_second: f64, seed: u64) -> V
 
 /// Call `send` for each departure at its time, with that time; returns early once `stop` is set. Blocks: it is for a
 /// thread of its own, as a sleeping thread wakes within a tenth of a millisecond and tokio's timer within one.
-pub(super) fn play(
+pub fn play(
     departures: &[Departure],
     start: Instant,
     stop: &AtomicBool,

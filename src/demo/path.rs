@@ -1,8 +1,9 @@
-//! An impaired network path, of datagrams on loopback: a fixed delay each way and independent, seeded losses.
+//! An impaired network path, of datagrams on loopback: a fixed delay each way and independent, seeded losses; on demand
+//! a bottleneck with a queue, which drops what finds it full.
 //!
 //! Kernels in containers often lack netem, and the demo needs no root. Each direction has two threads: one receives and
 //! notes when a datagram is due, the other sleeps until then and sends it. As every datagram is delayed by the same
-//! time, the first received is the first due: nothing is reordered except by a loss. Threads instead of tasks,
+//! time behind the bottleneck, the first received is the first due: nothing is reordered except by a loss. Threads instead of tasks,
 //! because a sleeping thread wakes within a tenth of a millisecond and tokio's timer within one, and because
 //! the path must not wait for the relays that it joins.
 
@@ -23,7 +24,7 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 
 /// A path from whoever sends to [`Path::address`] to the target, and back. Ends when dropped.
-pub(super) struct Path {
+pub struct Path {
     address: SocketAddr,
     far_address: SocketAddr,
     shared: Arc<Shared>,
@@ -37,20 +38,27 @@ struct Shared {
     loss: AtomicU64,
     forwarded: AtomicU64,
     lost: AtomicU64,
+    crowded: AtomicU64,
     overflowed: AtomicU64,
+    /// Octets a second that the bottleneck of each direction lets through; 0: it lets everything through at once.
+    rate: AtomicU64,
+    /// How long its queue takes to empty when full, in nanoseconds.
+    queue: AtomicU64,
     /// Who dials: the source of the latest datagram.
     dialler: Mutex<Option<SocketAddr>>,
 }
 
 /// Datagrams in both directions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub struct Counts {
     /// Sent on.
-    pub(super) forwarded: u64,
+    pub forwarded: u64,
     /// Dropped on purpose.
-    pub(super) lost: u64,
-    /// Dropped because more than [`IN_FLIGHT_MAX`] were on their way: a run in which this happens shows nothing.
-    pub(super) overflowed: u64,
+    pub lost: u64,
+    /// Dropped because the queue of the bottleneck was full.
+    pub crowded: u64,
+    /// Dropped because more than `IN_FLIGHT_MAX` were on their way: a run in which this happens shows nothing.
+    pub overflowed: u64,
 }
 
 struct Datagram {
@@ -63,7 +71,7 @@ impl Path {
     ///
     /// # Errors
     /// If loopback sockets or threads are not to be had.
-    pub(super) fn open(target: SocketAddr, one_way: Duration, seed: u64) -> io::Result<Self> {
+    pub fn open(target: SocketAddr, one_way: Duration, seed: u64) -> io::Result<Self> {
         let front = Arc::new(UdpSocket::bind(("127.0.0.1", 0))?);
         let back = Arc::new(UdpSocket::bind(("127.0.0.1", 0))?);
         back.connect(target)?;
@@ -108,26 +116,36 @@ impl Path {
     }
 
     /// Where the dialling side sends its datagrams.
-    pub(super) fn address(&self) -> SocketAddr {
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Where the target sees the dialling side.
-    pub(super) fn far_address(&self) -> SocketAddr {
+    #[must_use]
+    pub fn far_address(&self) -> SocketAddr {
         self.far_address
     }
 
     /// From now on lose each datagram with this probability (0 to 1).
-    pub(super) fn set_loss(&self, probability: f64) {
+    pub fn set_loss(&self, probability: f64) {
         self.shared.loss.store(probability.to_bits(), Ordering::Relaxed);
     }
 
+    /// From now on let so many octets a second through, each way, with a queue that takes `queue` to empty when full.
+    pub fn set_bottleneck(&self, rate: u64, queue: Duration) {
+        self.shared.queue.store(u64::try_from(queue.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.shared.rate.store(rate, Ordering::Relaxed);
+    }
+
     /// What has happened to datagrams so far.
-    pub(super) fn counts(&self) -> Counts {
+    #[must_use]
+    pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             forwarded: read(&self.shared.forwarded),
             lost: read(&self.shared.lost),
+            crowded: read(&self.shared.crowded),
             overflowed: read(&self.shared.overflowed),
         }
     }
@@ -143,6 +161,19 @@ impl Drop for Path {
     }
 }
 
+impl Shared {
+    /// When a datagram of this length is through a bottleneck that is busy until `idle_from`; `None`: its queue is full.
+    fn through_bottleneck(&self, length: usize, now: Instant, idle_from: Instant) -> Option<Instant> {
+        let rate = self.rate.load(Ordering::Relaxed);
+        if rate == 0 {
+            return Some(now);
+        }
+        let starts = now.max(idle_from);
+        let full = Duration::from_nanos(self.queue.load(Ordering::Relaxed));
+        (starts - now <= full).then(|| starts + Duration::from_secs_f64(length as f64 / rate as f64))
+    }
+}
+
 /// Receive until the path ends; the sending thread ends when the queue's sender is dropped with this function.
 fn receive(
     shared: &Shared,
@@ -151,11 +182,11 @@ fn receive(
     mut rng: Rng,
     queue: &SyncSender<Datagram>,
 ) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    let (mut buffer, mut idle_from) = (vec![0; DATAGRAM_BYTES_MAX], Instant::now());
     while !shared.stop.load(Ordering::Relaxed) {
         // An error is a time-out, or the ICMP answer to a datagram for a relay that has gone: nothing to forward.
         let Ok((length, source)) = socket.recv_from(&mut buffer) else { continue };
-        let due = Instant::now() + one_way;
+        let now = Instant::now();
         if socket.peer_addr().is_err() {
             *shared.dialler.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
         }
@@ -163,6 +194,12 @@ fn receive(
             shared.lost.fetch_add(1, Ordering::Relaxed);
             continue;
         }
+        let Some(through) = shared.through_bottleneck(length, now, idle_from) else {
+            shared.crowded.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
+        idle_from = through;
+        let due = through + one_way;
         match queue.try_send(Datagram { due, bytes: buffer[..length].into() }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -252,6 +289,27 @@ mod tests {
         excess.sort_unstable();
         // The best of ten shows the path's own precision, whatever else the machine does.
         assert!(excess[0] < Duration::from_millis(1), "{excess:?}");
+    }
+
+    #[test]
+    fn a_bottleneck_lets_its_rate_through_and_drops_what_finds_its_queue_full() {
+        let shared = Shared::default();
+        let begin = Instant::now();
+        assert_eq!(shared.through_bottleneck(1_000, begin, begin), Some(begin));
+        shared.rate.store(1_000_000, Ordering::Relaxed);
+        shared.queue.store(2_500_000, Ordering::Relaxed);
+        let mut idle_from = begin;
+        // A millisecond each, and 2.5 ms of queue: the one in the bottleneck, and those that wait less than that.
+        for passed in 1..=3 {
+            idle_from = shared.through_bottleneck(1_000, begin, idle_from).unwrap();
+            assert_eq!(idle_from, begin + Duration::from_millis(passed));
+        }
+        assert_eq!(shared.through_bottleneck(1_000, begin, idle_from), None);
+        let later = begin + Duration::from_millis(10);
+        assert_eq!(
+            shared.through_bottleneck(1_000, later, idle_from),
+            Some(later + Duration::from_millis(1))
+        );
     }
 
     #[test]
