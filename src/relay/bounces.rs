@@ -99,6 +99,29 @@ impl Hub {
         }
     }
 
+    /// Answer what waits for `route`. `keeps`: errors of our own making go on waiting.
+    pub(super) fn bounce_queue(
+        &self,
+        control: &mut Control,
+        route: &Route,
+        reason: Reason,
+        keeps: bool,
+        now: Instant,
+    ) {
+        self.gave_up(route, reason);
+        if let Some(outlet) = self.known_outlet(route) {
+            let stanzas = if keeps { outlet.drain_all_but_answers() } else { outlet.drain() };
+            self.bounce(control, route, &stanzas, reason, now);
+            self.retire(route, &outlet);
+            if outlet.has_waiting() {
+                return;
+            }
+        }
+        if keeps {
+            control.router.unwanted(route);
+        }
+    }
+
     /// Put the answers into the queue of `back`. It takes no lock that others wait for: a flood is answered at length. `held`: the
     /// stanzas were in our custody, so that there is room for their answers.
     fn answer(

@@ -270,12 +270,9 @@ impl Hub {
             }
             Action::Detach { route } => self.detach(control, &route, now),
             Action::Expire { route, reason } => self.expire(control, &route, reason, now),
-            Action::Bounce { route, reason } => {
-                self.gave_up(&route, reason);
-                let Some(outlet) = self.known_outlet(&route) else { return };
-                let stanzas = outlet.drain();
-                self.bounce(control, &route, &stanzas, reason, now);
-                self.retire(&route, &outlet);
+            Action::Bounce { route, reason } => self.bounce_queue(control, &route, reason, false, now),
+            Action::BounceAllButAnswers { route, reason } => {
+                self.bounce_queue(control, &route, reason, true, now);
             }
             Action::CloseLane { lane, reason } => {
                 if let Some(mailbox) = control.lanes.get(&lane) {

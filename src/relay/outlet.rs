@@ -449,6 +449,7 @@ impl Outlet {
         let mut state = lock(&self.state);
         let (answers, others): (Vec<_>, Vec<_>) =
             state.queue.drain().into_iter().partition(|stanza| stanza.mark.ours);
+        state.full_since = None;
         if !answers.is_empty() {
             state.queue.put_back(Run::of(answers));
         }

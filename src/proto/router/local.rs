@@ -100,7 +100,7 @@ impl Router {
         let Some(entry) = self.server_of(route) else { return self.give_up(route, Reason::HostUnknown) };
         let server = self.servers.entry(entry).or_default();
         if let Some(reason) = server.retry.long_down(now, &self.limits) {
-            return self.give_up(route, reason);
+            return self.turn_away(route, Hop::Server(entry), reason);
         }
         let probing = server.retry.is_down();
         if probing && (server.probe.is_some() || !server.retry.may_try(now)) {

@@ -46,7 +46,7 @@ impl Router {
             return self.give_up(route, Reason::NoRecords);
         }
         if let Some(reason) = state.retry.long_down(now, &self.limits) {
-            return self.give_up(route, reason);
+            return self.turn_away(route, Hop::Peer(peer), reason);
         }
         if !self.may_dial(route, peer, now) || self.waits_for_another(route, peer, now) {
             return self.wait_for(route, Hop::Peer(peer));
@@ -63,7 +63,7 @@ impl Router {
     fn place_when_found(&mut self, route: &Route, peer: PeerId, now: Instant) {
         let Some(state) = self.peers.get(&peer) else { return };
         if let Some(reason) = state.retry.long_down(now, &self.limits) {
-            return self.give_up(route, reason);
+            return self.turn_away(route, Hop::Peer(peer), reason);
         }
         let may_try = state.retry.may_try(now);
         self.wait_for(route, Hop::Peer(peer));

@@ -164,6 +164,15 @@ impl Router {
         self.actions.push(Action::Bounce { route: route.clone(), reason });
     }
 
+    /// The hop of `route` has been down for long, and isn't tried again yet. What it says to others needn't wait for that.
+    pub(super) fn turn_away(&mut self, route: &Route, hop: Hop, reason: Reason) {
+        self.wait_for(route, hop);
+        if let Some(state) = self.routes.get_mut(route) {
+            state.reason = reason;
+        }
+        self.actions.push(Action::BounceAllButAnswers { route: route.clone(), reason });
+    }
+
     /// Nothing is placed and nothing waits. What was known of the route.
     fn forget(&mut self, route: &Route) -> Option<RouteState> {
         self.leave(route);

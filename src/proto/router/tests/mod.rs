@@ -239,6 +239,14 @@ impl Shell {
                         let gone = outlet.waiting.into_iter();
                         self.bounced.extend(gone.map(|(_, n)| (route.clone(), n, reason)));
                     }
+                    // Nothing here is an answer.
+                    Action::BounceAllButAnswers { route, reason } => {
+                        let outlet = self.outlets.remove(&route).unwrap_or_default();
+                        assert!(outlet.lane.is_none(), "{route} bounces while a lane takes it");
+                        self.bounced
+                            .extend(outlet.waiting.into_iter().map(|(_, n)| (route.clone(), n, reason)));
+                        self.router.unwanted(&route);
+                    }
                     Action::CloseLane { lane, .. } => {
                         self.router.lane_closing(lane);
                         self.told.push_back(action);

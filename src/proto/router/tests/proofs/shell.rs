@@ -59,6 +59,10 @@ impl World {
                 me.router.rearm(&route, None, now);
             }
             Action::Bounce { route, .. } => drop(me.outlets.remove(&route)),
+            Action::BounceAllButAnswers { route, .. } => {
+                me.outlets.remove(&route);
+                me.router.unwanted(&route);
+            }
             Action::CloseLane { lane, reason } => {
                 me.router.lane_closing(lane);
                 let Some((conn, strand)) = me.lanes.get(&lane).map(|line| (line.conn, line.strand)) else {
