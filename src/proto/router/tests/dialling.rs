@@ -142,13 +142,11 @@ fn a_thousand_relays_do_not_return_in_one_moment() {
     assert!(times.len() > 25, "{} of 50 moments", times.len());
 }
 
-#[test]
-fn long_down_bounces_at_once_with_the_reason_and_still_finds_out_when_it_is_over() {
+/// A relay whose peer has been down for longer than stanzas are held.
+fn long_down(wanted: &Route) -> Shell {
     let mut shell = Shell::new(Limits::default());
-    let wanted = route("a1.test", "b1.test");
-    // Down for longer than stanzas are held.
     while shell.now < shell.began + shell.limits.hold * 2 {
-        shell.send(&wanted);
+        shell.send(wanted);
         while let Some(Action::Dial { session, .. }) = shell.told.pop_front() {
             shell.dial_fails(session, Reason::ConnectionTimeout);
         }
@@ -157,6 +155,13 @@ fn long_down_bounces_at_once_with_the_reason_and_still_finds_out_when_it_is_over
     while let Some(Action::Dial { session, .. }) = shell.told.pop_front() {
         shell.dial_fails(session, Reason::ConnectionTimeout);
     }
+    shell
+}
+
+#[test]
+fn long_down_bounces_at_once_with_the_reason_and_still_finds_out_when_it_is_over() {
+    let wanted = route("a1.test", "b1.test");
+    let mut shell = long_down(&wanted);
     let before = shell.bounces(&wanted).len();
     shell.send(&wanted);
     assert_eq!(shell.bounces(&wanted).len(), before + 1, "at once");
@@ -173,6 +178,19 @@ fn long_down_bounces_at_once_with_the_reason_and_still_finds_out_when_it_is_over
     shell.tell(|router, now| router.session_down(session, Reason::ConnectionLost, now));
     shell.dial();
     assert!(shell.told.is_empty());
+}
+
+#[test]
+fn an_error_waits_for_a_peer_that_is_long_down_and_has_it_tried_again() {
+    let wanted = route("a1.test", "b1.test");
+    let mut shell = long_down(&wanted);
+    let (before, limits) = (shell.bounces(&wanted).len(), shell.limits.clone());
+    shell.outlets.entry(wanted.clone()).or_default().answers = true;
+    shell.tell(|router, now| router.want(&wanted, now));
+    assert!(shell.told.is_empty() && shell.bounces(&wanted).len() == before, "nothing is to be said");
+    shell.pass(limits.retry_max);
+    let (_, _, route) = shell.dial();
+    assert_eq!(route, wanted);
 }
 
 #[test]

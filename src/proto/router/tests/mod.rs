@@ -92,6 +92,8 @@ pub(super) struct Outlet {
     pub(super) lane: Option<LaneId>,
     /// When each stanza came, and its number.
     pub(super) waiting: VecDeque<(Instant, u64)>,
+    /// An error of the relay's own waits too.
+    pub(super) answers: bool,
 }
 
 /// A shell in virtual time.
@@ -230,6 +232,7 @@ impl Shell {
                         let due = due.count();
                         let gone: Vec<_> = outlet.waiting.drain(..due).collect();
                         let next = outlet.waiting.front().map(|(came, _)| hold(&limits, *came));
+                        let next = next.or(outlet.answers.then(|| now + 10 * limits.hold));
                         self.bounced.extend(gone.into_iter().map(|(_, n)| (route.clone(), n, reason)));
                         self.router.rearm(&route, next, now);
                     }
@@ -239,13 +242,14 @@ impl Shell {
                         let gone = outlet.waiting.into_iter();
                         self.bounced.extend(gone.map(|(_, n)| (route.clone(), n, reason)));
                     }
-                    // Nothing here is an answer.
                     Action::BounceAllButAnswers { route, reason } => {
-                        let outlet = self.outlets.remove(&route).unwrap_or_default();
+                        let outlet = self.outlets.entry(route.clone()).or_default();
                         assert!(outlet.lane.is_none(), "{route} bounces while a lane takes it");
-                        self.bounced
-                            .extend(outlet.waiting.into_iter().map(|(_, n)| (route.clone(), n, reason)));
-                        self.router.unwanted(&route);
+                        let gone = outlet.waiting.drain(..);
+                        self.bounced.extend(gone.map(|(_, n)| (route.clone(), n, reason)));
+                        if !outlet.answers {
+                            self.router.unwanted(&route);
+                        }
                     }
                     Action::CloseLane { lane, .. } => {
                         self.router.lane_closing(lane);
