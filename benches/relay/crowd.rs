@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::Failed;
-use crate::message::{END, Template, date, host, hosts};
+use crate::message::{Template, date, host, hosts};
 use crate::negotiation::{Negotiation, SM};
 use crate::process::{Orders, answer};
 
@@ -128,13 +128,13 @@ async fn read(
         while let Some(end) = memmem::find(&heard[at..], b">") {
             let rest = &heard[at..];
             if rest.starts_with(b"<message") {
-                let Some(end) = memmem::find(rest, END) else { break };
+                let Some(end) = memmem::find(rest, b"</message>") else { break };
                 let text = String::from_utf8_lossy(&rest[..end]).into_owned();
                 let pair = pair_of(&text).ok_or_else(|| format!("it said {text}"))?;
                 ledger.pairs.lock().unwrap_or_else(PoisonError::into_inner).insert(pair);
                 ledger.stanzas.fetch_add(1, Ordering::Relaxed);
                 handled = handled.wrapping_add(1);
-                at += end + END.len();
+                at += end + b"</message>".len();
             } else {
                 asked |= rest.starts_with(b"<r ");
                 at += end + 1;
