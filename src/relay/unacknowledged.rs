@@ -40,7 +40,8 @@ impl Hub {
         let wanted = stanzas.into_iter().filter(|stanza| !self.acknowledger.drops(outlet, stanza));
         for (at, mut stanza) in wanted.enumerate() {
             if at == 0 && certainty == (Certainty::Unknown { by_the_lane: true }) {
-                if stanza.mark.struck {
+                // An error of our own making is none: nobody could be told, and whoever refused it was full.
+                if stanza.mark.struck && !stanza.mark.ours {
                     poison.push(stanza);
                     continue;
                 }
