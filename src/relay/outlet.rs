@@ -182,12 +182,10 @@ impl Outlet {
         if state.retired {
             return Pushed::Retired;
         }
+        // A little, one stanza at least, always finds room where nothing is.
         let little = state.is_clear() && (octets.len() <= LITTLE_BYTES || marks.len() == 1);
-        if state.choked
-            || !(little || self.total.has_room(octets.len()))
-            || !self.has_room(&state, octets.len())
-            || state.queue.push(octets, marks, origin, now).is_err()
-        {
+        let has_room = state.held() + octets.len() <= self.limit && self.total.has_room(octets.len());
+        if state.choked || !(little || has_room) || state.queue.push(octets, marks, origin, now).is_err() {
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), marks.iter().filter(|mark| !mark.ours).count());
@@ -217,11 +215,6 @@ impl Outlet {
         self.count(octets.len(), usize::from(!mark.ours));
         self.publish(&state);
         self.schedule(&mut state)
-    }
-
-    /// One stanza always finds room where nothing is.
-    fn has_room(&self, state: &OutletState, octets: usize) -> bool {
-        state.is_clear() || state.held() + octets <= self.limit
     }
 
     fn schedule(self: &Arc<Self>, state: &mut OutletState) -> Pushed {

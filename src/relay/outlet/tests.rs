@@ -57,6 +57,14 @@ fn pairs_that_are_stalled_leave_room_for_those_that_flow() {
 }
 
 #[test]
+fn an_empty_queue_takes_no_more_at_once_than_it_holds() {
+    let outlet = outlet(&Arc::new(TotalQueued::new(8 * LIMIT)), "a.test");
+    let many = |of: usize| outlet.push(&vec![b'x'; 2 * of], &[Mark::of(of); 2], None, Instant::now());
+    assert!(matches!(many(LIMIT / 2 + 1), Pushed::Full(_)));
+    assert_eq!(many(LIMIT / 2), Pushed::Wanted);
+}
+
+#[test]
 fn a_route_takes_nothing_more_while_too_many_of_its_errors_wait() {
     let total = Arc::new(TotalQueued::new(64 * LIMIT));
     let (asked, answers, lane) =

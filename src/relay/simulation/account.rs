@@ -17,6 +17,9 @@ pub(super) struct Account(Mutex<Pairs>);
 
 type Pairs = BTreeMap<String, Pair>;
 
+/// Numbers of stanzas, by their pairs.
+pub(super) type Stanzas = Vec<(String, Vec<u64>)>;
+
 #[derive(Debug, Default)]
 struct Pair {
     sent: u64,
@@ -26,6 +29,8 @@ struct Pair {
     bounced: BTreeSet<u64>,
     /// Their own server answers for them, or was killed with them.
     answered: BTreeSet<u64>,
+    /// Came behind later ones and didn't say so, which is right only if they come back besides: then nobody knew of them.
+    behind: BTreeSet<u64>,
     twice: u64,
     /// Came behind later ones, and said so.
     late: u64,
@@ -89,10 +94,12 @@ impl Account {
             *said |= late;
             assert!(*said, "{name}: {id} came twice, and nobody said so");
         } else {
-            // What came back because nobody knew may still arrive, by the connection that was given up, at any time.
-            let uncertain = pair.bounced.contains(&id) || pair.answered.contains(&id);
+            // What comes back because nobody knew may still arrive, by the connection that was given up, at any time, and before
+            // the word that it comes back.
             let behind = pair.last > Some(id);
-            assert!(!behind || uncertain || late && state_lost, "{name}: {id} came behind {:?}", pair.last);
+            if behind && !(late && state_lost) {
+                pair.behind.insert(id);
+            }
             pair.late += u64::from(behind);
             pair.last = pair.last.max(Some(id));
             pair.delivered.insert(id, late);
@@ -107,8 +114,18 @@ impl Account {
         pairs.entry(name(route.from.as_str(), route.to.as_str())).or_default().answered.extend(ids);
     }
 
-    /// Stanzas of which nobody has heard, by their pairs.
-    pub(super) fn silent(&self) -> Vec<(String, Vec<u64>)> {
+    /// Stanzas that came behind later ones, and of which nobody was told that they may not have arrived.
+    pub(super) fn disordered(&self) -> Stanzas {
+        let pairs = lock(&self.0);
+        let disordered = pairs.iter().map(|(name, pair)| {
+            let uncertain = |id: &&u64| pair.bounced.contains(id) || pair.answered.contains(id);
+            (name.clone(), pair.behind.iter().filter(|id| !uncertain(id)).copied().collect::<Vec<_>>())
+        });
+        disordered.filter(|(_, ids)| !ids.is_empty()).collect()
+    }
+
+    /// Stanzas of which nobody has heard.
+    pub(super) fn silent(&self) -> Stanzas {
         let pairs = lock(&self.0);
         let silent = pairs.iter().map(|(name, pair)| {
             let heard = |id: &u64| {

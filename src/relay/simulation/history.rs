@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use super::account::Sums;
+use super::account::{Stanzas, Sums};
 use super::dice::Dice;
 use super::world::{Plan, World};
 use crate::proto::limits::Limits;
@@ -201,10 +201,12 @@ async fn settle(world: &Arc<World>, dice: &mut Dice) -> u64 {
     loop {
         tokio::time::sleep(dice.millis(100..1_000)).await;
         check(world);
-        if silent(world).is_empty() && is_still(world) {
+        let disordered = followed(world, world.account.disordered());
+        if disordered.is_empty() && silent(world).is_empty() && is_still(world) {
             break;
         }
         if clock::now() > until {
+            assert!(disordered.is_empty(), "came behind later ones: {disordered:?}");
             let silent = silent(world);
             // What was acknowledged early is in the memory of the relay alone, and gone when that is killed.
             let count = silent.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>();
@@ -220,12 +222,16 @@ async fn settle(world: &Arc<World>, dice: &mut Dice) -> u64 {
     hubs.map(|hub| hub.metrics.custody.resumed()).sum()
 }
 
-/// Stanzas of which nobody has heard. What is said for a host that left isn't followed any further.
-fn silent(world: &World) -> Vec<(String, Vec<u64>)> {
+/// Stanzas of which nobody has heard.
+fn silent(world: &World) -> Stanzas {
+    followed(world, world.account.silent())
+}
+
+/// What is said for a host that left isn't followed any further.
+fn followed(world: &World, mut stanzas: Stanzas) -> Stanzas {
     let left = lock(&world.left);
-    let mut silent = world.account.silent();
-    silent.retain(|(pair, _)| !left.iter().any(|host| pair.contains(host.as_str())));
-    silent
+    stanzas.retain(|(pair, _)| !left.iter().any(|host| pair.contains(host.as_str())));
+    stanzas
 }
 
 fn custody(world: &World) -> Vec<usize> {
