@@ -123,7 +123,8 @@ impl Hub {
     }
 
     /// Put the answers into the queue of `back`. It takes no lock that others wait for: a flood is answered at length. `held`: the
-    /// stanzas were in our custody, so that there is room for their answers.
+    /// stanzas were in our custody, so that there is room for their answers. So are those of a stream that has ended while they
+    /// were waiting for room, because its end answers for whatever came.
     fn answer(
         &self,
         route: &Route,
@@ -151,6 +152,7 @@ impl Hub {
                 settle_one(origin);
                 continue;
             }
+            let held = held || origin.as_ref().is_some_and(|(from, ticket)| from.is_answered_for(*ticket));
             error.clear();
             let written = reader
                 .read(stanza)

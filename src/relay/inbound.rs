@@ -133,6 +133,11 @@ impl Inbound {
         self.taken_back.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the sender is told, or will be, that a stanza is handled.
+    pub(crate) fn is_answered_for(&self, ticket: Ticket) -> bool {
+        lock(&self.receipts).is_answered_for(ticket)
+    }
+
     /// Whether the sender has taken back a stanza.
     pub(crate) fn is_taken_back(&self, ticket: Ticket) -> bool {
         self.taken_back.load(Ordering::Relaxed) && lock(&self.receipts).is_taken_back(ticket)

@@ -175,6 +175,13 @@ impl Receipts {
         self.taken_back = Some(Ticket { run: self.first, at: handled });
     }
 
+    /// Whether the other end is told, or will be, that the stanza of `ticket` is handled.
+    #[must_use]
+    pub fn is_answered_for(&self, ticket: Ticket) -> bool {
+        let handled = self.runs.front().map_or(0, |run| run.handled);
+        ticket < Ticket { run: self.first, at: handled }
+    }
+
     /// Whether the sender has taken back the stanza of `ticket`.
     #[must_use]
     pub fn is_taken_back(&self, ticket: Ticket) -> bool {
@@ -222,6 +229,7 @@ mod tests {
         assert_eq!(early, 0);
         let (two, early) = receipts.receive(101, now);
         assert_eq!((early, receipts.h()), (300, 300));
+        assert!(receipts.is_answered_for(one.plus(299)) && !receipts.is_answered_for(two));
         assert!(!receipts.settle(one, 300), "its own settlement comes too late to count");
         assert_eq!(receipts.expire(now + PATIENCE.hold), 101);
         assert_eq!((receipts.h(), receipts.settle(two, 101)), (401, false));
@@ -239,6 +247,7 @@ mod tests {
         let (mut receipts, now) = (Receipts::new(PATIENCE), Instant::now());
         let (one, _) = receipts.receive(3, now);
         receipts.settle(one, 1);
+        assert!(receipts.is_answered_for(one) && !receipts.is_answered_for(one.plus(1)));
         receipts.take_back();
         assert!(!receipts.is_taken_back(one));
         assert!(receipts.is_taken_back(one.plus(1)));

@@ -228,9 +228,9 @@ impl Lane {
             ended = &mut reader => (ended, None),
             wrote = &mut writer => {
                 // Having finished, we carry what the other end still sends until it closes too. If it takes nothing
-                // more, it has its time to say why.
+                // more, it has its time to say why. In either case, what was read and waits for room is seen to.
                 let patience = if wrote.is_ok() { hub.limits.drain } else { LAST_WORDS };
-                let read = tokio::time::timeout(patience, reader).await;
+                let read = tokio::time::timeout(patience + hub.limits.read_pause, reader).await;
                 let silent = || wrote.err().or_else(|| mailbox.closing()).unwrap_or(Reason::ConnectionLost);
                 (read.unwrap_or_else(|_| Ended::by_us(silent())), Some(wrote))
             }

@@ -7,31 +7,15 @@ use tokio::sync::mpsc;
 use super::dice::Dice;
 use super::world::{Plan, World};
 use crate::identity::certificate::Role;
-use crate::proto::limits::Limits;
 use crate::relay::clock;
 use crate::relay::connector::Origin;
 use crate::relay::hub::Command;
-use crate::relay::settings::Placement;
 use crate::relay::status::{self, ANSWER_TIME};
 use crate::xmpp::domain::Domain;
 
-fn plan() -> Plan {
-    Plan {
-        relays: 2,
-        domains: 1,
-        limits: Limits::default(),
-        placement: Placement::StreamPerPair,
-        bounces: false,
-        rate: 1,
-        window: 100_000,
-        lifetime: Duration::from_secs(86_400),
-        peers_change: false,
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_session_that_does_not_answer_is_shown_so_and_holds_nobody_up() {
-    let world = World::new(plan(), &mut Dice::new(1));
+    let world = World::new(Plan::quiet(), &mut Dice::new(1));
     world.start(0);
     let hub = world.hub(0).unwrap();
     let certificate = |name: &str, index: usize| {

@@ -40,6 +40,7 @@ mod fault;
 mod history;
 mod identities;
 mod link;
+mod overflowing;
 mod pipe;
 mod server;
 mod wire;

@@ -61,6 +61,23 @@ pub(super) struct Plan {
     pub(super) peers_change: bool,
 }
 
+impl Plan {
+    /// Nothing happens of itself.
+    pub(super) fn quiet() -> Self {
+        Self {
+            relays: 2,
+            domains: 1,
+            limits: Limits::default(),
+            placement: Placement::StreamPerPair,
+            bounces: false,
+            rate: 1,
+            window: 100_000,
+            lifetime: Duration::from_secs(86_400),
+            peers_change: false,
+        }
+    }
+}
+
 /// A relay that runs.
 #[derive(Debug)]
 pub(super) struct Running {
