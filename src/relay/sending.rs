@@ -24,6 +24,9 @@ use crate::proto::stream_management::element::{REQUEST, write_answer};
 use crate::proto::stream_management::sent::{Sent, TooHigh};
 use crate::reason::Reason;
 
+/// So many octets of stanzas at once come from somebody who sends a lot.
+const BURST_BYTES: usize = 1024;
+
 /// Stanzas of a lane that aren't acknowledged, and the queues that they came from; `None`: they are the relay's own.
 pub(crate) type Unacknowledged = Sent<Option<Arc<Outlet>>, Arc<Inbound>>;
 
@@ -120,6 +123,7 @@ impl Sending {
         (ack_wait, drain): (Duration, Duration),
     ) -> Result<(), Reason> {
         let mut settling: Option<Instant> = None;
+        let mut burst = false;
         loop {
             match mailbox.next(|| self.is_settled()) {
                 Next::Octets(octets) => self.put(transmit, octets.into()).await?,
@@ -127,6 +131,7 @@ impl Sending {
                 Next::Again(octets) => self.put(transmit, octets).await?,
                 Next::Stanzas(run, outlet) => {
                     let run = self.acknowledger.wanted(&outlet, run);
+                    burst = run.octets.len() >= BURST_BYTES;
                     if !run.is_empty() {
                         self.write_run(transmit, run, Some(outlet), mailbox).await?;
                     }
@@ -158,9 +163,9 @@ impl Sending {
                 }
                 Next::Wait => {
                     mailbox.woken().await;
-                    // A stanza that comes alone leaves at once. Behind others more are likely: what has come by the time that
-                    // everybody had a turn goes in one piece, and costs one call.
-                    if self.wrote_just_now() {
+                    // What comes alone leaves at once. Behind a burst more is likely: what has come by the time that everybody
+                    // had a turn goes in one piece, and costs one call.
+                    if std::mem::take(&mut burst) {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -205,11 +210,6 @@ impl Sending {
     /// Milliseconds since `epoch`.
     fn elapsed(&self) -> u64 {
         millis(clock::now().saturating_duration_since(self.epoch))
-    }
-
-    /// Whether stanzas were written within the last millisecond.
-    fn wrote_just_now(&self) -> bool {
-        self.elapsed() <= self.written.load(Ordering::Relaxed) + 1
     }
 
     /// `count` stanzas were written. Whether to ask for their acknowledgement.
