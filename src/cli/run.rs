@@ -1,5 +1,6 @@
 //! `fedmux run`: the relay.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,13 +44,23 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = config::load(&arguments.config.config)?;
     // While this is the only thread.
     let inherited = Inherited::take().map_err(Failure::failed_as)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    let threads = threads(settings.limits.threads);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().worker_threads(threads).build().map_err(|error| {
         Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
     })?;
     let ended = runtime.block_on(serve(settings, inherited, &arguments.config.config, level));
     // Whatever still runs had its time, or was told to end at once.
     runtime.shutdown_background();
     ended
+}
+
+/// How many threads carry stanzas if `limits.threads` is so many. The servers beside the relay need processors too.
+fn threads(limit: usize) -> usize {
+    match limit {
+        0 => std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2),
+        limit => limit,
+    }
 }
 
 async fn serve(

@@ -41,6 +41,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         negotiation_bytes: count(4 * KIB, MIB),
         stanza_depth: count(8, 1_024),
         element_attributes: count(16, 1_024),
+        threads: count(0, 1_024),
         pair_queue_bytes: count(10_000, GIB),
         queue_bytes: count(10_000, 1_024 * GIB),
         pairs: count(1, 10_000_000),

@@ -28,6 +28,8 @@ pub struct Limits {
     pub stanza_depth: usize,
     /// Most attributes on one element, namespace declarations included.
     pub element_attributes: usize,
+    /// Threads that carry stanzas; 0: as many as half of the processors, one at least.
+    pub threads: usize,
     /// Stanzas waiting for one direction of a domain pair, or sent and not acknowledged.
     pub pair_queue_bytes: usize,
     /// Stanzas waiting in the whole relay.
@@ -201,6 +203,7 @@ impl Default for Limits {
             negotiation_bytes: 65_536,
             stanza_depth: 128,
             element_attributes: 128,
+            threads: 0,
             pair_queue_bytes: 1_048_576,
             queue_bytes: 268_435_456,
             pairs: 200_000,
