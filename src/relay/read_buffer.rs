@@ -38,9 +38,10 @@ struct Loan;
 
 impl Loan {
     fn take() -> Option<Self> {
-        // The loan is there first, so that it is given back in any case.
-        let loan = (OUT.fetch_add(1, Ordering::Relaxed), Self);
-        (loan.0 < LARGE_MAX).then_some(loan.1)
+        let others = OUT.fetch_add(1, Ordering::Relaxed);
+        // One too many is given back where this drops it.
+        let loan = Self;
+        (others < LARGE_MAX).then_some(loan)
     }
 }
 

@@ -27,6 +27,9 @@ use crate::reason::Reason;
 /// So many octets of stanzas at once come from somebody who sends a lot.
 const BURST_BYTES: usize = 1024;
 
+/// Octets of stanzas that are copied so that what asks for their acknowledgement goes in the same call: another one costs more.
+const JOINED_BYTES: usize = 16 * 1024;
+
 /// Stanzas of a lane that aren't acknowledged, and the queues that they came from; `None`: they are the relay's own.
 pub(crate) type Unacknowledged = Sent<Option<Arc<Outlet>>, Arc<Inbound>>;
 
@@ -194,17 +197,23 @@ impl Sending {
             }
             state.sent.push(run, outlet);
         }
-        self.put(transmit, octets).await?;
-        let ask = self.wrote(count);
-        self.written.store(self.elapsed(), Ordering::Relaxed);
-        match ask {
-            Ask::Now => self.request(transmit, mailbox).await,
-            Ask::At(due) if !self.asking.swap(true, Ordering::AcqRel) => {
-                self.acknowledger.ask_at(due, mailbox);
-                Ok(())
+        let ask = self.asks(count);
+        let asked = matches!(ask, Ask::Now) && self.requests(mailbox);
+        if asked && octets.len() <= JOINED_BYTES {
+            self.put(transmit, [&octets, REQUEST.as_bytes()].concat().into()).await?;
+        } else {
+            self.put(transmit, octets).await?;
+            if asked {
+                self.put(transmit, Bytes::from_static(REQUEST.as_bytes())).await?;
             }
-            Ask::At(_) | Ask::Never => Ok(()),
         }
+        self.wrote(count);
+        if let Ask::At(due) = ask
+            && !self.asking.swap(true, Ordering::AcqRel)
+        {
+            self.acknowledger.ask_at(due, mailbox);
+        }
+        Ok(())
     }
 
     /// Milliseconds since `epoch`.
@@ -212,27 +221,40 @@ impl Sending {
         millis(clock::now().saturating_duration_since(self.epoch))
     }
 
-    /// `count` stanzas were written. Whether to ask for their acknowledgement.
-    fn wrote(&self, count: u32) -> Ask {
+    /// `count` stanzas are about to be written. Whether to ask for their acknowledgement.
+    fn asks(&self, count: u32) -> Ask {
+        let mut state = lock(&self.state);
+        if !state.managed {
+            return Ask::Never;
+        }
+        state.unasked += count;
+        if state.unasked >= self.acknowledger.ack_request_every {
+            return Ask::Now;
+        }
+        let due = state.asked.map(|asked| asked + self.asks_within);
+        let now = clock::now();
+        due.filter(|due| *due > now).map_or(Ask::Now, Ask::At)
+    }
+
+    /// `count` stanzas were written.
+    fn wrote(&self, count: u32) {
+        self.written.store(self.elapsed(), Ordering::Relaxed);
         let mut state = lock(&self.state);
         state.written = state.written.wrapping_add(count);
-        if state.managed {
-            state.unasked += count;
-            if state.unasked >= self.acknowledger.ack_request_every {
-                return Ask::Now;
-            }
-            // Behind a stanza that comes alone it goes in the same datagram.
-            let due = state.asked.map(|asked| asked + self.asks_within);
-            let now = clock::now();
-            return due.filter(|due| *due > now).map_or(Ask::Now, Ask::At);
-        }
-        if state.confirmed {
+        if state.confirmed && !state.managed {
             self.settle_written(&mut state);
         }
-        Ask::Never
     }
 
     async fn request<T: Transmit>(&self, transmit: &mut T, mailbox: &Arc<Mailbox>) -> Result<(), Reason> {
+        if self.requests(mailbox) {
+            self.put(transmit, Bytes::from_static(REQUEST.as_bytes())).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an acknowledgement is to be asked for now.
+    fn requests(&self, mailbox: &Arc<Mailbox>) -> bool {
         self.asking.store(false, Ordering::Release);
         let (due, stalled) = {
             let (mut state, now) = (lock(&self.state), clock::now());
@@ -241,15 +263,12 @@ impl Sending {
             let stalled = |waits| waits + self.acknowledger.stall <= now;
             (state.managed && !state.sent.is_empty(), state.waits.is_some_and(stalled))
         };
-        if !due {
-            return Ok(());
-        }
-        if stalled {
+        if due && stalled {
             mailbox.break_off(Reason::Stalled);
-            return Ok(());
+        } else if due {
+            self.ask_again(mailbox);
         }
-        self.ask_again(mailbox);
-        self.put(transmit, Bytes::from_static(REQUEST.as_bytes())).await
+        due && !stalled
     }
 
     /// Whoever gives no answer is asked again, as long as something isn't acknowledged.
