@@ -1,6 +1,6 @@
 //! When acknowledgements are asked for and given unasked: one tick for the whole relay, not a timer for each stream.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(crate) struct Acknowledger {
     answering: Mutex<Vec<Arc<Inbound>>>,
     /// There is something to do again.
     work: Notify,
+    /// The relay ends.
+    ends: AtomicBool,
     early: IntCounter,
     taken_back: IntCounter,
 }
@@ -53,9 +55,20 @@ impl Acknowledger {
             asking: Mutex::default(),
             answering: Mutex::default(),
             work: Notify::new(),
+            ends: AtomicBool::new(false),
             early,
             taken_back,
         })
+    }
+
+    /// The relay ends: what has no way out isn't promised any more.
+    pub(super) fn end(&self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the relay ends.
+    pub(super) fn ends(&self) -> bool {
+        self.ends.load(Ordering::Relaxed)
     }
 
     /// `count` stanzas are answered for though their next hop hasn't acknowledged them.

@@ -164,6 +164,7 @@ impl Hub {
 
     pub(crate) fn start_draining(&self) {
         self.draining.send_replace(true);
+        self.acknowledger.end();
     }
 
     pub(crate) fn is_draining(&self) -> bool {

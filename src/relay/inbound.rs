@@ -80,15 +80,20 @@ impl Inbound {
         lock(&self.receipts).tell()
     }
 
-    /// The same for the last time, because we end the stream: whatever came is in our custody and will be dealt with.
-    pub(crate) fn tell_finally(&self) -> u32 {
+    /// The same for the last time, because we end the stream: whatever came is in our custody and will be dealt with. `None`: the
+    /// relay ends, and may not come to that.
+    pub(crate) fn tell_finally(&self) -> Option<u32> {
         let mut receipts = lock(&self.receipts);
+        if self.acknowledger.ends() && receipts.uncounted() > 0 {
+            self.closed.store(true, Ordering::Relaxed);
+            return None;
+        }
         // A sender that has taken back what it wasn't told is told no more than was true then.
         if !self.taken_back.load(Ordering::Relaxed) {
             self.acknowledger.acknowledged_early(receipts.answer_for_all());
         }
         self.closed.store(true, Ordering::Relaxed);
-        receipts.tell()
+        Some(receipts.tell())
     }
 
     /// We end the stream: what comes from here on isn't handled any more, and its sender sends it again. Whether everything that

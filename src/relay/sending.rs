@@ -140,7 +140,7 @@ impl Sending {
                     }
                 }
                 Next::Acknowledge => {
-                    if let Some(answer) = self.answer(Inbound::tell) {
+                    if let Some(answer) = self.answer(|inbound| Some(inbound.tell())) {
                         self.put(transmit, answer.into()).await?;
                     }
                 }
@@ -149,10 +149,12 @@ impl Sending {
                     if settling.is_none() {
                         self.request(transmit, mailbox).await?;
                     }
-                    // Whoever drains breaks the lane off before that, so that nothing is promised which won't be kept.
-                    let wait = if mailbox.closing() == Some(Reason::Draining) { drain * 2 } else { ack_wait };
-                    let until = *settling.get_or_insert_with(|| clock::now() + wait);
-                    if tokio::time::timeout_at(until.into(), mailbox.woken()).await.is_err() {
+                    // A relay that ends breaks the lane off before that, for whatever reason it is closing, so that nothing is
+                    // promised which won't be kept.
+                    let wait = || if self.acknowledger.ends() { drain * 2 } else { ack_wait };
+                    let begun = *settling.get_or_insert_with(clock::now);
+                    let woken = tokio::time::timeout_at((begun + wait()).into(), mailbox.woken());
+                    if woken.await.is_err() && begun + wait() <= clock::now() {
                         mailbox.close_unsettled();
                     }
                 }
@@ -282,9 +284,9 @@ impl Sending {
     }
 
     /// The acknowledgement of what came the other way.
-    fn answer(&self, tell: impl FnOnce(&Inbound) -> u32) -> Option<String> {
+    fn answer(&self, tell: impl FnOnce(&Inbound) -> Option<u32>) -> Option<String> {
         let mut answer = String::new();
-        write_answer(&mut answer, tell(lock(&self.inbound).as_deref()?));
+        write_answer(&mut answer, tell(lock(&self.inbound).as_deref()?)?);
         Some(answer)
     }
 

@@ -1,4 +1,4 @@
-//! A stream that ends while a stanza of it waits for room, and there is none, not even for the error that says so.
+//! What the end of a stream promises: that whatever came is dealt with, however full everything is; and nothing if the relay ends.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::world::{Plan, World};
 use crate::proto::limits::Limits;
 use crate::proto::queue::Mark;
+use crate::proto::stream_management::receipts::Ticket;
 use crate::reason::Reason;
 use crate::relay::clock;
 use crate::relay::inbound::Inbound;
@@ -31,4 +32,22 @@ async fn what_the_end_of_a_stream_answers_for_comes_back_however_full_it_is() {
     assert_eq!(bounce(waiting.clone()), Err(Reason::QueueFull), "its sender isn't told that it is handled");
     inbound.tell_finally();
     assert_eq!(bounce(waiting), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_ends_promises_nothing_but_what_is_handled() {
+    let world = World::new(Plan::quiet(), &mut Dice::new(1));
+    world.start(0);
+    let hub = world.hub(0).unwrap();
+    let stream = || Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
+    let (handled, unhandled, early) = (stream(), stream(), stream());
+    for inbound in [&handled, &unhandled, &early] {
+        inbound.receive(2, clock::now());
+    }
+    handled.settle(Ticket { run: 0, at: 0 }, 2);
+    unhandled.settle(Ticket { run: 0, at: 0 }, 1);
+    assert_eq!(early.tell_finally(), Some(2));
+    hub.start_draining();
+    assert_eq!((handled.tell_finally(), unhandled.tell_finally()), (Some(2), None));
+    assert!(unhandled.is_closed());
 }
