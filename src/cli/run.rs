@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::lifecycle::{self, Ended, Service};
 use super::operator::Operator;
 use super::signals::Signals;
-use super::{ConfigArgument, logging, service_manager};
+use super::{ConfigArgument, logging, service_manager, threads};
 use crate::admin::socket::Place;
 use crate::relay::settings::Settings;
 use crate::relay::{Inherited, Listeners, Relay};
@@ -43,9 +43,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = config::load(&arguments.config.config)?;
     // While this is the only thread.
     let inherited = Inherited::take().map_err(Failure::failed_as)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
-    })?;
+    let runtime = threads::start()?;
     let ended = runtime.block_on(serve(settings, inherited, &arguments.config.config, level));
     // Whatever still runs had its time, or was told to end at once.
     runtime.shutdown_background();
