@@ -20,6 +20,7 @@ mod run;
 mod service_manager;
 mod signals;
 mod status;
+mod threads;
 mod usage;
 
 use std::path::PathBuf;

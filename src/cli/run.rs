@@ -1,6 +1,5 @@
 //! `fedmux run`: the relay.
 
-use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use super::failure::Failure;
 use super::lifecycle::{self, Ended, Service};
 use super::operator::Operator;
 use super::signals::Signals;
-use super::{ConfigArgument, logging, service_manager};
+use super::{ConfigArgument, logging, service_manager, threads};
 use crate::admin::socket::Place;
 use crate::relay::settings::Settings;
 use crate::relay::{Inherited, Listeners, Relay};
@@ -44,23 +43,11 @@ pub(super) fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = config::load(&arguments.config.config)?;
     // While this is the only thread.
     let inherited = Inherited::take().map_err(Failure::failed_as)?;
-    let threads = threads(settings.limits.threads);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().worker_threads(threads).build().map_err(|error| {
-        Failure::failed(error, "the runtime", "the system gives no threads; look at its limits")
-    })?;
+    let runtime = threads::start(settings.limits.threads)?;
     let ended = runtime.block_on(serve(settings, inherited, &arguments.config.config, level));
     // Whatever still runs had its time, or was told to end at once.
     runtime.shutdown_background();
     ended
-}
-
-/// How many threads carry stanzas if `limits.threads` is so many. The servers beside the relay need processors too.
-fn threads(limit: usize) -> usize {
-    match limit {
-        0 => std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2),
-        limit => limit,
-    }
 }
 
 async fn serve(

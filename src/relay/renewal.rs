@@ -13,6 +13,7 @@ use super::hub::Hub;
 use super::live::Live;
 use super::mailbox::lock;
 use super::reload::certificates;
+use super::tasks::observe;
 use crate::identity::certificate::Role;
 use crate::identity::store::{CertificateStore, FolderState};
 
@@ -35,7 +36,7 @@ pub(super) async fn watch(hub: Arc<Hub>) {
         let looking = Arc::clone(&hub);
         // Files may be slow; stanzas don't wait for them.
         let looked = tokio::task::spawn_blocking(move || look(&looking, rejected)).await;
-        rejected = looked.unwrap_or_default();
+        rejected = observe(&hub.metrics, looked).unwrap_or_default();
     }
 }
 

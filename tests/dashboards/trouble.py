@@ -54,6 +54,9 @@ secret_file = "secret"
 domains = ["killed.test"]
 address = "127.0.0.1:{quic}"
 announce = "all"
+[[peer]]
+domains = ["starved.test"]
+address = "127.0.0.1:{quic_starved}"
 """
 AWAY = """
 [[peer]]
@@ -128,11 +131,12 @@ class Component:
 class Trouble:
     """Both relays, and the components behind them."""
 
-    def __init__(self, fedmux: Path, folder: Path) -> None:
+    def __init__(self, fedmux: Path, folder: Path, quic_starved: int) -> None:
+        """`quic_starved`: where a further peer is."""
         self.fedmux = fedmux
         self.folder = folder
         names = ("starttls", "s2s", "components", "metrics", "closed", "quic", "quic_worn", "components_killed", "metrics_killed")
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True)) | {"quic_starved": quic_starved}
         self.worn = self._relay("worn")
         self.killed = self._relay("killed")
         self.bot = Component("bot.worn.test", self.ports["components"])
