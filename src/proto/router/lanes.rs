@@ -26,7 +26,9 @@ impl Router {
         let mut entry = Lane::opened(Carrier::Session(id));
         if bidi {
             let known = session.by_route.entry(route.clone()).or_insert(lane);
-            if self.lanes.get(known).is_none_or(|other| other.closing) {
+            // Of two that the peer opened it has ended the former, of which we may not have heard yet: what is placed there is placed
+            // anew when that is gone, and needs no third one then.
+            if self.lanes.get(known).is_none_or(|other| other.closing || other.opened_for.is_none()) {
                 *known = lane;
             }
             entry.offers.insert(route.clone());

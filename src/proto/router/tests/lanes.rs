@@ -71,6 +71,20 @@ fn of_two_sessions_the_smaller_exporter_takes_new_lanes_and_nothing_moves() {
 }
 
 #[test]
+fn a_lane_that_the_peer_opens_before_its_former_one_has_ended_here_carries_the_pair_from_then_on() {
+    let mut shell = Shell::new(Limits::default());
+    let (session, former) = shell.peer_came(&a1_b1(), 3);
+    shell.send(&a1_b1());
+    let next = shell.peer_opened(session, &a1_b1());
+    // The peer's end of the former has come, and what is said now finds it shut.
+    shell.up.remove(&former);
+    shell.send(&a1_b1());
+    shell.lane_down(former);
+    assert!(shell.told.is_empty(), "no lane of ours beside it: {:?}", shell.told);
+    assert_eq!(shell.lanes_of(&a1_b1()), [former, next]);
+}
+
+#[test]
 fn a_session_with_lanes_is_not_idle_and_one_that_is_closing_takes_none() {
     let (mut shell, session, lane) = connected(1);
     shell.pass(shell.limits.session_idle * 3);
