@@ -23,7 +23,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.lanes.insert(lane);
         session.laneless_since = None;
-        let mut entry = Lane::opened(Carrier::Session(id));
+        let mut entry = Lane::opened(Carrier::Session(id), now);
         if bidi {
             let known = session.by_route.entry(route.clone()).or_insert(lane);
             // Of two that the peer opened it has ended the former, of which we may not have heard yet: what is placed there is placed
@@ -40,7 +40,12 @@ impl Router {
                 state.refused.remove(route);
             }
         }
-        self.place_early(route, now);
+        // But that there was no room for it this doesn't cure.
+        if self.routes.get(route).is_some_and(|state| state.full) {
+            self.place(route, now);
+        } else {
+            self.place_early(route, now);
+        }
         self.tell_news(id, now);
     }
 
@@ -85,7 +90,7 @@ impl Router {
 
     /// A lane that we opened is established.
     pub fn lane_established(&mut self, lane: LaneId, now: Instant) {
-        self.settle(lane);
+        self.settle(lane, now);
         let Some(Lane { carrier: Carrier::Session(id), .. }) = self.lanes.get(&lane) else { return };
         let id = *id;
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -136,7 +141,19 @@ impl Router {
     /// A lane of the remote side is gone.
     pub fn lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.remove_lane(lane, now) else { return };
-        self.detach_all(entry.routes, Again::AtOnce, reason, now);
+        if !is_full(reason) {
+            return self.detach_all(entry.routes, Again::AtOnce, reason, now);
+        }
+        // What there was no room for goes on waiting here: on a lane that is opened at once it would meet the same end, as fast as
+        // the path allows, for as long as the other end's server is away.
+        if entry.since.is_some_and(|since| since + self.limits.hold <= now) {
+            for route in &entry.routes {
+                if let Some(state) = self.routes.get_mut(route) {
+                    state.failures = 0;
+                }
+            }
+        }
+        self.detach_all(entry.routes, Again::WithRoom, reason, now);
     }
 
     fn remove_lane(&mut self, lane: LaneId, now: Instant) -> Option<Lane> {
@@ -157,6 +174,11 @@ impl Router {
         }
         Some(entry)
     }
+}
+
+/// Whether a lane ended because one of its two ends had no room, for a stanza or for what it would have to answer.
+fn is_full(reason: Reason) -> bool {
+    matches!(reason, Reason::QueueFull | Reason::ResourceConstraint | Reason::TooMany)
 }
 
 /// Whether a pair whose lane was refused so is refused for good. Who refuses a stream at its beginning for its policy doesn't

@@ -144,6 +144,74 @@ fn a_lane_that_can_never_be_bounces_at_once_and_a_passing_failure_backs_off() {
     }
 }
 
+/// A session whose other end has no room: whatever lane comes up, ours or the peer's, it ends. How many came up in `time`, and
+/// how many of them carried the pair.
+fn without_room(
+    shell: &mut Shell,
+    session: SessionId,
+    reason: Reason,
+    time: Duration,
+    peer_opens: bool,
+) -> (u32, u32) {
+    let (mut opened, mut carried, until) = (0, 0, shell.now + time);
+    while shell.now < until {
+        let lane = match shell.told.pop_front() {
+            Some(Action::OpenLane { lane, .. }) => {
+                shell.tell(|router, now| router.lane_established(lane, now));
+                Some(lane)
+            }
+            None if peer_opens => {
+                let lane = shell.router.fresh_lane();
+                shell.tell(|router, now| router.peer_lane_up(session, lane, &a1_b1(), true, now));
+                Some(lane)
+            }
+            _ => None,
+        };
+        if let Some(lane) = lane {
+            opened += 1;
+            carried += u32::from(shell.outlets.get(&a1_b1()).is_some_and(|outlet| outlet.lane == Some(lane)));
+            // What was sent on it comes back to its queue, and with it the lane goes.
+            shell.tell(|router, now| router.lane_down(lane, reason, now));
+        }
+        shell.pass(Duration::from_millis(10));
+    }
+    (opened, carried)
+}
+
+#[test]
+fn a_pair_that_the_other_end_has_no_room_for_is_tried_with_back_off_by_either_end() {
+    for reason in [Reason::ResourceConstraint, Reason::QueueFull] {
+        for peer_opens in [false, true] {
+            let (mut shell, session, lane) = connected(1);
+            shell.up.remove(&lane);
+            shell.send(&a1_b1());
+            shell.tell(|router, now| router.lane_down(lane, reason, now));
+            let (opened, carried) = without_room(&mut shell, session, reason, seconds(50), peer_opens);
+            assert!((4..=8).contains(&carried), "{reason} {peer_opens}: {carried} of {opened}");
+            assert!(peer_opens || opened == carried, "{opened}");
+            assert!(shell.bounces(&a1_b1()).is_empty());
+            // It waits as long as anything that waits for a next hop, and no longer.
+            without_room(&mut shell, session, reason, seconds(30), peer_opens);
+            assert_eq!(shell.bounces(&a1_b1()), [reason]);
+        }
+    }
+}
+
+#[test]
+fn a_pair_that_was_too_much_for_the_other_end_after_a_long_time_waits_little() {
+    let (mut shell, _, mut lane) = connected(1);
+    for _ in 0..6 {
+        shell.pass(shell.limits.hold);
+        shell.up.remove(&lane);
+        shell.send(&a1_b1());
+        shell.tell(|router, now| router.lane_down(lane, Reason::ResourceConstraint, now));
+        assert!(shell.told.is_empty());
+        shell.pass(shell.limits.retry_min);
+        lane = shell.lane().1;
+        shell.established(lane);
+    }
+}
+
 #[test]
 fn a_single_stream_peer_gets_a_connection_for_each_pair() {
     let (mut shell, first, lane) = connected(1);
