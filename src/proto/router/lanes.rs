@@ -88,6 +88,13 @@ impl Router {
         self.attach(route, lane);
     }
 
+    /// A lane that we opened, the first of its session, isn't established yet and sends stanzas from now on.
+    pub fn lane_goes_ahead(&mut self, lane: LaneId) {
+        if let Some(entry) = self.lanes.get_mut(&lane) {
+            entry.ahead = true;
+        }
+    }
+
     /// A lane that we opened is established.
     pub fn lane_established(&mut self, lane: LaneId, now: Instant) {
         self.settle(lane, now);
@@ -108,6 +115,16 @@ impl Router {
         };
         // A peer that has taken several lanes in this session is short of credit, or slow; it takes one again later.
         let many = carrier.is_some_and(|session| session.taken > 1);
+        if failure == LaneFailure::PipeliningRefused
+            && let Some(session) = carrier.filter(|session| session.session.is_none())
+        {
+            // It was the session's first lane, and there is nobody else to hear what is remembered of a session.
+            for peer in &session.pinned {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.plain_until = Some(now + self.limits.retry_max);
+                }
+            }
+        }
         let (reason, again) = match failure {
             LaneFailure::PipeliningRefused => (Reason::ExternalRefused, Again::Plain),
             LaneFailure::SingleStream if many => (Reason::TooMany, Again::Later),

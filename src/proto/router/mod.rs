@@ -153,6 +153,8 @@ struct Lane {
     up: bool,
     /// Since when it is up.
     since: Option<Instant>,
+    /// It isn't up yet, and may have sent stanzas all the same: its routes stay on it, so that nothing is overtaken.
+    ahead: bool,
     closing: bool,
     /// Routes that are placed on it.
     routes: BTreeSet<Route>,
@@ -169,6 +171,7 @@ impl Lane {
             opened_for,
             up: false,
             since: None,
+            ahead: false,
             closing: false,
             routes: BTreeSet::new(),
             offers: BTreeSet::new(),
@@ -182,6 +185,7 @@ impl Lane {
             opened_for: None,
             up: true,
             since: Some(now),
+            ahead: false,
             closing: false,
             routes: BTreeSet::new(),
             offers: BTreeSet::new(),

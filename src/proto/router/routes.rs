@@ -207,7 +207,7 @@ impl Router {
     /// A lane has established itself: what is placed on it no longer waits for a way.
     pub(super) fn settle(&mut self, lane: LaneId, now: Instant) {
         let Some(entry) = self.lanes.get_mut(&lane) else { return };
-        (entry.up, entry.since) = (true, Some(now));
+        (entry.up, entry.since, entry.ahead) = (true, Some(now), false);
         for route in entry.routes.clone() {
             self.arrived(&route);
         }

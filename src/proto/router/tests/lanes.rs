@@ -115,6 +115,72 @@ fn a_refused_pipelined_lane_is_opened_again_step_by_step_at_once() {
 }
 
 #[test]
+fn a_pair_whose_first_lane_sends_ahead_stays_there_though_another_session_comes_up_before_it() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let (ours, lane, _) = shell.dial();
+    shell.up.insert(lane);
+    shell.tell(|router, _| router.lane_goes_ahead(lane));
+    shell.flush_all();
+    let other = route("a2.test", "b1.test");
+    shell.send(&other);
+    // Where new lanes go is not where that pair goes.
+    let (theirs, _) = shell.peer_came(&a1_b1(), 0);
+    let (session, second, _) = shell.lane();
+    assert_eq!(session, theirs);
+    shell.established(second);
+    shell.send(&a1_b1());
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane, lane], "what was sent isn't overtaken");
+    assert_eq!(shell.lanes_of(&other), [second]);
+    shell.dialled(ours, lane, 9);
+    shell.send(&a1_b1());
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane; 3]);
+}
+
+#[test]
+fn a_peer_that_refuses_the_flight_of_a_first_stream_is_dialled_again_step_by_step_at_once() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let Action::Dial { session, lane, plain: false, .. } = shell.next_told() else { panic!() };
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::PipeliningRefused, now));
+    shell.tell(|router, now| router.session_down(session, Reason::ExternalRefused, now));
+    let Action::Dial { session, lane, plain: true, .. } = shell.next_told() else { panic!() };
+    assert!(shell.bounces(&a1_b1()).is_empty());
+    shell.dialled(session, lane, 1);
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane]);
+    // So is every pair for a while, whichever was refused: it says something about the peer.
+    let again = |shell: &mut Shell, session, lane| {
+        shell.lane_down(lane);
+        shell.tell(|router, now| router.session_down(session, Reason::ConnectionLost, now));
+        shell.send(&route("a2.test", "b2.test"));
+        let Action::Dial { session, lane, plain, .. } = shell.next_told() else { panic!() };
+        shell.dialled(session, lane, 1);
+        (session, lane, plain)
+    };
+    let (session, lane, plain) = again(&mut shell, session, lane);
+    assert!(plain);
+    shell.pass(shell.limits.retry_max);
+    assert!(!again(&mut shell, session, lane).2, "what it refused it may take the next time");
+}
+
+#[test]
+fn a_peer_that_refuses_a_flight_and_then_the_pair_itself_is_not_asked_for_ever() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let Action::Dial { session, lane, .. } = shell.next_told() else { panic!() };
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::PipeliningRefused, now));
+    shell.tell(|router, now| router.session_down(session, Reason::ExternalRefused, now));
+    let (session, lane, _) = shell.dial();
+    let refused = LaneFailure::Other(Reason::ExternalRefused);
+    shell.tell(|router, now| router.lane_failed(lane, refused, now));
+    shell.tell(|router, now| router.session_down(session, Reason::ExternalRefused, now));
+    assert_eq!(shell.bounces(&a1_b1()), [Reason::ExternalRefused]);
+    shell.send(&a1_b1());
+    assert_eq!(shell.bounces(&a1_b1()).len(), 2, "remembered");
+    assert!(shell.told.is_empty());
+}
+
+#[test]
 fn a_lane_that_can_never_be_bounces_at_once_and_a_passing_failure_backs_off() {
     let (mut shell, ..) = connected(1);
     let (never, later) = (route("a2.test", "b1.test"), route("a3.test", "b1.test"));
