@@ -66,6 +66,8 @@ pub(crate) fn free() -> Result<[[SocketAddr; 2]; 2], Failed> {
     Ok([[tcp[0].local_addr()?, tcp[1].local_addr()?], [udp[0].local_addr()?, udp[1].local_addr()?]])
 }
 
+/// Lanes that a peer may have, by default.
+const LANES: usize = 10_000;
 /// How long they may take to listen.
 const START_POLLS: u32 = 2_000;
 const POLL: Duration = Duration::from_millis(10);
@@ -156,7 +158,9 @@ impl Plan {
         let mut text = String::new();
         writeln!(text, "[identity]\ncertificates = \"certs/live/{}\"\ntrust = \"certs/ca.pem\"", ours[0])?;
         writeln!(text, "[remote]\nquic = \"{}\"\n[local]\ns2s = \"{}\"", quic[which], local[which])?;
-        writeln!(text, "[limits]\nlanes = 200000")?;
+        // As many as there are by default, unless more are needed: room for each costs either end time when a session comes up.
+        let pairs = names[0].len() * names[1].len();
+        writeln!(text, "[limits]\nlanes = {}", (2 * pairs).max(LANES))?;
         writeln!(text, "[[host]]\ndomains = {ours:?}\ndeliver = \"{sink}\"\nlocal_auth = \"trusted\"")?;
         writeln!(text, "trusted_loopback = true")?;
         writeln!(text, "[[peer]]\ndomains = {theirs:?}\naddress = \"{}\"", peers[which])?;

@@ -24,7 +24,8 @@ pub struct Features {
     pub mux: Option<Vec<Domain>>,
     /// A secret may be asked for (`proto::mux::authorize`); after authentication.
     pub authorize: bool,
-    /// Stream management (XEP-0198); after authentication.
+    /// Stream management (XEP-0198). Before authentication it says what will be offered behind it, and can't be negotiated
+    /// yet (section 2).
     pub sm: bool,
     /// STARTTLS stands there as required: nothing else can be negotiated before it.
     pub starttls_required: bool,

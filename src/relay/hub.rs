@@ -25,6 +25,7 @@ use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Left, Outlet, TotalQueued};
 use super::proofs;
 use super::reach::Goal;
+use super::session::Opening;
 use super::settings::RemoteDialback;
 use super::shared::SessionShared;
 use super::status::{Reloaded, SessionTold};
@@ -57,7 +58,7 @@ pub(crate) enum Order {
     /// Ask where the records of a domain lead.
     Find { peer: PeerId, domain: Domain },
     /// Connect to a peer: where its records lead, or where it is configured.
-    Dial { goal: Goal, session: SessionId, second: bool, opening: (LaneId, Route, Arc<Mailbox>) },
+    Dial { goal: Goal, session: SessionId, opening: Opening },
     /// Open a stream to the server of `route.to`.
     Deliver { lane: LaneId, route: Route, mailbox: Arc<Mailbox> },
 }
@@ -246,11 +247,11 @@ impl Hub {
     fn carry_out(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
         match action {
             Action::Find { peer, domain } => self.order(Order::Find { peer, domain }),
-            Action::Dial { peer, found, prefer, session, lane, route, second } => {
+            Action::Dial { peer, found, prefer, session, lane, route, second, plain } => {
                 let mailbox = control.new_lane(lane);
-                let opening = (lane, route, mailbox);
+                let opening = Opening { lane, route, plain, second, mailbox };
                 let goal = Goal { peer, found, prefer };
-                self.order(Order::Dial { goal, session, second, opening });
+                self.order(Order::Dial { goal, session, opening });
             }
             Action::OpenLane { session, lane, route, plain } => {
                 let mailbox = control.new_lane(lane);

@@ -325,6 +325,13 @@ impl Sending {
         lock(&self.state).sent.unacknowledged()
     }
 
+    /// The rest of the negotiation has left ahead of its answers, before any stanza has: what follows isn't off our hands before it
+    /// is confirmed. `managed`: stream management was asked for with it.
+    pub(crate) fn go_ahead(&self, managed: bool) {
+        let mut state = lock(&self.state);
+        (state.confirmed, state.managed) = (false, managed);
+    }
+
     /// The negotiation is over: what was sent behind it was read.
     pub(crate) fn confirm(&self) {
         let mut state = lock(&self.state);

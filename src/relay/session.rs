@@ -303,10 +303,8 @@ async fn open(
         }
     };
     hub.metrics.quic_streams(Opened::Outbound).inc();
-    let mut wants = lock(&session.machine).wants();
-    wants.pipelined &= !plain;
+    let mut wants = lock(&session.machine).wants_for(&route, plain);
     wants.manage = hub.manage(&route, &session);
-    let pipelined = wants.pipelined;
     let mut out = Outbox::default();
     let machine = Initiating::start(route.clone(), wants, &mut out);
     mailbox.post(&out.octets);
@@ -326,7 +324,7 @@ async fn open(
         guard.down(ended.reason);
         return None;
     }
-    let failure = failure(&connection, ended, pipelined, first);
+    let failure = failure(&connection, ended, first);
     let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
     // The end of the first one is the end of the attempt, which the dialler tells.
     if !first {
@@ -343,11 +341,11 @@ fn credit_patience(first: bool, hub: &Hub) -> Duration {
     if first { hub.limits.handshake } else { Duration::ZERO }
 }
 
-fn failure(connection: &impl Streams, ended: LaneEnd, pipelined: bool, first: bool) -> LaneFailure {
+fn failure(connection: &impl Streams, ended: LaneEnd, first: bool) -> LaneFailure {
     if let Some(reason) = connection.closed() {
         return LaneFailure::Other(reason);
     }
-    if pipelined && ended.answered {
+    if ended.pipelined && ended.answered {
         return LaneFailure::PipeliningRefused;
     }
     if !ended.answered && !first {

@@ -43,9 +43,9 @@ pub(crate) async fn run(
     hub.register_session(&session, sender);
     let mut dialback = None;
     let (id, mailbox, machine) = match first {
-        Some(Opening { lane, route, mailbox, .. }) => {
+        Some(Opening { lane, route, plain, mailbox, .. }) => {
             let mut out = Outbox::default();
-            let mut wants = lock(&session.machine).wants();
+            let mut wants = lock(&session.machine).wants_for(&route, plain);
             if hub.dials_back() {
                 wants.dialback = Some(Arc::clone(&hub.live().keys));
                 dialback = Some(Box::new(Dialling::new(route.clone())));
@@ -73,6 +73,10 @@ pub(crate) async fn run(
         return Ok(());
     }
     match opened {
+        // Step by step it may work; a connection that is lost says nothing about that.
+        Opened::Outbound if ended.pipelined && !ended.broken_off => {
+            lane_guard.failed(LaneFailure::PipeliningRefused);
+        }
         Opened::Outbound => lane_guard.failed(LaneFailure::Other(ended.reason)),
         Opened::Inbound => lane_guard.down(ended.reason),
     }

@@ -15,7 +15,6 @@ use super::hub::{Hub, Order, Parts};
 use super::listeners::{Listeners, Listening};
 use super::live::Live;
 use super::local::listener::Who;
-use super::session::Opening;
 use super::settings::{Settings, Transport};
 use super::status::{self, Status};
 use super::tasks::{Supervisor, Tasks};
@@ -311,8 +310,7 @@ async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) 
         let started = Arc::clone(&hub);
         match order {
             Order::Find { peer, domain } => hub.tasks.spawn(finder::find(started, peer, domain)),
-            Order::Dial { goal, session, second, opening: (lane, route, mailbox) } => {
-                let opening = Opening { lane, route, plain: true, second, mailbox };
+            Order::Dial { goal, session, opening } => {
                 hub.tasks.spawn(connector::dial(started, goal, session, opening));
             }
             Order::Deliver { lane, route, mailbox } => {

@@ -1,4 +1,5 @@
-//! A new pair on a warm session: all of the negotiation and the first stanzas in one flight (XEP-0305).
+//! All of the negotiation and the first stanzas in one flight (XEP-0305): of a new pair on a warm session, and what is left of a
+//! connection's first stream when its features have come.
 
 use fedmux::relay::settings::Placement;
 use fedmux::xmpp::namespace as ns;
@@ -190,4 +191,80 @@ async fn a_pair_that_the_peer_refuses_for_good_bounces_and_the_others_stay() {
     grant(&mut lane, "a3.test").await;
     assert_eq!(lane.ear.stanza().await.attribute("id"), Some("3"));
     provider.is_balanced().await;
+}
+
+/// Those of a peer that says in its first features what it will offer behind them.
+fn promising() -> String {
+    let sm = format!("<sm xmlns='{}'/></stream:features>", ns::STREAM_MANAGEMENT);
+    features().replace("</stream:features>", &sm)
+}
+
+/// The first lane of a connection that a relay makes because it has something to say, up to the features.
+async fn first_lane(peer: &Peer) -> (Connection, Wire) {
+    let connection = peer.accept().await;
+    let mut lane = connection.accept().await;
+    assert!(matches!(lane.hear().await, Heard::Header(_)));
+    lane.say(answer("b1.test", "a1.test", "s0") + &promising()).await;
+    requests(&mut lane).await;
+    (connection, lane)
+}
+
+#[tokio::test]
+async fn the_first_stanza_to_a_cold_peer_leaves_with_the_answer_to_its_features() {
+    let authority = Authority::new();
+    let peer = Peer::start(&authority.certify(&["b1.test"]));
+    let plan = Plan::new(&authority, &OURS).await;
+    let mut provider = plan.placed_peer(&["b1.test"], peer.address, Placement::StreamPerPair).start().await;
+    let mut a1 = provider.host("a1.test");
+    a1.send("b1.test", "1").await;
+    let (_connection, mut lane) = first_lane(&peer).await;
+    // The peer has said nothing else, and says nothing before all of it is there.
+    assert!(matches!(lane.hear().await, Heard::Header(_)));
+    assert!(
+        matches!(lane.hear().await, Heard::Element(element) if element.is("enable", ns::STREAM_MANAGEMENT))
+    );
+    assert_eq!(lane.ear.stanza().await.attribute("id"), Some("1"));
+    let delivered = || provider.relay.metrics().stanzas(fedmux::proto::admission::Side::Remote).1;
+    assert_eq!(delivered(), 0, "nothing counts as delivered before the peer has agreed");
+    lane.say(format!("<success xmlns='{}'/>", ns::SASL)).await;
+    lane.say(answer("b1.test", "a1.test", "s1") + "<stream:features/>").await;
+    lane.say(format!("<enabled xmlns='{0}'/><a xmlns='{0}' h='1'/>", ns::STREAM_MANAGEMENT)).await;
+    until("it to be acknowledged", || delivered() == 1).await;
+    provider.is_balanced().await;
+    provider.assert_unharmed();
+}
+
+#[tokio::test]
+async fn a_cold_peer_that_refuses_the_flight_is_dialled_again_and_nothing_is_lost_or_doubled() {
+    for stops in [false, true] {
+        let authority = Authority::new();
+        let peer = Peer::start(&authority.certify(&["b1.test"]));
+        let plan = Plan::new(&authority, &OURS).await;
+        let plan = plan.placed_peer(&["b1.test"], peer.address, Placement::StreamPerPair);
+        let mut provider = plan.start().await;
+        let mut a1 = provider.host("a1.test");
+        a1.send("b1.test", "0").await;
+        let (_connection, mut lane) = first_lane(&peer).await;
+        a1.send("b1.test", "1").await;
+        lane.say(format!("<failure xmlns='{}'><not-authorized/></failure></stream:stream>", ns::SASL)).await;
+        if stops {
+            lane.ear.stop(1);
+        }
+        lane.mouth.finish().await;
+        let (_connection, mut again) = first_lane(&peer).await;
+        for n in 2..20 {
+            a1.send("b1.test", &n.to_string()).await;
+        }
+        again.say(format!("<success xmlns='{}'/>", ns::SASL)).await;
+        assert!(matches!(again.hear().await, Heard::Header(_)));
+        again.say(answer("b1.test", "a1.test", "s1") + "<stream:features/>").await;
+        for n in 0..20 {
+            assert_eq!(again.ear.stanza().await.attribute("id"), Some(&*n.to_string()), "stops: {stops}");
+        }
+        let delivered = || provider.relay.metrics().stanzas(fedmux::proto::admission::Side::Remote).1;
+        until("the last one to be counted", || delivered() == 20).await;
+        assert!(a1.received().is_none(), "nothing bounced");
+        provider.is_balanced().await;
+        provider.assert_unharmed();
+    }
 }

@@ -19,13 +19,16 @@
 //!      xmlns:stream='http://etherx.jabber.org/streams' from='capulet.example' to='montague.example' id='s0' version='1.0'>
 //!    <stream:features><mux xmlns='urn:xmpp:mux:0'/>
 //!      <mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>
-//!      <bidi xmlns='urn:xmpp:features:bidi'/><pipelining xmlns='urn:xmpp:features:pipelining'/></stream:features>
+//!      <bidi xmlns='urn:xmpp:features:bidi'/><pipelining xmlns='urn:xmpp:features:pipelining'/>
+//!      <sm xmlns='urn:xmpp:sm:3'/></stream:features>
 //! I: <bidi xmlns='urn:xmpp:bidi'/><mux xmlns='urn:xmpp:mux:0'/>
 //!    <auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>bW9udGFndWUuZXhhbXBsZQ==</auth>
 //! R: <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>
 //! ```
 //!
 //! - *Order.* `<bidi/>` and `<mux/>` are taken in any order, before `<auth/>` and not after it.
+//! - *Round trips.* Where pipelining (XEP-0305) and stream management stand in these features, all that is left leaves with the
+//!   answer to them: `<auth/>`, the header of section 2, `<enable/>` and stanzas.
 //! - *Whose certificate?* Both. With bidi the receiving entity answers for the domains of the certificate that it showed;
 //!   each side keeps what the peer proved to it, and what it proved to the peer. Without bidi the other direction needs
 //!   a connection and a negotiation of its own, as the XEP says.

@@ -37,6 +37,8 @@ pub enum Action {
         route: Route,
         /// It is the second connection of a proof: mux isn't negotiated on it.
         second: bool,
+        /// Don't pipeline: a pipelined attempt was refused.
+        plain: bool,
     },
     /// Open a stream for `route` in a session.
     OpenLane {

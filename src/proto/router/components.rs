@@ -35,7 +35,7 @@ impl Router {
             self.actions.push(Action::Post { lane: first, octets: WHITE_SPACE.to_owned() });
             return Err(Reason::ComponentConnected);
         }
-        self.lanes.insert(lane, Lane::opened(Carrier::Local));
+        self.lanes.insert(lane, Lane::opened(Carrier::Local, now));
         let component = self.components.entry(domain.clone()).or_default();
         component.lane = Some(lane);
         for route in component.waiting.clone() {

@@ -1,7 +1,7 @@
 //! Other `[[peer]]` entries: pairs whose domain belongs to another peer from now on follow it, and those of all others stay.
 //!
 //! What waits is placed anew at once. What is on a lane stays there until the lane has finished, so that order within a pair doesn't
-//! change. An attempt that is under way for the former peer has sent nothing yet: its pairs leave it, and it comes to nothing.
+//! change. An attempt that is under way for the former peer and has sent nothing yet comes to nothing: its pairs leave it.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -110,7 +110,9 @@ impl Router {
                 continue;
             };
             entry.retiring = true;
-            leaving.extend(std::mem::take(&mut lane.routes));
+            if !lane.ahead {
+                leaving.extend(std::mem::take(&mut lane.routes));
+            }
         }
         let reason = Reason::PeerChanged;
         self.detach_all(leaving, Again::AtOnce, reason, now);

@@ -23,10 +23,12 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.lanes.insert(lane);
         session.laneless_since = None;
-        let mut entry = Lane::opened(Carrier::Session(id));
+        let mut entry = Lane::opened(Carrier::Session(id), now);
         if bidi {
             let known = session.by_route.entry(route.clone()).or_insert(lane);
-            if self.lanes.get(known).is_none_or(|other| other.closing) {
+            // Of two that the peer opened it has ended the former, of which we may not have heard yet: what is placed there is placed
+            // anew when that is gone, and needs no third one then.
+            if self.lanes.get(known).is_none_or(|other| other.closing || other.opened_for.is_none()) {
                 *known = lane;
             }
             entry.offers.insert(route.clone());
@@ -38,7 +40,12 @@ impl Router {
                 state.refused.remove(route);
             }
         }
-        self.place_early(route, now);
+        // But that there was no room for it this doesn't cure.
+        if self.routes.get(route).is_some_and(|state| state.full) {
+            self.place(route, now);
+        } else {
+            self.place_early(route, now);
+        }
         self.tell_news(id, now);
     }
 
@@ -81,9 +88,16 @@ impl Router {
         self.attach(route, lane);
     }
 
+    /// A lane that we opened, the first of its session, isn't established yet and sends stanzas from now on.
+    pub fn lane_goes_ahead(&mut self, lane: LaneId) {
+        if let Some(entry) = self.lanes.get_mut(&lane) {
+            entry.ahead = true;
+        }
+    }
+
     /// A lane that we opened is established.
     pub fn lane_established(&mut self, lane: LaneId, now: Instant) {
-        self.settle(lane);
+        self.settle(lane, now);
         let Some(Lane { carrier: Carrier::Session(id), .. }) = self.lanes.get(&lane) else { return };
         let id = *id;
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -101,6 +115,16 @@ impl Router {
         };
         // A peer that has taken several lanes in this session is short of credit, or slow; it takes one again later.
         let many = carrier.is_some_and(|session| session.taken > 1);
+        if failure == LaneFailure::PipeliningRefused
+            && let Some(session) = carrier.filter(|session| session.session.is_none())
+        {
+            // It was the session's first lane, and there is nobody else to hear what is remembered of a session.
+            for peer in &session.pinned {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.plain_until = Some(now + self.limits.retry_max);
+                }
+            }
+        }
         let (reason, again) = match failure {
             LaneFailure::PipeliningRefused => (Reason::ExternalRefused, Again::Plain),
             LaneFailure::SingleStream if many => (Reason::TooMany, Again::Later),
@@ -134,7 +158,19 @@ impl Router {
     /// A lane of the remote side is gone.
     pub fn lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.remove_lane(lane, now) else { return };
-        self.detach_all(entry.routes, Again::AtOnce, reason, now);
+        if !is_full(reason) {
+            return self.detach_all(entry.routes, Again::AtOnce, reason, now);
+        }
+        // What there was no room for goes on waiting here: on a lane that is opened at once it would meet the same end, as fast as
+        // the path allows, for as long as the other end's server is away.
+        if entry.since.is_some_and(|since| since + self.limits.hold <= now) {
+            for route in &entry.routes {
+                if let Some(state) = self.routes.get_mut(route) {
+                    state.failures = 0;
+                }
+            }
+        }
+        self.detach_all(entry.routes, Again::WithRoom, reason, now);
     }
 
     fn remove_lane(&mut self, lane: LaneId, now: Instant) -> Option<Lane> {
@@ -155,6 +191,11 @@ impl Router {
         }
         Some(entry)
     }
+}
+
+/// Whether a lane ended because one of its two ends had no room, for a stanza or for what it would have to answer.
+fn is_full(reason: Reason) -> bool {
+    matches!(reason, Reason::QueueFull | Reason::ResourceConstraint | Reason::TooMany)
 }
 
 /// Whether a pair whose lane was refused so is refused for good. Who refuses a stream at its beginning for its policy doesn't

@@ -31,7 +31,7 @@ impl Router {
     /// One of our servers opened a stream, or was believed for a further pair on it: `route` is the direction that WE
     /// can send on it, which needs bidi.
     pub fn local_lane_up(&mut self, lane: LaneId, route: &Route, bidi: bool, now: Instant) {
-        let entry = self.lanes.entry(lane).or_insert_with(|| Lane::opened(Carrier::Local));
+        let entry = self.lanes.entry(lane).or_insert_with(|| Lane::opened(Carrier::Local, now));
         if bidi {
             entry.offers.insert(route.clone());
             self.local.insert(route.clone(), lane);
@@ -47,7 +47,7 @@ impl Router {
 
     /// The stream to one of our servers, opened after [`Action::OpenLocal`], is established.
     pub fn local_lane_established(&mut self, lane: LaneId, now: Instant) {
-        self.settle(lane);
+        self.settle(lane, now);
         let route = self.lanes.get(&lane).and_then(|entry| entry.opened_for.clone());
         let Some(entry) = route.and_then(|route| self.server_of(&route)) else { return };
         if let Some(server) = self.servers.get_mut(&entry) {

@@ -151,6 +151,10 @@ struct Lane {
     /// The route that we opened it for; `None`: the other end opened it.
     opened_for: Option<Route>,
     up: bool,
+    /// Since when it is up.
+    since: Option<Instant>,
+    /// It isn't up yet, and may have sent stanzas all the same: its routes stay on it, so that nothing is overtaken.
+    ahead: bool,
     closing: bool,
     /// Routes that are placed on it.
     routes: BTreeSet<Route>,
@@ -166,18 +170,22 @@ impl Lane {
             carrier,
             opened_for,
             up: false,
+            since: None,
+            ahead: false,
             closing: false,
             routes: BTreeSet::new(),
             offers: BTreeSet::new(),
         }
     }
 
-    /// A lane that the other end opened, and on which it is believed.
-    fn opened(carrier: Carrier) -> Self {
+    /// A lane that the other end opened, and on which it is believed since `now`.
+    fn opened(carrier: Carrier, now: Instant) -> Self {
         Self {
             carrier,
             opened_for: None,
             up: true,
+            since: Some(now),
+            ahead: false,
             closing: false,
             routes: BTreeSet::new(),
             offers: BTreeSet::new(),
@@ -211,6 +219,8 @@ enum Again {
     Plain,
     /// After a while, which grows.
     Later,
+    /// The same, whatever the other end opens meanwhile: one of the two was full.
+    WithRoom,
 }
 
 #[derive(Debug)]
@@ -220,10 +230,12 @@ struct RouteState {
     expires: Option<Instant>,
     /// A pipelined attempt was refused: go step by step.
     plain: bool,
-    /// Lanes of its own that did not come to be, in an unbroken row.
+    /// Lanes of its own that did not come to be, or ended because an end was full, in an unbroken row.
     failures: u32,
-    /// Its last lane did not come to be: no other one before this.
+    /// Its last lane did so: no other one before this.
     not_before: Option<Instant>,
+    /// Its last lane ended because one of the two ends was full: not before that time on any lane.
+    full: bool,
     /// Why the last attempt failed, for what expires.
     reason: Reason,
     /// A stream that we opened for it broke: the next lane is one that we open too, and resumes it.
@@ -238,6 +250,7 @@ impl RouteState {
             plain: false,
             failures: 0,
             not_before: None,
+            full: false,
             reason: Reason::QueueTimeout,
             resumes: false,
         }

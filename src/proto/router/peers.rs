@@ -65,6 +65,8 @@ pub(super) struct PeerState {
     /// nothing about other pairs of the same domain: the reason may be ours, a host without a certificate.
     pub(super) refused: FxHashMap<Route, (Instant, Reason)>,
     pub(super) single_stream_until: Option<Instant>,
+    /// It refused the flight of a connection's first stream: until then these go step by step.
+    pub(super) plain_until: Option<Instant>,
     pub(super) preference: Preference,
     /// It has waited for this attempt of another peer, and not yet made one of its own.
     pub(super) behind: Option<SessionId>,

@@ -94,7 +94,9 @@ impl Router {
         let state = self.peers.get(&peer);
         let found = state.and_then(PeerState::records);
         let prefer = state.and_then(|state| state.preference.transport(now));
-        self.actions.push(Action::Dial { peer, found, prefer, session, lane, route, second });
+        let plain = state.is_some_and(|state| state.plain_until.is_some_and(|until| until > now))
+            || self.routes.get(&route).is_some_and(|state| state.plain);
+        self.actions.push(Action::Dial { peer, found, prefer, session, lane, route, second, plain });
     }
 
     /// A session that is being dialled, and its first lane.

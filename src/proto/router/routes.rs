@@ -6,6 +6,10 @@ use super::{Action, Again, Hop, LaneId, Placement, RouteState, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
+/// How often the back-off of a pair that there was no room for is doubled: to half a minute by default. Where there is room again
+/// nobody says so, and what waits may bounce in the meantime.
+const FULL_MAX: u32 = 5;
+
 impl Router {
     /// A stanza waits for `route`, and no lane takes it. Idempotent; for a route that is placed its lane is named again.
     pub fn want(&mut self, route: &Route, now: Instant) {
@@ -201,19 +205,20 @@ impl Router {
     }
 
     /// A lane has established itself: what is placed on it no longer waits for a way.
-    pub(super) fn settle(&mut self, lane: LaneId) {
+    pub(super) fn settle(&mut self, lane: LaneId, now: Instant) {
         let Some(entry) = self.lanes.get_mut(&lane) else { return };
-        entry.up = true;
+        (entry.up, entry.since, entry.ahead) = (true, Some(now), false);
         for route in entry.routes.clone() {
             self.arrived(&route);
         }
     }
 
-    /// `route` is on a lane that is up: its failures are history, and nothing expires.
+    /// `route` is on a lane that is up: nothing expires, and its failures are history unless that lane ends as the last one did.
     fn arrived(&mut self, route: &Route) {
         let Some(state) = self.routes.get_mut(route) else { return };
         let expires = state.expires;
-        *state = RouteState { placement: state.placement, ..RouteState::new(None) };
+        let (placement, failures) = (state.placement, state.failures);
+        *state = RouteState { placement, failures, ..RouteState::new(None) };
         if let Some(expires) = expires {
             self.expiries.remove(&(expires, route.clone()));
         }
@@ -229,13 +234,15 @@ impl Router {
     ) {
         for route in routes {
             let Some(known) = self.forget(&route) else { continue };
-            // On its way to a first lane: keep what is known, so that its time doesn't start anew.
-            if again != Again::AtOnce || known.expires.is_some() {
+            // On its way to a first lane: keep what is known, so that its time doesn't start anew. What had one waits from now on.
+            let at_once = again == Again::AtOnce;
+            let expires = known.expires.or_else(|| (!at_once).then(|| now + self.limits.holds().shortest()));
+            if expires.is_some() {
                 let mut state = RouteState {
                     plain: known.plain,
                     reason,
                     resumes: known.resumes,
-                    ..RouteState::new(known.expires)
+                    ..RouteState::new(expires)
                 };
                 if let Some(expires) = state.expires {
                     self.expiries.insert((expires, route.clone()));
@@ -244,8 +251,10 @@ impl Router {
                 if again == Again::Plain {
                     state.plain = true;
                 }
-                if again == Again::Later {
-                    let at = now + self.jitter.after(known.failures, &self.limits);
+                if matches!(again, Again::Later | Again::WithRoom) {
+                    state.full = again == Again::WithRoom;
+                    let failures = if state.full { known.failures.min(FULL_MAX) } else { known.failures };
+                    let at = now + self.jitter.after(failures, &self.limits);
                     state.failures = known.failures.saturating_add(1);
                     state.not_before = Some(at);
                     self.later.insert((at, route.clone()));

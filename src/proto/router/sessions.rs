@@ -76,6 +76,8 @@ impl Router {
         let under_way: Vec<LaneId> = attempts.flat_map(|attempt| attempt.lanes.iter().copied()).collect();
         // A session for one pair alone carries nothing of what waits.
         let one_more = dialled && !was_down && self.is_for_one_pair(id, peer, now);
+        let ahead = |lane: &LaneId| self.lanes.get(lane).is_some_and(|entry| entry.ahead);
+        let under_way: Vec<LaneId> = under_way.into_iter().filter(|lane| !ahead(lane)).collect();
         for lane in under_way {
             // Nothing was sent on it yet, so nothing can be overtaken.
             let routes = self.lanes.get(&lane).map(|entry| entry.routes.clone()).unwrap_or_default();

@@ -22,7 +22,7 @@ use super::hosts::Hosts;
 use super::limits::Limits;
 use super::proof::{CertifiedNames, Grants};
 use super::stream::Learned;
-use super::stream::initiating::{Bidi, Manage, Wants};
+use super::stream::initiating::{Bidi, Manage, Pipelining, Wants};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -305,14 +305,26 @@ impl Session {
     #[must_use]
     pub fn wants(&self) -> Wants {
         let known = self.learned.as_ref();
+        let pipelines = known.is_some_and(|learned| learned.pipelining);
         Wants {
             mux: !self.is_multiplexed() && !self.facts.second,
             bidi: if self.facts.single { Bidi::BesideMux } else { Bidi::Offered },
             dialback: None,
-            pipelined: known.is_some_and(|learned| learned.pipelining),
+            pipelining: if pipelines { Pipelining::AtOnce } else { Pipelining::WhenOffered },
             manage: Manage::Enable,
             sm_offered: known.is_some_and(|learned| learned.sm),
         }
+    }
+
+    /// The same on a stream for `route`. `plain`: step by step, because a flight was refused. Where the certificates don't prove
+    /// both of its names nothing is sent ahead either.
+    #[must_use]
+    pub fn wants_for(&self, route: &Route, plain: bool) -> Wants {
+        let wants = self.wants();
+        if plain || self.may_carry(route).is_err() {
+            return Wants { pipelining: Pipelining::Never, ..wants };
+        }
+        wants
     }
 
     /// Our hosts that the peer may know of: those of the certificate that it sees anyway, and the announced ones.

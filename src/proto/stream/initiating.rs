@@ -9,9 +9,14 @@
 //! Dialback follows where EXTERNAL isn't offered, and on the same stream where it is refused and dialback is offered
 //! beside it, as servers do among themselves: ejabberd offers EXTERNAL before it has judged our certificate.
 //!
-//! Pipelined (XEP-0305, to a peer that offered it on this connection), everything up to the second header leaves at
-//! once and the same states only check what comes back. Stanzas may then follow at once too; the shell keeps them until
-//! the stream is established, because behind a `<failure/>` nothing was read.
+//! Pipelined (XEP-0305), everything that is left up to the second header leaves at once and the same states only check
+//! what comes back: from the first octet to a peer that offered pipelining on this connection, and with the answer to
+//! the features where these offer it, as on the first stream of a connection. The features behind the second header aren't
+//! known then. What they would offer is what they offered on another stream, or what the first ones list already: if
+//! stream management is among that, it is turned on in the same flight (XEP-0198 section 2 lets it be listed before
+//! authentication), and stanzas may follow at once too. The shell keeps them until the stream is established, because
+//! behind a `<failure/>` nothing was read. If it isn't known, they wait: sent ahead of `<enable/>` they would be
+//! acknowledged by nobody.
 
 use std::sync::Arc;
 
@@ -36,12 +41,34 @@ pub struct Wants {
     pub bidi: Bidi,
     /// Authenticate by dialback where EXTERNAL isn't offered, or is refused beside it. `None`: never.
     pub dialback: Option<Arc<KeyMaker>>,
-    /// Send all of the negotiation at once: the peer offered pipelining on this connection.
-    pub pipelined: bool,
+    /// When all of the negotiation that is left may leave at once.
+    pub pipelining: Pipelining,
     /// What to do about stream management, where it is offered.
     pub manage: Manage,
     /// The peer offered stream management on this connection, so that it too may be sent at once.
     pub sm_offered: bool,
+}
+
+/// When all of the negotiation that is left may leave at once (XEP-0305).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipelining {
+    /// Never: it was refused, or this isn't for that.
+    Never,
+    /// When the features of this stream offer it.
+    WhenOffered,
+    /// From the first octet: the peer offered it on this connection.
+    AtOnce,
+}
+
+/// What has left ahead of its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    /// Nothing: it goes step by step.
+    Nothing,
+    /// The negotiation up to the second header.
+    Negotiation,
+    /// All of it, so that stanzas may follow.
+    Everything,
 }
 
 /// What to do about stream management (XEP-0198).
@@ -110,6 +137,7 @@ pub struct Initiating {
     route: Route,
     wants: Wants,
     state: State,
+    ahead: Ahead,
     managing: Managing,
 }
 
@@ -117,15 +145,18 @@ impl Initiating {
     /// Open a stream from `route.from`, which is ours, to `route.to`. What is to be sent first is in `out`.
     #[must_use]
     pub fn start(route: Route, wants: Wants, out: &mut Outbox) -> Self {
-        let mut machine = Self { route, wants, state: State::ExpectHeader, managing: Managing::Off };
+        let (state, ahead, managing) = (State::ExpectHeader, Ahead::Nothing, Managing::Off);
+        let mut machine = Self { route, wants, state, ahead, managing };
         machine.write_header(&mut out.octets);
-        if machine.wants.pipelined {
+        if machine.wants.pipelining == Pipelining::AtOnce {
             machine.write_requests(&mut out.octets, machine.wants.mux, machine.wants.bidi != Bidi::Never);
             sasl_external::write_auth(&mut out.octets, &machine.route.from);
             machine.write_header(&mut out.octets);
             if machine.wants.sm_offered {
                 machine.manage(out);
             }
+            // What the peer offered on another stream it offers here: if there is no stream management among it, there is none.
+            machine.ahead = Ahead::Everything;
         }
         machine
     }
@@ -136,16 +167,16 @@ impl Initiating {
         matches!(self.state, State::Established)
     }
 
-    /// Whether everything was sent at once.
+    /// Whether something has left ahead of its answers, so that a refusal may be meant for that.
     #[must_use]
     pub fn is_pipelined(&self) -> bool {
-        self.wants.pipelined
+        self.ahead != Ahead::Nothing
     }
 
     /// Whether stanzas may follow what was sent so far: nothing does behind `<resume/>`.
     #[must_use]
     pub fn may_send(&self) -> bool {
-        (self.wants.pipelined || self.is_established()) && self.managing != Managing::ExpectResumed
+        (self.ahead == Ahead::Everything || self.is_established()) && self.managing != Managing::ExpectResumed
     }
 
     /// The id of the broken stream that it is to go on with.
@@ -227,12 +258,12 @@ impl Initiating {
         Ok(State::ExpectFeatures { id })
     }
 
-    fn on_features(&self, element: &Element, id: &str, out: &mut Outbox) -> Result<State, Violation> {
+    fn on_features(&mut self, element: &Element, id: &str, out: &mut Outbox) -> Result<State, Violation> {
         let features = Features::parse(element)?;
         let bidi = self.wants.bidi.wanted(&features);
         let mux = self.wants.mux && features.mux.is_some();
         let learned = Learned { mux, pipelining: features.pipelining, ..Learned::default() };
-        if self.wants.pipelined {
+        if self.is_pipelined() {
             return Ok(State::ExpectSuccess { learned, bidi, fallback: None });
         }
         if features.starttls_required {
@@ -244,6 +275,10 @@ impl Initiating {
             // Dialback proves one pair: a stream on which all were asked for is not settled by it.
             let may_fall_back = self.wants.dialback.is_some() && features.dialback && !mux;
             let fallback = may_fall_back.then(|| id.to_owned());
+            // Behind a header that was sent ahead there is no stream on which to fall back.
+            if features.pipelining && self.wants.pipelining != Pipelining::Never && !may_fall_back {
+                self.send_ahead(&features, out);
+            }
             return Ok(State::ExpectSuccess { learned, bidi, fallback });
         }
         // Dialback stands in the features only with XEP-0220's later revisions; servers that speak it without saying so
@@ -252,6 +287,17 @@ impl Initiating {
         self.write_requests(&mut out.octets, false, bidi);
         dialback::write_request(&mut out.octets, &self.route, &keys.key(&self.route, id));
         Ok(State::ExpectDialbackResult { learned: Learned { mux: false, ..learned }, bidi })
+    }
+
+    /// The features offer all that the rest relies on: it leaves at once, behind `<auth/>`.
+    fn send_ahead(&mut self, features: &Features, out: &mut Outbox) {
+        self.write_header(&mut out.octets);
+        self.ahead = Ahead::Negotiation;
+        if features.sm || self.wants.sm_offered {
+            self.ahead = Ahead::Everything;
+            self.manage(out);
+            out.tell(Notice::Ahead);
+        }
     }
 
     /// Whether EXTERNAL was accepted. If not, dialback was begun: on the stream of the id `fallback`.
@@ -263,7 +309,7 @@ impl Initiating {
     ) -> Result<bool, Violation> {
         if element.is("success", ns::SASL) {
             out.tell(Notice::Restart);
-            if !self.wants.pipelined {
+            if !self.is_pipelined() {
                 self.write_header(&mut out.octets);
             }
             return Ok(true);

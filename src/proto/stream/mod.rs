@@ -62,6 +62,9 @@ pub enum Event<'a> {
 pub enum Notice {
     /// The next octet from the other end begins a new XML document.
     Restart,
+    /// The rest of the negotiation has left ahead of its answers, because the features of this stream offer that. Stanzas may follow
+    /// unless one is being resumed ([`initiating::Initiating::may_send`]); until [`Notice::Proven`] nobody may have read them.
+    Ahead,
     /// The other end is believed for `route` (in the initiating entity's direction). The first of these establishes the
     /// stream; from then on stanzas may flow, in both directions if `bidi`.
     Proven {

@@ -237,6 +237,8 @@ impl Receiving {
             bidi: offers.bidi,
             pipelining: offers.pipelining,
             mux: offers.mux.then(Vec::new),
+            // Whoever sends all of the negotiation at once has to know what the features behind it will offer.
+            sm: offers.sm && offers.external && offers.pipelining,
             ..Features::default()
         }
         .write(&mut out.octets);

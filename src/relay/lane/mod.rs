@@ -37,6 +37,7 @@ use crate::xmpp::header::StreamHeader;
 use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
 
+mod ahead;
 mod deadline;
 mod ending;
 mod holding;
@@ -76,6 +77,8 @@ pub(crate) struct LaneEnd {
     pub(crate) established: bool,
     /// The peer's stream header had come.
     pub(crate) answered: bool,
+    /// Something had left ahead of its answers (XEP-0305).
+    pub(crate) pipelined: bool,
     /// Its transport was cut: the connection is gone, or the other end has broken off this stream of it.
     pub(crate) broken_off: bool,
 }
@@ -210,7 +213,9 @@ impl Lane {
             let reason = ended.reason();
             self.part(ended, sending.end(ended.is_refusal()));
             let broken_off = matches!(ended, Ended::Lost(reason) if reason != Reason::Draining);
-            LaneEnd { reason, established: self.carry.is_some(), answered: self.answered, broken_off }
+            let pipelined = matches!(&self.machine, Machine::Initiating(machine) if machine.is_pipelined());
+            let (established, answered) = (self.carry.is_some(), self.answered);
+            LaneEnd { reason, established, answered, pipelined, broken_off }
         }
     }
 
@@ -411,6 +416,7 @@ impl Lane {
                 self.framer.restart();
                 self.framer.authenticated();
             }
+            Notice::Ahead => self.go_ahead(),
             Notice::Learned(learned) => self.learned = learned,
             Notice::Proven { route, bidi } => {
                 self.framer.authenticated();

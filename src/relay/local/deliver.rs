@@ -11,7 +11,7 @@ use crate::metrics::Opened;
 use crate::proto::admission::Side;
 use crate::proto::router::LaneId;
 use crate::proto::stream::Outbox;
-use crate::proto::stream::initiating::{Bidi, Initiating, Manage, Wants};
+use crate::proto::stream::initiating::{Bidi, Initiating, Manage, Pipelining, Wants};
 use crate::relay::guard::LaneGuard;
 use crate::relay::hub::Hub;
 use crate::relay::io::{Receive, Transmit};
@@ -48,7 +48,7 @@ pub(crate) async fn carry(
         mux: false,
         bidi: Bidi::Offered,
         dialback: Some(Arc::clone(&hub.live().keys)),
-        pipelined: false,
+        pipelining: Pipelining::Never,
         manage: Manage::Enable,
         sm_offered: false,
     };

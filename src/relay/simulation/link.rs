@@ -4,7 +4,7 @@ use bytes::{Buf as _, Bytes};
 
 use super::pipe::{Ear, Mouth};
 use crate::proto::limits::Limits;
-use crate::proto::stream::initiating::{Bidi, Initiating, Manage, Wants};
+use crate::proto::stream::initiating::{Bidi, Initiating, Manage, Pipelining, Wants};
 use crate::proto::stream::receiving::{Authority, DialbackOffer, Offers, Receiving};
 use crate::proto::stream::{Event, Notice, Outbox};
 use crate::reason::Reason;
@@ -74,7 +74,7 @@ impl Link {
             mux,
             bidi: if mux { Bidi::Offered } else { Bidi::Never },
             dialback: None,
-            pipelined: false,
+            pipelining: Pipelining::Never,
             manage: Manage::Enable,
             sm_offered: false,
         };

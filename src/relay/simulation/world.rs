@@ -339,8 +339,7 @@ async fn take_orders(
         let (world, started) = (Arc::clone(&world), Arc::clone(&hub));
         match order {
             Order::Find { .. } => unreachable!("there is nobody to ask"),
-            Order::Dial { goal, session, second, opening: (lane, route, mailbox) } => {
-                let opening = Opening { lane, route, plain: true, second, mailbox };
+            Order::Dial { goal, session, opening } => {
                 hub.tasks.spawn(dial(world, index, started, goal.peer, session, opening));
             }
             Order::Deliver { lane, route, mailbox } => {

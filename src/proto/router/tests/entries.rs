@@ -107,6 +107,25 @@ fn what_waits_for_a_peer_that_is_another_now_goes_there_at_once() {
 }
 
 #[test]
+fn a_pair_that_an_attempt_has_sent_ahead_stays_there_until_that_has_ended() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let (attempt, lane, _) = shell.dial();
+    shell.up.insert(lane);
+    shell.tell(|router, _| router.lane_goes_ahead(lane));
+    shell.flush_all();
+    change(&mut shell, &[(NEW, &THEIRS)]);
+    let closes = Action::CloseLane { lane, reason: Reason::PeerChanged };
+    assert_eq!(shell.told.drain(..).collect::<Vec<_>>(), [closes], "and nothing is dialled beside it");
+    shell.up.remove(&lane);
+    shell.send(&a1_b1());
+    shell.tell(|router, now| router.lane_down(lane, Reason::PeerChanged, now));
+    shell.tell(|router, now| router.session_down(attempt, Reason::PeerChanged, now));
+    assert!(matches!(shell.next_told(), Action::Dial { peer: NEW, .. }));
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane]);
+}
+
+#[test]
 fn a_peer_in_back_off_is_tried_at_once_when_it_is_another() {
     let mut shell = Shell::new(Limits::default());
     shell.send(&a1_b1());

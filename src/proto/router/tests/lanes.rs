@@ -71,6 +71,20 @@ fn of_two_sessions_the_smaller_exporter_takes_new_lanes_and_nothing_moves() {
 }
 
 #[test]
+fn a_lane_that_the_peer_opens_before_its_former_one_has_ended_here_carries_the_pair_from_then_on() {
+    let mut shell = Shell::new(Limits::default());
+    let (session, former) = shell.peer_came(&a1_b1(), 3);
+    shell.send(&a1_b1());
+    let next = shell.peer_opened(session, &a1_b1());
+    // The peer's end of the former has come, and what is said now finds it shut.
+    shell.up.remove(&former);
+    shell.send(&a1_b1());
+    shell.lane_down(former);
+    assert!(shell.told.is_empty(), "no lane of ours beside it: {:?}", shell.told);
+    assert_eq!(shell.lanes_of(&a1_b1()), [former, next]);
+}
+
+#[test]
 fn a_session_with_lanes_is_not_idle_and_one_that_is_closing_takes_none() {
     let (mut shell, session, lane) = connected(1);
     shell.pass(shell.limits.session_idle * 3);
@@ -101,6 +115,72 @@ fn a_refused_pipelined_lane_is_opened_again_step_by_step_at_once() {
 }
 
 #[test]
+fn a_pair_whose_first_lane_sends_ahead_stays_there_though_another_session_comes_up_before_it() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let (ours, lane, _) = shell.dial();
+    shell.up.insert(lane);
+    shell.tell(|router, _| router.lane_goes_ahead(lane));
+    shell.flush_all();
+    let other = route("a2.test", "b1.test");
+    shell.send(&other);
+    // Where new lanes go is not where that pair goes.
+    let (theirs, _) = shell.peer_came(&a1_b1(), 0);
+    let (session, second, _) = shell.lane();
+    assert_eq!(session, theirs);
+    shell.established(second);
+    shell.send(&a1_b1());
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane, lane], "what was sent isn't overtaken");
+    assert_eq!(shell.lanes_of(&other), [second]);
+    shell.dialled(ours, lane, 9);
+    shell.send(&a1_b1());
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane; 3]);
+}
+
+#[test]
+fn a_peer_that_refuses_the_flight_of_a_first_stream_is_dialled_again_step_by_step_at_once() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let Action::Dial { session, lane, plain: false, .. } = shell.next_told() else { panic!() };
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::PipeliningRefused, now));
+    shell.tell(|router, now| router.session_down(session, Reason::ExternalRefused, now));
+    let Action::Dial { session, lane, plain: true, .. } = shell.next_told() else { panic!() };
+    assert!(shell.bounces(&a1_b1()).is_empty());
+    shell.dialled(session, lane, 1);
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane]);
+    // So is every pair for a while, whichever was refused: it says something about the peer.
+    let again = |shell: &mut Shell, session, lane| {
+        shell.lane_down(lane);
+        shell.tell(|router, now| router.session_down(session, Reason::ConnectionLost, now));
+        shell.send(&route("a2.test", "b2.test"));
+        let Action::Dial { session, lane, plain, .. } = shell.next_told() else { panic!() };
+        shell.dialled(session, lane, 1);
+        (session, lane, plain)
+    };
+    let (session, lane, plain) = again(&mut shell, session, lane);
+    assert!(plain);
+    shell.pass(shell.limits.retry_max);
+    assert!(!again(&mut shell, session, lane).2, "what it refused it may take the next time");
+}
+
+#[test]
+fn a_peer_that_refuses_a_flight_and_then_the_pair_itself_is_not_asked_for_ever() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let Action::Dial { session, lane, .. } = shell.next_told() else { panic!() };
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::PipeliningRefused, now));
+    shell.tell(|router, now| router.session_down(session, Reason::ExternalRefused, now));
+    let (session, lane, _) = shell.dial();
+    let refused = LaneFailure::Other(Reason::ExternalRefused);
+    shell.tell(|router, now| router.lane_failed(lane, refused, now));
+    shell.tell(|router, now| router.session_down(session, Reason::ExternalRefused, now));
+    assert_eq!(shell.bounces(&a1_b1()), [Reason::ExternalRefused]);
+    shell.send(&a1_b1());
+    assert_eq!(shell.bounces(&a1_b1()).len(), 2, "remembered");
+    assert!(shell.told.is_empty());
+}
+
+#[test]
 fn a_lane_that_can_never_be_bounces_at_once_and_a_passing_failure_backs_off() {
     let (mut shell, ..) = connected(1);
     let (never, later) = (route("a2.test", "b1.test"), route("a3.test", "b1.test"));
@@ -127,6 +207,74 @@ fn a_lane_that_can_never_be_bounces_at_once_and_a_passing_failure_backs_off() {
     for (n, wait) in waits.iter().enumerate() {
         let full = shell.limits.retry_min * (1 << n);
         assert!(*wait >= full / 2 && *wait <= full + Duration::from_millis(40), "{waits:?}");
+    }
+}
+
+/// A session whose other end has no room: whatever lane comes up, ours or the peer's, it ends. How many came up in `time`, and
+/// how many of them carried the pair.
+fn without_room(
+    shell: &mut Shell,
+    session: SessionId,
+    reason: Reason,
+    time: Duration,
+    peer_opens: bool,
+) -> (u32, u32) {
+    let (mut opened, mut carried, until) = (0, 0, shell.now + time);
+    while shell.now < until {
+        let lane = match shell.told.pop_front() {
+            Some(Action::OpenLane { lane, .. }) => {
+                shell.tell(|router, now| router.lane_established(lane, now));
+                Some(lane)
+            }
+            None if peer_opens => {
+                let lane = shell.router.fresh_lane();
+                shell.tell(|router, now| router.peer_lane_up(session, lane, &a1_b1(), true, now));
+                Some(lane)
+            }
+            _ => None,
+        };
+        if let Some(lane) = lane {
+            opened += 1;
+            carried += u32::from(shell.outlets.get(&a1_b1()).is_some_and(|outlet| outlet.lane == Some(lane)));
+            // What was sent on it comes back to its queue, and with it the lane goes.
+            shell.tell(|router, now| router.lane_down(lane, reason, now));
+        }
+        shell.pass(Duration::from_millis(10));
+    }
+    (opened, carried)
+}
+
+#[test]
+fn a_pair_that_the_other_end_has_no_room_for_is_tried_with_back_off_by_either_end() {
+    for reason in [Reason::ResourceConstraint, Reason::QueueFull] {
+        for peer_opens in [false, true] {
+            let (mut shell, session, lane) = connected(1);
+            shell.up.remove(&lane);
+            shell.send(&a1_b1());
+            shell.tell(|router, now| router.lane_down(lane, reason, now));
+            let (opened, carried) = without_room(&mut shell, session, reason, seconds(50), peer_opens);
+            assert!((4..=8).contains(&carried), "{reason} {peer_opens}: {carried} of {opened}");
+            assert!(peer_opens || opened == carried, "{opened}");
+            assert!(shell.bounces(&a1_b1()).is_empty());
+            // It waits as long as anything that waits for a next hop, and no longer.
+            without_room(&mut shell, session, reason, seconds(30), peer_opens);
+            assert_eq!(shell.bounces(&a1_b1()), [reason]);
+        }
+    }
+}
+
+#[test]
+fn a_pair_that_was_too_much_for_the_other_end_after_a_long_time_waits_little() {
+    let (mut shell, _, mut lane) = connected(1);
+    for _ in 0..6 {
+        shell.pass(shell.limits.hold);
+        shell.up.remove(&lane);
+        shell.send(&a1_b1());
+        shell.tell(|router, now| router.lane_down(lane, Reason::ResourceConstraint, now));
+        assert!(shell.told.is_empty());
+        shell.pass(shell.limits.retry_min);
+        lane = shell.lane().1;
+        shell.established(lane);
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::proto::stream_management::element::ENABLE;
 
 const STANZA: &str = "<message from='u@a.test' to='v@b.test'><body>hi</body></message>";
 
@@ -104,6 +105,88 @@ fn a_pipelined_flight_with_stanzas_behind_it_is_taken_whole() {
     meet(&mut a, &mut b);
     assert_eq!((a.proven(), b.proven()), (proven_a_to_b(true), proven_a_to_b(true)));
     assert!(a.violation.is_none() && b.violation.is_none());
+}
+
+/// Both ends up to the first features, which the initiating entity has not read.
+fn offered(wants: Wants, offers: Offers) -> (End, End) {
+    let told = Told { offers: Ok(offers), ..Told::default() };
+    let (mut a, mut b) = (End::initiating(wants), End::receiving(told));
+    b.read(std::mem::take(&mut a.outgoing).as_bytes());
+    (a, b)
+}
+
+fn may_send(end: &End) -> bool {
+    matches!(&end.machine, Machine::Initiating(machine) if machine.may_send())
+}
+
+#[test]
+fn the_first_stream_of_a_connection_is_up_a_round_trip_after_its_header() {
+    let (mut a, mut b) = offered(first(), EXTERNAL);
+    assert!(!may_send(&a) && a.notices.is_empty());
+    a.read(std::mem::take(&mut b.outgoing).as_bytes());
+    assert!(
+        may_send(&a) && a.notices == [Notice::Ahead],
+        "all that is left goes with the answer to the features"
+    );
+    a.outgoing.push_str(&STANZA.repeat(3));
+    b.read(std::mem::take(&mut a.outgoing).as_bytes());
+    assert_eq!((b.is_established(), b.stanzas.len()), (true, 3));
+    assert!(!a.is_established(), "and it has read nothing but the features");
+    meet(&mut a, &mut b);
+    assert_eq!((a.proven(), b.proven()), (proven_a_to_b(true), proven_a_to_b(true)));
+    assert!(a.learned().mux && b.learned().mux && a.learned().sm && a.learned().pipelining);
+    assert_eq!(a.learned().listed, b.told.hosts);
+    assert!(a.violation.is_none() && b.violation.is_none());
+}
+
+#[test]
+fn stanzas_wait_for_the_last_features_where_nobody_has_offered_stream_management() {
+    let features = "<stream:features><pipelining xmlns='urn:xmpp:features:pipelining'/>\
+        <mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>\
+        </stream:features>";
+    let mut a = End::initiating(first());
+    a.outgoing.clear();
+    let said = say(&mut a, &(answer("b.test", "a.test", "1") + features));
+    assert!(said.contains("<auth") && said.ends_with(&header("a.test", "b.test")), "{said}");
+    assert!(!may_send(&a) && a.notices.is_empty());
+    let rest = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>".to_owned();
+    let sm = "<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>";
+    let said = say(&mut a, &(rest + &answer("b.test", "a.test", "2") + sm));
+    assert_eq!(said, ENABLE);
+    assert!(may_send(&a) && a.is_established());
+}
+
+#[test]
+fn what_is_not_offered_is_not_sent_ahead_and_nor_is_anything_that_may_have_to_be_taken_back() {
+    let (dialback, _) = dialling_back();
+    let falls_back = Wants { pipelining: Pipelining::WhenOffered, ..dialback };
+    let beside_dialback = Offers { dialback: true, mux: false, ..EXTERNAL };
+    let refused = Wants { pipelining: Pipelining::Never, ..first() };
+    let no_pipelining = Offers { pipelining: false, ..EXTERNAL };
+    for (wants, offers) in [(first(), no_pipelining), (refused, EXTERNAL), (falls_back, beside_dialback)] {
+        let (mut a, mut b) = offered(wants, offers);
+        let said = say(&mut a, &std::mem::take(&mut b.outgoing));
+        assert!(said.contains("</auth>") && !said.contains("<stream:stream"), "{said}");
+        assert!(!may_send(&a) && a.notices.is_empty());
+        a.outgoing = said;
+        meet(&mut a, &mut b);
+        assert!(a.is_established() && b.is_established());
+    }
+}
+
+#[test]
+fn behind_a_refusal_nothing_of_what_went_ahead_is_handled() {
+    let (mut a, mut b) = offered(first(), EXTERNAL);
+    a.read(std::mem::take(&mut b.outgoing).as_bytes());
+    a.outgoing.push_str(STANZA);
+    // Between the features and the flight the host has gone from what is believed.
+    let mut b =
+        End::receiving(Told { offers: Ok(Offers { external: false, ..EXTERNAL }), ..Told::default() });
+    b.read(header("a.test", "b.test").as_bytes());
+    b.outgoing.clear();
+    meet(&mut a, &mut b);
+    assert!(b.stanzas.is_empty() && b.proven().is_empty() && a.proven().is_empty());
+    assert_eq!(a.violation, Some(Reason::ExternalRefused.into()));
 }
 
 #[test]
@@ -256,7 +339,7 @@ proptest! {
     /// However the network cuts what both ends say, they agree on the same.
     #[test]
     fn cuts_change_nothing(cuts in prop::collection::vec(1_usize..90, 1..12), flight: bool) {
-        let wants = if flight { pipelined() } else { PLAIN };
+        let wants = if flight { pipelined() } else { first() };
         let (mut a, mut b) = (End::initiating(wants), End::receiving(Told::default()));
         if flight {
             a.outgoing.push_str(STANZA);

@@ -56,8 +56,22 @@ fn to_a_peer_that_offered_it_before_it_goes_in_the_first_flight() {
 }
 
 #[test]
+fn on_the_first_stream_of_a_connection_a_stream_is_resumed_in_the_flight_and_nothing_is_sent_behind_that() {
+    let wants = Wants { pipelining: Pipelining::WhenOffered, ..resuming() };
+    let (mut a, mut b) = (End::initiating(wants), End::receiving(Told::default()));
+    b.read(std::mem::take(&mut a.outgoing).as_bytes());
+    a.read(std::mem::take(&mut b.outgoing).as_bytes());
+    let Machine::Initiating(machine) = &a.machine else { unreachable!() };
+    assert!(machine.is_pipelined() && !machine.may_send());
+    b.read(std::mem::take(&mut a.outgoing).as_bytes());
+    assert_eq!(managed(&b), [Managed::Resume { previd: "x".to_owned(), h: 7 }]);
+}
+
+#[test]
 fn a_stream_is_resumed_behind_a_fresh_authentication_and_nothing_is_sent_behind_that() {
-    for wants in [resuming(), Wants { pipelined: true, sm_offered: true, mux: false, ..resuming() }] {
+    for wants in
+        [resuming(), Wants { pipelining: Pipelining::AtOnce, sm_offered: true, mux: false, ..resuming() }]
+    {
         let (mut a, mut b) = (End::initiating(wants), End::receiving(Told::default()));
         meet(&mut a, &mut b);
         let Machine::Initiating(machine) = &a.machine else { unreachable!() };

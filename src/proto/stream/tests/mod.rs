@@ -9,7 +9,7 @@ mod managing;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::initiating::{Bidi, Initiating, Manage, Wants};
+use super::initiating::{Bidi, Initiating, Manage, Pipelining, Wants};
 use super::receiving::{Authority, DialbackOffer, Offers, Receiving};
 use super::*;
 use crate::proto::dialback::{self, KeyMaker};
@@ -306,13 +306,18 @@ pub(super) const PLAIN: Wants = Wants {
     mux: true,
     bidi: Bidi::Offered,
     dialback: None,
-    pipelined: false,
+    pipelining: Pipelining::Never,
     manage: Manage::Enable,
     sm_offered: false,
 };
 
 pub(super) fn pipelined() -> Wants {
-    Wants { mux: false, pipelined: true, ..PLAIN }
+    Wants { mux: false, pipelining: Pipelining::AtOnce, ..PLAIN }
+}
+
+/// Wants of the first stream of a connection.
+pub(super) fn first() -> Wants {
+    Wants { pipelining: Pipelining::WhenOffered, ..PLAIN }
 }
 
 /// Wants of a stream to one of our own servers, with the secret from which keys are made.

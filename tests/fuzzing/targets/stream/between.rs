@@ -3,7 +3,7 @@
 //! Nobody can do that to a peer behind TLS: what is changed stands for what a peer says wrongly, at every point at which
 //! there is something to be said. Left alone, the two come to the end that they must come to.
 
-use fedmux::proto::stream::initiating::Bidi;
+use fedmux::proto::stream::initiating::{Bidi, Pipelining};
 use fedmux::proto::stream::receiving::DialbackOffer;
 use fedmux::reason::Reason;
 
@@ -57,7 +57,7 @@ pub(super) fn play(choices: &mut Choices<'_>) {
 fn expected(initiator: &Initiator, receiver: &Receiver) -> bool {
     let Ok(offers) = receiver.consent.offers else { return false };
     let wants = &initiator.wants;
-    if wants.pipelined {
+    if wants.pipelining == Pipelining::AtOnce {
         // It knows what is offered from an earlier stream, or it would not ask for it unasked.
         let bidi = wants.bidi == Bidi::Never || offers.bidi;
         return offers.external && bidi && (!wants.mux || offers.mux);

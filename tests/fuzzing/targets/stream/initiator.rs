@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fedmux::proto::dialback::{Dialback, KeyMaker};
 use fedmux::proto::features::Features;
-use fedmux::proto::stream::initiating::{Bidi, Initiating, Manage, Wants};
+use fedmux::proto::stream::initiating::{Bidi, Initiating, Manage, Pipelining, Wants};
 use fedmux::proto::stream::{Notice, Outbox, Violation, refuse};
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::namespace as ns;
@@ -34,6 +34,8 @@ pub(super) struct Initiator {
     restarted: bool,
     believed: bool,
     learned: bool,
+    /// Stanzas may follow what was said.
+    flows: bool,
     managed: Managed,
     over: bool,
 }
@@ -47,7 +49,11 @@ impl Initiator {
             mux: bit(0),
             bidi: [Bidi::Offered, Bidi::BesideMux, Bidi::Never][choices.below(3)],
             dialback: bit(1).then(|| Arc::clone(&keys)),
-            pipelined: bit(2),
+            pipelining: match (bit(2), bit(5)) {
+                (true, _) => Pipelining::AtOnce,
+                (_, true) => Pipelining::WhenOffered,
+                _ => Pipelining::Never,
+            },
             manage: if bit(4) { Manage::Resume { previd: "s".to_owned(), h: 1 } } else { Manage::Enable },
             sm_offered: bit(3),
         };
@@ -55,13 +61,14 @@ impl Initiator {
         let route = Route::new(domain("a.test"), domain("b.test"));
         let machine = Initiating::start(route, wants.clone(), &mut out);
         assert!(out.notices.is_empty());
-        let mut written = Written::new(ns::SERVER, if wants.pipelined { "auth" } else { "" });
+        let at_once = wants.pipelining == Pipelining::AtOnce;
+        let mut written = Written::new(ns::SERVER, if at_once { "auth" } else { "" });
         let said = written.read(&out.octets);
         let asked_auth = said.iter().any(|child| child.is("auth", ns::SASL));
-        assert_eq!(asked_auth, wants.pipelined);
+        assert_eq!(asked_auth, at_once);
         let mut managed = Managed::new(&wants);
-        managed.said(&said, wants.pipelined && wants.sm_offered, None);
-        managed.agree(&machine);
+        managed.said(&said, at_once && wants.sm_offered, None);
+        managed.agree(&machine, at_once);
         Self {
             machine,
             wants,
@@ -76,6 +83,7 @@ impl Initiator {
             restarted: false,
             believed: false,
             learned: false,
+            flows: at_once,
             managed,
             over: false,
         }
@@ -149,7 +157,13 @@ impl Initiator {
                 assert!(happening.element().is_some_and(success) && self.asked_auth && !self.succeeded);
                 self.succeeded = true;
             }
+            Notice::Ahead => {
+                let offered = self.offered.as_ref().expect("goes ahead before features");
+                assert!(offered.sm || self.wants.sm_offered, "nobody would acknowledge what follows");
+                assert!(self.machine.is_pipelined() && !std::mem::replace(&mut self.flows, true));
+            }
             Notice::Proven { route, bidi } => {
+                self.flows = true;
                 assert!(believable && !std::mem::replace(&mut self.believed, true));
                 assert_eq!(route, self.machine.route());
                 let offered = self.offered.as_ref().expect("believed before features");
@@ -198,6 +212,7 @@ impl End for Initiator {
 
     fn take(&mut self, happening: &Happening) -> Taken {
         let mut out = Outbox::default();
+        let was_pipelined = self.machine.is_pipelined();
         let handled = self.machine.handle(happening.event("not ours to give"), &mut out);
         if self.over {
             assert!(
@@ -210,12 +225,20 @@ impl End for Initiator {
         let believable = self.may_be_believed(happening);
         self.before(happening);
         let restart = out.notices.contains(&Notice::Restart);
-        if restart && !self.wants.pipelined {
+        if restart && !was_pipelined {
             self.written.restart();
+        }
+        let goes_ahead = !was_pipelined && self.machine.is_pipelined();
+        if goes_ahead {
+            let offered = self.offered.as_ref().expect("goes ahead before features");
+            assert!(offered.pipelining && offered.external, "{offered:?}");
+            assert_eq!(self.wants.pipelining, Pipelining::WhenOffered);
+            self.written.restarts_behind("auth");
         }
         let children = self.written.read(&out.octets);
         self.said(&children, happening);
-        let offered = believable && self.succeeded && happening.element().is_some_and(offers_management);
+        let offered = (believable && self.succeeded || goes_ahead)
+            && (happening.element().is_some_and(offers_management) || goes_ahead && self.wants.sm_offered);
         self.managed.said(&children, offered, Some(happening));
         for notice in &out.notices {
             self.notice(notice, happening, believable);
@@ -226,7 +249,7 @@ impl End for Initiator {
         }
         assert_eq!(self.machine.is_established(), self.is_established(), "{happening:?}");
         if !self.over {
-            self.managed.agree(&self.machine);
+            self.managed.agree(&self.machine, self.flows);
         }
         let believed = out.notices.iter().any(|notice| matches!(notice, Notice::Proven { .. }));
         Taken { restart, believed, octets: out.octets }

@@ -212,9 +212,9 @@ impl Initiating {
         };
     }
 
-    pub(super) fn agree(&self, machine: &initiating::Initiating) {
+    /// `flows`: stanzas may follow, unless a stream is being resumed.
+    pub(super) fn agree(&self, machine: &initiating::Initiating, flows: bool) {
         assert_eq!(machine.is_managed(), self.at != Asking::Off);
-        let flows = machine.is_pipelined() || machine.is_established();
         assert_eq!(machine.may_send(), flows && self.at != Asking::Resuming);
     }
 }

@@ -212,6 +212,7 @@ impl Receiver {
                 assert!(matches!(happening, Happening::End) || happening.element().is_some_and(error));
                 self.over = true;
             }
+            Notice::Ahead => panic!("it has nothing to send ahead"),
         }
     }
 

@@ -23,6 +23,11 @@ impl Written {
         Self { framer: Framer::of(content, LIMITS), restart_behind, id: None, ended: false }
     }
 
+    /// From now on a new document begins behind a first-level child of this name.
+    pub(super) fn restarts_behind(&mut self, name: &'static str) {
+        self.restart_behind = name;
+    }
+
     /// A new document begins.
     pub(super) fn restart(&mut self) {
         self.framer.restart();
