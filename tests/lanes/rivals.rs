@@ -11,9 +11,10 @@ use crate::support::{soon, until};
 /// How long a datagram takes: long enough that neither relay hears of the other's attempt before it dials.
 const DELAY: Duration = Duration::from_millis(60);
 
+/// For a while that is long beside a round trip on a busy machine, too: what is in use isn't idle in between.
 fn short_lived(limits: &mut Limits) {
-    limits.lane_idle = Duration::from_millis(400);
-    limits.session_idle = Duration::from_millis(400);
+    limits.lane_idle = Duration::from_millis(1_500);
+    limits.session_idle = Duration::from_millis(1_500);
 }
 
 /// Connections that were opened by either relay, and sessions that are left at both.
@@ -75,7 +76,8 @@ async fn the_loser_of_two_sessions_ends_when_it_is_idle_and_the_winner_stays_at_
             assert_eq!(ids(&mut b1, "a1.test", 1).await, numbers(n..n + 1));
             send(&mut b1, "a1.test", n..n + 1).await;
             assert_eq!(ids(&mut a1, "b1.test", 1).await, numbers(n..n + 1));
-            assert_eq!(scene.a.metric("fedmux_lanes", &[]), 1, "one lane for both directions");
+            // A former one may still be finishing. Two that are in use would stay.
+            until("one lane for both directions", || scene.a.metric("fedmux_lanes", &[]) == 1).await;
             n += 1;
         }
     };
