@@ -11,8 +11,7 @@ pub(super) enum Few {
     #[default]
     None,
     One(Route),
-    /// Boxed: it would make each of the others larger.
-    Many(Box<BTreeSet<Route>>),
+    Many(BTreeSet<Route>),
 }
 
 impl Few {
@@ -20,7 +19,7 @@ impl Few {
         match self {
             Self::None => *self = Self::One(route),
             Self::One(one) if *one == route => {}
-            Self::One(one) => *self = Self::Many(Box::new(BTreeSet::from([one.clone(), route]))),
+            Self::One(one) => *self = Self::Many(BTreeSet::from([one.clone(), route])),
             Self::Many(many) => drop(many.replace(route)),
         }
     }
