@@ -14,6 +14,8 @@ use crate::{Failed, usage};
 const BYTES: usize = 300;
 /// How long nothing is said before, and while, quiet pairs are measured.
 const QUIET: Duration = Duration::from_secs(5);
+/// With fewer the handshake, and what every relay needs, is most of it.
+const MANY: usize = 1_000;
 const OPENING_MAX: Duration = Duration::from_secs(300);
 /// Nobody delivers there: the second server opens its streams itself.
 const NOWHERE: &str = "127.0.0.1:9";
@@ -30,18 +32,29 @@ pub(crate) async fn run(counts: &[usize], relay: &Path) -> Result<(), Failed> {
         println!("{point}");
         points.push(point);
     }
+    points.retain(|point| point.pairs >= MANY);
     if let [first, .., last] = &points[..] {
-        let exponent = |of: fn(&Point) -> f64| {
-            (of(last) / of(first)).ln() / (last.pairs as f64 / first.pairs as f64).ln()
-        };
         println!(
-            "\nFrom {} to {} pairs the CPU of both relays grows with the power {:.2} of their number.",
+            "\nFrom {} to {} pairs, with which power of their number it grows (least squares): until all arrived {:.2}, CPU of both relays \
+             {:.2}, again {:.2}, memory of both {:.2}.",
             first.pairs,
             last.pairs,
-            exponent(|point| (point.spent[0] + point.spent[1]).as_secs_f64())
+            exponent(&points, |point| point.opening.as_secs_f64()),
+            exponent(&points, |point| (point.spent[0] + point.spent[1]).as_secs_f64()),
+            exponent(&points, |point| point.again.as_secs_f64()),
+            exponent(&points, |point| (point.memory[0] + point.memory[1]) as f64),
         );
     }
     Ok(())
+}
+
+/// The slope of the line through the logarithms.
+fn exponent(points: &[Point], of: impl Fn(&Point) -> f64) -> f64 {
+    let logarithms = points.iter().map(|point| ((point.pairs as f64).ln(), of(point).ln()));
+    let count = points.len() as f64;
+    let (x, y) = logarithms.clone().fold((0.0, 0.0), |(x, y), at| (x + at.0 / count, y + at.1 / count));
+    let product: f64 = logarithms.clone().map(|at| (at.0 - x) * (at.1 - y)).sum();
+    product / logarithms.map(|at| (at.0 - x).powi(2)).sum::<f64>()
 }
 
 /// What was measured with so many pairs.

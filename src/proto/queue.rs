@@ -225,14 +225,14 @@ impl<O: Clone> Queue<O> {
             count += 1;
         }
         let octets = self.octets.take(len);
-        let marks: VecDeque<Mark> = self.marks.drain(..count).collect();
-        let segments = split_segments(&mut self.segments, self::count(count));
-        if self.marks.is_empty() {
+        if count == self.marks.len() {
             // A queue that is idle costs next to nothing.
             self.octets.shrink();
-            self.marks.shrink_to(16);
-            self.segments.shrink_to(4);
+            let (marks, segments) = (std::mem::take(&mut self.marks), std::mem::take(&mut self.segments));
+            return Some(Run { octets, marks, segments });
         }
+        let marks: VecDeque<Mark> = self.marks.drain(..count).collect();
+        let segments = split_segments(&mut self.segments, self::count(count));
         Some(Run { octets, marks, segments })
     }
 

@@ -306,11 +306,14 @@ impl Carry {
             && self.hosts.policy(Direction::Inbound, &route.from, &route.to).is_err();
         match self.hub.outlet(&route) {
             Ok(outlet) => {
-                if self.known.len() >= KNOWN_MAX {
-                    self.known.clear();
-                }
                 let way = Way { outlet, mute };
-                self.known.insert(key, way.clone());
+                // A lane of one pair needs to know no other than the last.
+                if self.scope.pair.is_none() {
+                    if self.known.len() >= KNOWN_MAX {
+                        self.known.clear();
+                    }
+                    self.known.insert(key, way.clone());
+                }
                 Ok(Judged::Carry(way))
             }
             Err(reason) => Ok(Judged::Bounce(route, reason)),

@@ -17,7 +17,9 @@ use super::clock;
 use super::gauges::PathSeen;
 use super::hub::Hub;
 use super::io::resolve;
+use super::openings::Openings;
 use super::reach::{Goal, reach};
+use super::row::Row;
 use super::session::Opening;
 use super::settings::{Endpoint, Placement, Transport};
 use super::shared::{Connection, GrantChanges, SessionShared, Strain};
@@ -306,6 +308,8 @@ pub(crate) async fn session(
         connection,
         verdict,
         strain: Strain::default(),
+        openings: Openings::default(),
+        row: Row::default(),
         began: clock::now(),
         opened,
         path_seen: PathSeen::default(),

@@ -15,6 +15,7 @@
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `depth.rs`: how much that is; `sending.rs`: what it has sent
+//! - `openings.rs`: how many lanes of a session are opened at once; `row.rs`: in which order they write where it is full
 //! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
 //!   `broken.rs`, `held.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
@@ -49,6 +50,7 @@ pub mod listeners;
 mod live;
 mod local;
 mod mailbox;
+mod openings;
 mod outlet;
 mod over_quic;
 mod over_tls;
@@ -60,6 +62,7 @@ mod reach;
 mod read_buffer;
 pub mod reload;
 mod renewal;
+mod row;
 mod sending;
 mod session;
 pub mod settings;

@@ -238,35 +238,36 @@ fn proven_by_server(hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
 
 fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof<'_>) -> Scope {
     let Proof { lane, route, bidi, initiating, .. } = *proof;
-    let (scope, machine, more, kind) = {
+    let (scope, multiplexed, more, kind) = {
         let mut machine = lock(&session.machine);
         // Where the certificate proves the domain, dialback only says so once more (XEP-0344 section 3).
         let certified = machine.theirs_proven(if initiating { &route.to } else { &route.from });
         let kind = if certified { DomainProof::Certificate } else { DomainProof::Dialback };
-        let multiplexed = machine.is_multiplexed();
+        let before = machine.is_multiplexed();
         machine.learn(proof.learned.clone());
-        let more = machine.is_multiplexed() != multiplexed;
-        (machine.scope(route, initiating), machine.clone(), more, kind)
+        let multiplexed = machine.is_multiplexed();
+        (machine.scope(route, initiating), multiplexed, multiplexed != before, kind)
     };
     if proof.known.is_some() {
         // It is believed already, and asked again by dialback.
         return scope;
     }
     hub.metrics.proof(kind, Ok(()));
-    if let Some(trace) = &session.trace {
-        let mux = if machine.is_multiplexed() { "multiplexed" } else { "not multiplexed" };
+    let first = session.comes_up(&hub.limits);
+    // What comes later belongs to no attempt.
+    if let Some(trace) = session.trace.as_ref().filter(|_| first) {
+        let mux = if multiplexed { "multiplexed" } else { "not multiplexed" };
         trace
             .step("established", format!("{route} in session {}, by {}, {mux}", session.id.0, kind.as_str()));
         trace.end(Ok(()));
     }
-    let first = session.comes_up(&hub.limits);
     if first {
         session.name_peer(if initiating { &route.to } else { &route.from });
         info!(
             parent: &session.span,
             pair = %route,
-            multiplexed = machine.is_multiplexed(),
-            domains = machine.facts().theirs.listed().count(),
+            multiplexed,
+            domains = lock(&session.machine).facts().theirs.listed().count(),
             "session up"
         );
         hub.metrics.sessions(session.connection.transport().as_str(), session.opened).inc();
@@ -282,6 +283,7 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
                 mux_exporter: session.mux_exporter,
                 anchor: Anchor { ours: ours.clone(), theirs: theirs.clone(), stream_id, bidi },
             };
+            let machine = lock(&session.machine).clone();
             router.session_up(session.id, machine, facts, now);
         } else if !proof.learned.listed.is_empty() {
             router.list_came(session.id, proof.learned);

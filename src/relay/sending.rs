@@ -18,6 +18,7 @@ use super::inbound::{self, Inbound, Run};
 use super::io::Transmit;
 use super::mailbox::{Mailbox, Next, lock};
 use super::outlet::Outlet;
+use super::row::{self, MUCH_BYTES, Row};
 use crate::proto::admission::Side;
 use crate::proto::queue::{Mark, Wait, Waited};
 use crate::proto::stream_management::element::{REQUEST, write_answer};
@@ -113,8 +114,9 @@ impl Sending {
         })
     }
 
-    /// Write until everything is said. The last octets may take `patience` to arrive. Before the end both directions may take
-    /// their time until everything is acknowledged: `ack_wait`, and `drain` if it is the relay that ends.
+    /// Write until everything is said, in `row` with the other lanes of its session. The last octets may take `patience` to arrive.
+    /// Before the end both directions may take their time until everything is acknowledged: `ack_wait`, and `drain` if it is the
+    /// relay that ends.
     ///
     /// # Errors
     /// Why the other end takes nothing more.
@@ -122,32 +124,34 @@ impl Sending {
         &self,
         mailbox: &Arc<Mailbox>,
         transmit: &mut T,
+        row: Option<&Row>,
         patience: Duration,
         (ack_wait, drain): (Duration, Duration),
     ) -> Result<(), Reason> {
+        let to = &mut To { transmit, row };
         let mut settling: Option<Instant> = None;
         let mut burst = false;
         loop {
             match mailbox.next(|| self.is_settled()) {
-                Next::Octets(octets) => self.put(transmit, octets.into()).await?,
-                Next::Own(octets) => self.write_run(transmit, run_of_own(octets), None, mailbox).await?,
-                Next::Again(octets) => self.put(transmit, octets).await?,
+                Next::Octets(octets) => self.put(to, octets.into()).await?,
+                Next::Own(octets) => self.write_run(to, run_of_own(octets), None, mailbox).await?,
+                Next::Again(octets) => self.put(to, octets).await?,
                 Next::Stanzas(run, outlet) => {
                     let run = self.acknowledger.wanted(&outlet, run);
                     burst = run.octets.len() >= BURST_BYTES;
                     if !run.is_empty() {
-                        self.write_run(transmit, run, Some(outlet), mailbox).await?;
+                        self.write_run(to, run, Some(outlet), mailbox).await?;
                     }
                 }
                 Next::Acknowledge => {
                     if let Some(answer) = self.answer(|inbound| Some(inbound.tell())) {
-                        self.put(transmit, answer.into()).await?;
+                        self.put(to, answer.into()).await?;
                     }
                 }
-                Next::Request => self.request(transmit, mailbox).await?,
+                Next::Request => self.request(to, mailbox).await?,
                 Next::Settle => {
                     if settling.is_none() {
-                        self.request(transmit, mailbox).await?;
+                        self.request(to, mailbox).await?;
                     }
                     // A relay that ends breaks the lane off before that, for whatever reason it is closing, so that nothing is
                     // promised which won't be kept.
@@ -160,10 +164,10 @@ impl Sending {
                 }
                 Next::Close(last_words) => {
                     let answer = self.answer(Inbound::tell_finally).unwrap_or_default();
-                    self.put(transmit, (answer + &last_words).into()).await?;
+                    self.put(to, (answer + &last_words).into()).await?;
                 }
                 Next::Finish => {
-                    transmit.finish(patience).await;
+                    to.transmit.finish(patience).await;
                     return Ok(());
                 }
                 Next::Wait => {
@@ -179,14 +183,21 @@ impl Sending {
     }
 
     /// Write octets, which the other end has to take within its time.
-    async fn put(&self, transmit: &mut impl Transmit, octets: Bytes) -> Result<(), Reason> {
-        let written = tokio::time::timeout(self.acknowledger.stall, transmit.write(octets));
+    async fn put<T: Transmit>(&self, to: &mut To<'_, T>, octets: Bytes) -> Result<(), Reason> {
+        let stands = || self.stands_in_row();
+        let written = row::pass(to.row, stands, self.acknowledger.stall, to.transmit.write(octets));
         written.await.unwrap_or(Err(Reason::Stalled))
+    }
+
+    /// Whether the lane can't have filled its own window: what isn't acknowledged is known, and little.
+    fn stands_in_row(&self) -> bool {
+        let state = lock(&self.state);
+        (state.managed || !state.confirmed) && state.sent.octets() <= MUCH_BYTES
     }
 
     async fn write_run<T: Transmit>(
         &self,
-        transmit: &mut T,
+        to: &mut To<'_, T>,
         run: Run,
         outlet: Option<Arc<Outlet>>,
         mailbox: &Arc<Mailbox>,
@@ -202,11 +213,11 @@ impl Sending {
         let ask = self.asks(count);
         let asked = matches!(ask, Ask::Now) && self.requests(mailbox);
         if asked && octets.len() <= JOINED_BYTES {
-            self.put(transmit, [&octets, REQUEST.as_bytes()].concat().into()).await?;
+            self.put(to, [&octets, REQUEST.as_bytes()].concat().into()).await?;
         } else {
-            self.put(transmit, octets).await?;
+            self.put(to, octets).await?;
             if asked {
-                self.put(transmit, Bytes::from_static(REQUEST.as_bytes())).await?;
+                self.put(to, Bytes::from_static(REQUEST.as_bytes())).await?;
             }
         }
         self.wrote(count);
@@ -248,9 +259,9 @@ impl Sending {
         }
     }
 
-    async fn request<T: Transmit>(&self, transmit: &mut T, mailbox: &Arc<Mailbox>) -> Result<(), Reason> {
+    async fn request<T: Transmit>(&self, to: &mut To<'_, T>, mailbox: &Arc<Mailbox>) -> Result<(), Reason> {
         if self.requests(mailbox) {
-            self.put(transmit, Bytes::from_static(REQUEST.as_bytes())).await?;
+            self.put(to, Bytes::from_static(REQUEST.as_bytes())).await?;
         }
         Ok(())
     }
@@ -442,6 +453,13 @@ impl Sending {
         runs.reverse();
         Remainder::PutBack(runs)
     }
+}
+
+/// Where octets go.
+struct To<'a, T> {
+    transmit: &'a mut T,
+    /// Of the session, if there is one.
+    row: Option<&'a Row>,
 }
 
 fn millis(span: Duration) -> u64 {

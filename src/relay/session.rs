@@ -75,6 +75,7 @@ pub(crate) async fn run<S: Streams>(
         reason = serve(&hub, (&session, &connection), &mut lanes, commands, opened) => reason,
         never = watch_path(&hub, &session, &connection) => match never {},
     };
+    session.openings.close();
     // Lanes see the closed connection by themselves, and end in good order.
     while let Some(ended) = lanes.join_next().await {
         observe(&hub.metrics, ended);
@@ -302,19 +303,19 @@ async fn open(
             return Some(Reason::NotMultiplexed);
         }
     };
-    hub.metrics.quic_streams(Opened::Outbound).inc();
-    let mut wants = lock(&session.machine).wants_for(&route, plain);
-    wants.manage = hub.manage(&route, &session);
-    let mut out = Outbox::default();
-    let machine = Initiating::start(route.clone(), wants, &mut out);
-    mailbox.post(&out.octets);
-    if machine.may_send() {
-        mailbox.open();
+    let turn = if first { None } else { session.openings.turn().await };
+    if turn.is_none() && !first {
+        let reason = connection.closed().unwrap_or(Reason::Draining);
+        guard.down(reason);
+        return Some(reason);
     }
+    hub.metrics.quic_streams(Opened::Outbound).inc();
+    let machine = start(&hub, &session, &route, plain, &mailbox);
+    let pipelined = machine.is_pipelined();
     let machine = Machine::Initiating(machine);
     hub.metrics.lanes.inc();
     let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
-    let lane = Lane::new(&hub, id, mailbox, place, machine);
+    let lane = Lane::new(&hub, id, mailbox, place, machine).in_turn(turn);
     let ended = lane.run(receive, send).await;
     hub.metrics.lanes.dec();
     if ended.reason == Reason::HostGone {
@@ -334,6 +335,19 @@ async fn open(
     }
     guard.failed(failure);
     Some(reason)
+}
+
+/// Begin the negotiation of a lane of ours.
+fn start(hub: &Hub, session: &SessionShared, route: &Route, plain: bool, mailbox: &Mailbox) -> Initiating {
+    let mut wants = lock(&session.machine).wants_for(route, plain);
+    wants.manage = hub.manage(route, session);
+    let mut out = Outbox::default();
+    let machine = Initiating::start(route.clone(), wants, &mut out);
+    mailbox.post(&out.octets);
+    if machine.may_send() {
+        mailbox.open();
+    }
+    machine
 }
 
 /// The first lane waits for the handshake's end; later ones learn in `credit_wait` that the peer gives no credit.

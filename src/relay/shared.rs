@@ -10,6 +10,8 @@ use tracing::{Span, error_span, field, info};
 use super::attempts::Trace;
 use super::gauges::PathSeen;
 use super::hub::Command;
+use super::openings::Openings;
+use super::row::Row;
 use super::settings::Transport;
 use crate::identity::verdict::Verdict;
 use crate::metrics::Opened;
@@ -48,6 +50,10 @@ pub(crate) struct SessionShared {
     pub(crate) span: Span,
     pub(crate) verdict: Verdict,
     pub(crate) strain: Strain,
+    /// Lanes that wait to be opened.
+    pub(crate) openings: Openings,
+    /// Lanes that wait to write.
+    pub(crate) row: Row,
     /// When its handshake was complete.
     pub(crate) began: Instant,
     /// Who opened its connection.

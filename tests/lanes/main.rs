@@ -3,6 +3,7 @@
 //!
 //! - [`placement`]: one connection and one lane for a pair; [`rivals`]: both relays dial at once
 //! - [`pipelining`]: all in one flight; [`single_stream`]: peers that take one stream for each connection
+//! - [`many`]: many pairs at once
 //! - [`reloads`]: another configuration of peers
 //! - [`endings`]: closed, drained and idle; [`outages`]: peers and servers that are away for a while
 //! - [`scene`]: two relays that pin each other
@@ -15,6 +16,7 @@
 )]
 
 mod endings;
+mod many;
 mod outages;
 mod pipelining;
 mod placement;

@@ -72,7 +72,7 @@ impl Pieces {
 
     /// Nothing waits: give back the room of those that did.
     pub(super) fn shrink(&mut self) {
-        self.full.shrink_to(4);
+        self.full.shrink_to_fit();
     }
 }
 

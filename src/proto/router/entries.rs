@@ -101,7 +101,7 @@ impl Router {
         for (id, lane) in &mut self.lanes {
             let Carrier::Session(session) = lane.carrier else { continue };
             if lane.closing
-                || !lane.opened_for.iter().chain(&lane.routes).any(|route| moved.contains(&route.to))
+                || !lane.opened_for.iter().chain(lane.routes.iter()).any(|route| moved.contains(&route.to))
             {
                 continue;
             }
@@ -111,7 +111,7 @@ impl Router {
             };
             entry.retiring = true;
             if !lane.ahead {
-                leaving.extend(std::mem::take(&mut lane.routes));
+                leaving.extend(std::mem::take(&mut lane.routes).into_vec());
             }
         }
         let reason = Reason::PeerChanged;

@@ -56,9 +56,13 @@ impl Router {
         if let Carrier::Session(id) = entry.carrier
             && let Some(session) = self.sessions.get_mut(&id)
         {
-            session.by_route.retain(|route, known| *known != lane || !offers.contains(route));
+            for route in offers.iter() {
+                if session.by_route.get(route) == Some(&lane) {
+                    session.by_route.remove(route);
+                }
+            }
         }
-        self.detach_all(routes, Again::AtOnce, Reason::ConnectionLost, now);
+        self.detach_all(routes.into_vec(), Again::AtOnce, Reason::ConnectionLost, now);
     }
 
     /// Open a lane for `route`, which another one carries, to resume a stream that we had opened for it and that broke: the
@@ -139,13 +143,13 @@ impl Router {
                 peer.single_stream_until = Some(now + self.limits.single_stream_memory);
             }
         } else if is_final(reason) && again == Again::AtOnce {
-            for route in &entry.routes {
+            for route in entry.routes.iter() {
                 if let Some(peer) = self.peer_for(&route.to) {
                     self.remember_refusal(peer, route, reason, now);
                 }
             }
         }
-        self.detach_all(entry.routes, again, reason, now);
+        self.detach_all(entry.routes.into_vec(), again, reason, now);
     }
 
     /// A lane is finishing: it takes no further route.
@@ -159,18 +163,18 @@ impl Router {
     pub fn lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.remove_lane(lane, now) else { return };
         if !is_full(reason) {
-            return self.detach_all(entry.routes, Again::AtOnce, reason, now);
+            return self.detach_all(entry.routes.into_vec(), Again::AtOnce, reason, now);
         }
         // What there was no room for goes on waiting here: on a lane that is opened at once it would meet the same end, as fast as
         // the path allows, for as long as the other end's server is away.
         if entry.since.is_some_and(|since| since + self.limits.hold <= now) {
-            for route in &entry.routes {
+            for route in entry.routes.iter() {
                 if let Some(state) = self.routes.get_mut(route) {
                     state.failures = 0;
                 }
             }
         }
-        self.detach_all(entry.routes, Again::WithRoom, reason, now);
+        self.detach_all(entry.routes.into_vec(), Again::WithRoom, reason, now);
     }
 
     fn remove_lane(&mut self, lane: LaneId, now: Instant) -> Option<Lane> {

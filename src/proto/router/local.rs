@@ -41,7 +41,11 @@ impl Router {
             && let Some(server) = self.servers.get_mut(&entry)
         {
             server.retry.hurry();
-            self.place_waiting_for_server(entry, now);
+            // What waits while it is being found out whether the server is back goes on waiting: a server that opens a
+            // thousand streams isn't a thousand times looked at for each of a thousand routes.
+            if server.probe.is_none() {
+                self.place_waiting_for_server(entry, now);
+            }
         }
     }
 
@@ -60,13 +64,14 @@ impl Router {
     /// A local stream is gone, or could not be opened.
     pub fn local_lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.lanes.remove(&lane) else { return };
-        for route in &entry.offers {
+        for route in entry.offers.iter() {
             if self.local.get(route) == Some(&lane) {
                 self.local.remove(route);
             }
         }
         let failed = entry.opened_for.filter(|_| !entry.up).and_then(|route| self.server_of(&route));
         let pair_refused = failed.is_some() && is_about_the_pair(reason);
+        let mut is_news = pair_refused;
         if let Some(server) = failed.and_then(|entry| self.servers.get_mut(&entry)) {
             // Attempts that were under way together fail together, and count once.
             if pair_refused {
@@ -74,6 +79,7 @@ impl Router {
                 server.probe = server.probe.filter(|probe| *probe != lane);
             } else if server.probe == Some(lane) || !server.retry.is_down() {
                 server.probe = None;
+                is_news = true;
                 server.retry.failed(reason, now, &self.limits, &mut self.jitter);
             }
             for route in server.waiting.iter().filter(|_| !pair_refused) {
@@ -83,8 +89,8 @@ impl Router {
             }
         }
         let again = if pair_refused { Again::Later } else { Again::AtOnce };
-        self.detach_all(entry.routes, again, reason, now);
-        if let Some(entry) = failed {
+        self.detach_all(entry.routes.into_vec(), again, reason, now);
+        if let Some(entry) = failed.filter(|_| is_news) {
             self.place_waiting_for_server(entry, now);
         }
     }

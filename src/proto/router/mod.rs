@@ -28,6 +28,7 @@ mod again;
 mod components;
 mod entries;
 mod facts;
+mod few;
 mod lanes;
 mod local;
 mod peers;
@@ -70,6 +71,7 @@ use crate::xmpp::route::Route;
 use abreast::{Ahead, AtPlaces, Places};
 use again::Rested;
 use components::Component;
+use few::Few;
 use local::Server;
 use peers::PeerState;
 use proofs::{Anchor, Proof, Purpose};
@@ -157,9 +159,9 @@ struct Lane {
     ahead: bool,
     closing: bool,
     /// Routes that are placed on it.
-    routes: BTreeSet<Route>,
+    routes: Few,
     /// Routes that it could carry for us, beside those placed: the reverse of what the other end opened it for.
-    offers: BTreeSet<Route>,
+    offers: Few,
 }
 
 impl Lane {
@@ -173,8 +175,8 @@ impl Lane {
             since: None,
             ahead: false,
             closing: false,
-            routes: BTreeSet::new(),
-            offers: BTreeSet::new(),
+            routes: Few::default(),
+            offers: Few::default(),
         }
     }
 
@@ -187,8 +189,8 @@ impl Lane {
             since: Some(now),
             ahead: false,
             closing: false,
-            routes: BTreeSet::new(),
-            offers: BTreeSet::new(),
+            routes: Few::default(),
+            offers: Few::default(),
         }
     }
 }

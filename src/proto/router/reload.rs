@@ -72,7 +72,7 @@ impl Router {
         let mut served: BTreeSet<Route> = BTreeSet::new();
         for (id, lane) in &self.lanes {
             let Carrier::Session(session) = lane.carrier else { continue };
-            let routes = || lane.opened_for.iter().chain(&lane.offers);
+            let routes = || lane.opened_for.iter().chain(lane.offers.iter());
             let gone = routes().any(|route| concerns_gone(&self.hosts, route));
             let denied = |route: &Route, way| self.hosts.policy(way, &route.from, &route.to).is_err();
             let denied = lane.opened_for.iter().any(|route| denied(route, Direction::Outbound))
@@ -92,7 +92,7 @@ impl Router {
             }
         }
         for (id, lane) in self.lanes.iter().filter(|(_, lane)| lane.carrier == Carrier::Local) {
-            let mut routes = lane.opened_for.iter().chain(&lane.offers).peekable();
+            let mut routes = lane.opened_for.iter().chain(lane.offers.iter()).peekable();
             let over = |route: &Route| self.hosts.has_gone(&route.to) && !served.contains(route);
             if !lane.closing && routes.peek().is_some() && routes.all(over) {
                 closing.push((*id, Reason::HostGone));

@@ -208,7 +208,7 @@ impl Router {
     pub(super) fn settle(&mut self, lane: LaneId, now: Instant) {
         let Some(entry) = self.lanes.get_mut(&lane) else { return };
         (entry.up, entry.since, entry.ahead) = (true, Some(now), false);
-        for route in entry.routes.clone() {
+        for route in entry.routes.clone().into_vec() {
             self.arrived(&route);
         }
     }

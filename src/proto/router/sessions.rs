@@ -81,7 +81,7 @@ impl Router {
         for lane in under_way {
             // Nothing was sent on it yet, so nothing can be overtaken.
             let routes = self.lanes.get(&lane).map(|entry| entry.routes.clone()).unwrap_or_default();
-            for route in &routes {
+            for route in routes.iter() {
                 if self.choose(route, peer, now).is_none() {
                     continue;
                 }
@@ -113,8 +113,12 @@ impl Router {
     pub fn dial_failed(&mut self, id: SessionId, reason: Reason, now: Instant) {
         let Some(mut entry) = self.sessions.remove(&id) else { return };
         let ahead = std::mem::take(&mut entry.ahead);
-        let routes: Vec<Route> =
-            entry.lanes.iter().filter_map(|lane| self.lanes.remove(lane)).flat_map(|l| l.routes).collect();
+        let routes: Vec<Route> = entry
+            .lanes
+            .iter()
+            .filter_map(|lane| self.lanes.remove(lane))
+            .flat_map(|l| l.routes.into_vec())
+            .collect();
         if let Purpose::Proof { first, host, .. } = entry.purpose {
             self.detach_all(routes, Again::AtOnce, reason, now);
             return self.second_unreached(id, &entry.pinned, &(first, host), reason, now);
@@ -125,7 +129,7 @@ impl Router {
             if reason.is_permanent() {
                 // It says something about these pairs, nothing about the others of this peer, which did answer.
                 state.retry.succeeded();
-                for route in &routes {
+                for route in routes.iter() {
                     self.remember_refusal(peer, route, reason, now);
                 }
             } else {

@@ -10,6 +10,8 @@ pub struct Sent<Q, O> {
     runs: VecDeque<(Run<O>, Q)>,
     /// Stanzas in them.
     count: u32,
+    /// And their octets.
+    octets: usize,
     /// What the other end has acknowledged, modulo 2^32.
     h: u32,
 }
@@ -25,7 +27,7 @@ pub struct TooHigh {
 
 impl<Q, O> Default for Sent<Q, O> {
     fn default() -> Self {
-        Self { runs: VecDeque::new(), count: 0, h: 0 }
+        Self { runs: VecDeque::new(), count: 0, octets: 0, h: 0 }
     }
 }
 
@@ -33,6 +35,7 @@ impl<Q: Clone, O: Clone> Sent<Q, O> {
     /// A run was sent that came from `queue`.
     pub fn push(&mut self, run: Run<O>, queue: Q) {
         self.count += run.len();
+        self.octets += run.octets.len();
         self.runs.push_back((run, queue));
     }
 
@@ -40,6 +43,12 @@ impl<Q: Clone, O: Clone> Sent<Q, O> {
     #[must_use]
     pub fn unacknowledged(&self) -> u32 {
         self.count
+    }
+
+    /// Their octets.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.octets
     }
 
     /// Whether nothing waits for an acknowledgement.
@@ -68,7 +77,12 @@ impl<Q: Clone, O: Clone> Sent<Q, O> {
                 run = first;
             }
             left -= run.len();
+            self.octets -= run.octets.len();
             settled.push((run, queue));
+        }
+        if self.runs.is_empty() {
+            // A stream that is idle costs next to nothing.
+            self.runs = VecDeque::new();
         }
         Ok(settled)
     }
@@ -86,7 +100,7 @@ impl<Q: Clone, O: Clone> Sent<Q, O> {
     /// Take out everything.
     pub fn take(&mut self) -> Vec<(Run<O>, Q)> {
         self.h = self.h.wrapping_add(self.count);
-        self.count = 0;
+        (self.count, self.octets) = (0, 0);
         self.runs.drain(..).collect()
     }
 
@@ -163,12 +177,14 @@ mod tests {
                 all.extend_from_slice(&stanzas);
                 sent.push(run(&stanzas), ());
             }
+            prop_assert_eq!(sent.octets(), all.len());
             let (mut seen, mut h) = (Vec::new(), start);
             for step in steps {
                 if let Ok(settled) = sent.acknowledge(h.wrapping_add(step)) {
                     h = h.wrapping_add(step);
                     seen.extend(settled.iter().flat_map(|(run, ())| run.octets.to_vec()));
                     prop_assert_eq!(h.wrapping_sub(start) as usize, seen.len());
+                    prop_assert_eq!(sent.octets(), all.len() - seen.len());
                 } else {
                     prop_assert!(h.wrapping_sub(start) as usize + step as usize > all.len());
                 }

@@ -7,6 +7,7 @@ use crate::proto::admission::Side;
 use crate::reason::Reason;
 use crate::relay::clock;
 use crate::relay::mailbox::Close;
+use crate::relay::openings::Turn;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Deadline {
@@ -18,6 +19,20 @@ pub(super) enum Deadline {
 }
 
 impl Lane {
+    /// The same, as one of many that are opened.
+    pub(crate) fn in_turn(mut self, turn: Option<Turn>) -> Self {
+        self.turn = turn;
+        self
+    }
+
+    /// The other end has answered.
+    pub(super) fn answers(&mut self) {
+        self.answered = true;
+        if let (Some(turn), Some(session)) = (self.turn.take(), self.place.session()) {
+            session.openings.answered(turn, clock::now().saturating_duration_since(self.started));
+        }
+    }
+
     /// When something has to have happened, and what it means if it has not.
     pub(super) fn deadline(&self, partial: Option<Instant>) -> (Instant, Deadline) {
         let limits = &self.hub.limits;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::sync::mpsc;
 use tracing::{Instrument as _, debug};
 
 use super::carry::{self, Carry};
@@ -18,6 +17,7 @@ use super::inbound::Inbound;
 use super::io::{LAST_WORDS, Receive, Transmit};
 use super::local::component::Components;
 use super::mailbox::Mailbox;
+use super::openings::Turn;
 use super::place::{Place, Proof};
 use super::read_buffer::{LARGE_BYTES, ReadBuffer};
 use super::sending::Sending;
@@ -41,10 +41,12 @@ mod ahead;
 mod deadline;
 mod ending;
 mod holding;
+mod key_answers;
 mod management;
 mod told;
 
 use ending::Ended;
+use key_answers::KeyAnswers;
 use management::Resumable;
 
 /// A read that brought so much may not have been the last.
@@ -117,14 +119,13 @@ pub(crate) struct Lane {
     said_all: bool,
     /// An answer came that nobody had asked for.
     unsolicited: bool,
-    verified: (mpsc::UnboundedSender<KeyAnswer>, mpsc::UnboundedReceiver<KeyAnswer>),
+    verified: KeyAnswers,
     started: Instant,
+    /// Its turn to be opened, until it has an answer.
+    turn: Option<Turn>,
     /// What it had sent is in other hands.
     parted: bool,
 }
-
-/// The answer of a host's server about a dialback key.
-type KeyAnswer = (Route, Result<(), Reason>);
 
 impl Lane {
     pub(crate) fn new(
@@ -166,8 +167,9 @@ impl Lane {
             heard_answer: false,
             said_all: false,
             unsolicited: false,
-            verified: mpsc::unbounded_channel(),
+            verified: KeyAnswers::default(),
             started: clock::now(),
+            turn: None,
             parted: false,
         }
     }
@@ -184,9 +186,11 @@ impl Lane {
     ) -> impl Future<Output = LaneEnd> + Send {
         async move {
             let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
+            let session = self.place.session();
             let (ended, said_all) = {
                 let patience = (self.hub.limits.ack_wait, self.hub.limits.drain);
-                let writer = sending.write(&mailbox, &mut transmit, LAST_WORDS, patience);
+                let row = session.as_ref().map(|session| &session.row);
+                let writer = sending.write(&mailbox, &mut transmit, row, LAST_WORDS, patience);
                 tokio::pin!(writer);
                 let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
                 self.conclude(ended);
@@ -285,7 +289,7 @@ impl Lane {
                     Err(reason) => return Ended::Lost(reason),
                 },
                 reason = mailbox.broken_off() => return Ended::by_us(reason),
-                Some((route, outcome)) = self.verified.1.recv() => {
+                Some((route, outcome)) = self.verified.next() => {
                     if let Err(violation) = self.handle(Event::KeyVerified { route, outcome }) {
                         return Ended::Violated(violation);
                     }
@@ -362,7 +366,7 @@ impl Lane {
         let octets = &buffer[at..at + frame.len];
         match frame.kind {
             FrameKind::Header => {
-                self.answered = true;
+                self.answers();
                 let header = StreamHeader::parse(octets)?;
                 let fresh_id = super::random::identifier().ok_or(Reason::InternalServerError)?;
                 self.place.header_came(&self.hub, &header, self.carry.is_some());
@@ -425,7 +429,7 @@ impl Lane {
                 self.proven(&route, bidi);
             }
             Notice::VerifyKey { route, stream_id, key } => {
-                let (hub, answers) = (Arc::clone(&self.hub), self.verified.0.clone());
+                let (hub, answers) = (Arc::clone(&self.hub), self.verified.sender());
                 let side = self.place.side();
                 let asking = async move {
                     let outcome = match side {

@@ -12,7 +12,8 @@ impl Lane {
         else {
             return;
         };
-        let Some(trace) = &session.trace else { return };
+        // Once one of its streams is established the attempt is over.
+        let Some(trace) = session.trace.as_ref().filter(|_| !session.is_up()) else { return };
         match element.name() {
             "features" => trace.step("features", features(element)),
             "success" => trace.step("authenticated", "the peer believes our certificate (SASL EXTERNAL)"),

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::super::outlet::TotalQueued;
+use super::super::row::PLACES;
 use super::*;
 use crate::proto::queue::Mark;
 use crate::transport::quic::Code;
@@ -39,7 +40,7 @@ async fn what_was_sent_behind_a_refused_flight_goes_back_to_its_own_queue_in_ord
     let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
-    let writing = sending.write(&lane, &mut taken, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let writing = sending.write(&lane, &mut taken, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
     let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
     assert_eq!((taken.0.len(), total.stanzas(), delivered.get()), (20_004, 5, 0));
     let Remainder::PutBack(runs) = sending.end(true) else { panic!("it was refused") };
@@ -57,11 +58,57 @@ async fn what_was_sent_behind_a_confirmed_flight_is_delivered() {
     let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
-    let writing = sending.write(&lane, &mut taken, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let writing = sending.write(&lane, &mut taken, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
     let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
     sending.confirm();
     assert_eq!((delivered.get(), total.stanzas()), (2, 0));
     assert!(matches!(sending.end(true), Remainder::Unknown(sent) if sent.is_empty()));
+}
+
+/// A transport that takes nothing; whether it was asked to.
+#[derive(Default)]
+struct Stuck(bool);
+
+impl Transmit for Stuck {
+    async fn write(&mut self, _: Bytes) -> Result<(), Reason> {
+        self.0 = true;
+        std::future::pending().await
+    }
+    async fn finish(&mut self, _: Duration) {}
+    fn reset(&mut self, _: Code) {}
+}
+
+#[tokio::test]
+async fn lanes_of_one_session_wait_in_its_row_but_those_that_may_have_filled_their_own_window() {
+    let (row, total) = (Row::default(), Arc::new(TotalQueued::new(1 << 30)));
+    let little = vec![b'1'; 1_000];
+    let much = vec![b'1'; 2 * MUCH_BYTES];
+    let mut lanes: Vec<_> = [(&little, PLACES), (&little, 1), (&much, 3)]
+        .into_iter()
+        .flat_map(|(stanza, lanes)| std::iter::repeat_n(stanza, lanes))
+        .map(|stanza| {
+            let lane = Arc::new(Mailbox::default());
+            let delivered = IntCounter::new("delivered", "x").unwrap();
+            let sending = Sending::new(delivered, &acknowledger(), Side::Remote, false, true);
+            lane.open();
+            (outlet(&total, "a.test", &lane, &[stanza]), lane, sending, Stuck::default())
+        })
+        .collect();
+    let writing: Vec<_> = lanes
+        .iter_mut()
+        .map(|(_, lane, sending, transmit)| {
+            let writing =
+                sending.write(lane, transmit, Some(&row), Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+            let mut writing = Box::pin(writing);
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(writing.as_mut().poll(&mut context).is_pending());
+            writing
+        })
+        .collect();
+    drop(writing);
+    let asked: Vec<bool> = lanes.iter().map(|(.., transmit)| transmit.0).collect();
+    assert_eq!(asked.iter().filter(|asked| **asked).count(), PLACES + 3);
+    assert!(!asked[PLACES], "it comes after those that wait already");
 }
 
 fn acknowledger() -> Arc<Acknowledger> {

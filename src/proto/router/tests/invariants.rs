@@ -184,7 +184,7 @@ impl Shell {
     fn check(&self) {
         let router = &self.router;
         for (lane, entry) in &router.lanes {
-            for route in &entry.routes {
+            for route in entry.routes.iter() {
                 assert_eq!(router.routes[route].placement, Placement::On(*lane), "{route}");
                 assert_eq!(self.outlets.get(route).and_then(|outlet| outlet.lane), Some(*lane), "{route}");
             }
