@@ -310,9 +310,7 @@ async fn open(
         return Some(reason);
     }
     hub.metrics.quic_streams(Opened::Outbound).inc();
-    let machine = start(&hub, &session, &route, plain, &mailbox);
-    let pipelined = machine.is_pipelined();
-    let machine = Machine::Initiating(machine);
+    let machine = Machine::Initiating(start(&hub, &session, &route, plain, &mailbox));
     hub.metrics.lanes.inc();
     let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
     let lane = Lane::new(&hub, id, mailbox, place, machine).in_turn(turn);
