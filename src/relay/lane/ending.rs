@@ -15,6 +15,20 @@ use crate::relay::local::component;
 use crate::relay::mailbox::{Close, lock};
 use crate::relay::random;
 
+/// How a lane ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LaneEnd {
+    pub(crate) reason: Reason,
+    /// It had been established.
+    pub(crate) established: bool,
+    /// The peer's stream header had come.
+    pub(crate) answered: bool,
+    /// Something had left ahead of its answers (XEP-0305).
+    pub(crate) pipelined: bool,
+    /// Its transport was cut: the connection is gone, or the other end has broken off this stream of it.
+    pub(crate) broken_off: bool,
+}
+
 /// Why reading ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ended {

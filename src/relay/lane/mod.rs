@@ -46,6 +46,7 @@ mod management;
 mod told;
 
 use ending::Ended;
+pub(crate) use ending::LaneEnd;
 use key_answers::KeyAnswers;
 use management::Resumable;
 
@@ -69,20 +70,6 @@ impl Machine {
             Self::Component(_) => ns::COMPONENT_ACCEPT,
         }
     }
-}
-
-/// How a lane ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LaneEnd {
-    pub(crate) reason: Reason,
-    /// It had been established.
-    pub(crate) established: bool,
-    /// The peer's stream header had come.
-    pub(crate) answered: bool,
-    /// Something had left ahead of its answers (XEP-0305).
-    pub(crate) pipelined: bool,
-    /// Its transport was cut: the connection is gone, or the other end has broken off this stream of it.
-    pub(crate) broken_off: bool,
 }
 
 /// One XML stream.
