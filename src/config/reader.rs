@@ -246,7 +246,11 @@ impl<'a> Entry<'a> {
         };
         match u64::from_str_radix(number.as_str().trim_start_matches('+'), number.radix()) {
             Ok(value) => Some(value),
-            Err(_) => self.refuse(format!("is {number}"), format!("write {expected}")),
+            // The TOML library lets what isn't a digit through.
+            Err(_) => {
+                let shown = number.to_string();
+                self.refuse(format!("is {}", shown.escape_debug()), format!("write {expected}"))
+            }
         }
     }
 
