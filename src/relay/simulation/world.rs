@@ -260,7 +260,8 @@ impl World {
         let hub = self.hub(index)?;
         self.relay_ended.store(true, Ordering::Relaxed);
         let report = drain::drain(&hub).await;
-        let running = lock(&self.relays)[index].take()?;
+        // It may have been killed meanwhile, and another one started.
+        let running = lock(&self.relays)[index].take_if(|running| Arc::ptr_eq(&running.hub, &hub))?;
         self.cut_off(index, clock::now() + Duration::from_millis(50));
         running.supervisor.abort();
         Some(report)
