@@ -32,6 +32,7 @@ macro_rules! read {
 }
 
 /// Read the table; what is left out keeps its default.
+#[expect(clippy::too_many_lines, reason = "a line for each key")]
 pub(super) fn read(mut reader: Reader<'_>) -> Limits {
     let r = &mut reader;
     let limits = read! { r,
@@ -55,6 +56,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> Limits {
         ack_within: wait(ms(10), seconds(60)),
         ack_request_every: count(1, 100_000),
         ack_request_within: wait(ms(1), seconds(60)),
+        linger: wait(ms(0), ms(100)),
         ack_wait: wait(ms(10), seconds(600)),
         // What is handled a little at a time still moves.
         lane_stall: wait(seconds(1), hours(24)),

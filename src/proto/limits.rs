@@ -58,6 +58,9 @@ pub struct Limits {
     pub ack_request_every: u32,
     /// With fewer, how often we ask our own servers at the most. A peer is asked once in `ack_within`, if that is longer.
     pub ack_request_within: Duration,
+    /// The shortest time between two turns of writing on a stream that carries many stanzas: what comes meanwhile goes together. What
+    /// comes alone leaves at once. 0: no time.
+    pub linger: Duration,
     /// How long a stream that ends waits for acknowledgements.
     pub ack_wait: Duration,
     /// How long a stream may acknowledge nothing of what was sent on it, or take nothing of what is to be sent; then we end it.
@@ -217,6 +220,7 @@ impl Default for Limits {
             ack_within: seconds(1),
             ack_request_every: 64,
             ack_request_within: Duration::from_millis(50),
+            linger: Duration::from_millis(1),
             ack_wait: seconds(5),
             lane_stall: seconds(300),
             enable_wait: seconds(1),

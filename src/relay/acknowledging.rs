@@ -23,6 +23,8 @@ pub(crate) struct Acknowledger {
     pub(crate) ack_every: u32,
     pub(crate) ack_request_every: u32,
     within: Duration,
+    /// The time between two turns of writing on a busy lane.
+    pub(super) linger: Duration,
     request_within: Duration,
     /// Whoever gives no answer is asked again after this.
     pub(crate) ask_again: Duration,
@@ -49,6 +51,7 @@ impl Acknowledger {
             ack_every: limits.ack_every,
             ack_request_every: limits.ack_request_every,
             within: limits.ack_within,
+            linger: limits.linger,
             request_within: limits.ack_request_within,
             ask_again: limits.ack_wait,
             stall: limits.lane_stall,

@@ -114,7 +114,7 @@ fn differing_limits(one: &Limits, other: &Limits) -> Vec<&'static str> {
     let mut keys: Vec<&'static str> = differing!(one, other, Limits {
         stanza_bytes, negotiation_bytes, stanza_depth, element_attributes, threads, pair_queue_bytes,
         queue_bytes, pairs, read_pause, hold_iq, hold, hold_groupchat, ack_hold, unacked_max, ack_every, ack_within,
-        ack_request_every, ack_request_within, ack_wait, lane_stall, enable_wait, resume, resume_wait,
+        ack_request_every, ack_request_within, linger, ack_wait, lane_stall, enable_wait, resume, resume_wait,
         resumable, handshake, connect, look_up, host_meta_bytes, retry_min, retry_max, peer_dials,
         remote_connections, address_connections, address_handshakes, address_burst, address_every,
         local_connections, lanes, lanes_unauthenticated, session_resets, session_resets_every, lane_window,

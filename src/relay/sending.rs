@@ -25,9 +25,6 @@ use crate::proto::stream_management::element::{REQUEST, write_answer};
 use crate::proto::stream_management::sent::{Sent, TooHigh};
 use crate::reason::Reason;
 
-/// So many octets of stanzas at once come from somebody who sends a lot.
-const BURST_BYTES: usize = 1024;
-
 /// Octets of stanzas that are copied so that what asks for their acknowledgement goes in the same call: another one costs more.
 const JOINED_BYTES: usize = 16 * 1024;
 
@@ -130,7 +127,8 @@ impl Sending {
     ) -> Result<(), Reason> {
         let to = &mut To { transmit, row };
         let mut settling: Option<Instant> = None;
-        let mut burst = false;
+        // Stanzas that were found since the lane last had nothing to write.
+        let mut found = 0;
         loop {
             match mailbox.next(|| self.is_settled()) {
                 Next::Octets(octets) => self.put(to, octets.into()).await?,
@@ -138,7 +136,7 @@ impl Sending {
                 Next::Again(octets) => self.put(to, octets).await?,
                 Next::Stanzas(run, outlet) => {
                     let run = self.acknowledger.wanted(&outlet, run);
-                    burst = run.octets.len() >= BURST_BYTES;
+                    found += run.len();
                     if !run.is_empty() {
                         self.write_run(to, run, Some(outlet), mailbox).await?;
                     }
@@ -171,11 +169,13 @@ impl Sending {
                     return Ok(());
                 }
                 Next::Wait => {
+                    // What comes alone leaves at once. Where several came together more is likely: what has come a moment after the
+                    // last of them goes in one piece, and costs one call.
+                    let busy = std::mem::take(&mut found) > 1;
+                    let until = busy.then(|| clock::now() + self.acknowledger.linger);
                     mailbox.woken().await;
-                    // What comes alone leaves at once. Behind a burst more is likely: what has come by the time that everybody
-                    // had a turn goes in one piece, and costs one call.
-                    if std::mem::take(&mut burst) {
-                        tokio::task::yield_now().await;
+                    if let Some(until) = until.filter(|until| *until > clock::now()) {
+                        tokio::time::sleep_until(until.into()).await;
                     }
                 }
             }

@@ -1,3 +1,5 @@
+use std::task::{Context, Waker};
+
 use bytes::Bytes;
 
 use super::super::outlet::TotalQueued;
@@ -100,7 +102,7 @@ async fn lanes_of_one_session_wait_in_its_row_but_those_that_may_have_filled_the
             let writing =
                 sending.write(lane, transmit, Some(&row), Duration::ZERO, (Duration::ZERO, Duration::ZERO));
             let mut writing = Box::pin(writing);
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let mut context = Context::from_waker(Waker::noop());
             assert!(writing.as_mut().poll(&mut context).is_pending());
             writing
         })
@@ -114,4 +116,49 @@ async fn lanes_of_one_session_wait_in_its_row_but_those_that_may_have_filled_the
 fn acknowledger() -> Arc<Acknowledger> {
     let count = || IntCounter::new("count", "x").unwrap();
     Acknowledger::new(&crate::proto::limits::Limits::default(), count(), count())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_alone_leaves_at_once_and_what_follows_several_waits_for_more() {
+    let (total, lane) = (Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()));
+    let outlet = outlet(&total, "a.test", &lane, &[b"1"]);
+    let push = |stanza: &[u8]| outlet.push(stanza, &[Mark::of(stanza.len())], None, clock::now());
+    let sending =
+        Sending::new(IntCounter::new("delivered", "x").unwrap(), &acknowledger(), Side::Remote, false, false);
+    lane.open();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let mut transmit = Noted(Arc::clone(&taken));
+    let writing = sending.write(&lane, &mut transmit, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let mut writing = std::pin::pin!(writing);
+    // In each step stanzas come, and some time passes; what the transport is given meanwhile.
+    for (stanzas, passes, given) in [
+        (&[][..], Duration::ZERO, "1|"),
+        (&[b"2"], Duration::ZERO, "2|"),
+        (&[b"3", b"4"], Duration::ZERO, "34|"),
+        (&[b"5"], Duration::ZERO, ""),
+        (&[b"6"], Duration::from_millis(2), "56|"),
+        (&[], Duration::from_secs(1), ""),
+        // It was busy, but that is long ago.
+        (&[b"7"], Duration::ZERO, "7|"),
+    ] {
+        for stanza in stanzas {
+            push(&stanza[..]);
+        }
+        // Time stands still but for this.
+        tokio::time::advance(passes).await;
+        assert!(writing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(std::mem::take(&mut *lock(&taken)), given.as_bytes(), "{stanzas:?}");
+    }
+}
+
+/// A transport that notes each call.
+struct Noted(Arc<Mutex<Vec<u8>>>);
+
+impl Transmit for Noted {
+    async fn write(&mut self, octets: Bytes) -> Result<(), Reason> {
+        lock(&self.0).extend(octets.iter().chain(b"|"));
+        Ok(())
+    }
+    async fn finish(&mut self, _: Duration) {}
+    fn reset(&mut self, _: Code) {}
 }
