@@ -161,8 +161,7 @@ impl Sending {
                     }
                 }
                 Next::Close(last_words) => {
-                    let answer = self.answer(Inbound::tell_finally).unwrap_or_default();
-                    self.put(to, (answer + &last_words).into()).await?;
+                    self.put(to, (self.last_answer() + &last_words).into()).await?;
                 }
                 Next::Finish => {
                     to.transmit.finish(patience).await;
@@ -299,6 +298,14 @@ impl Sending {
         let mut answer = String::new();
         write_answer(&mut answer, tell(lock(&self.inbound).as_deref()?)?);
         Some(answer)
+    }
+
+    /// What stands before the end of the stream: the last acknowledgement. Whoever reads one just there knows that nothing beyond
+    /// it is handled, so where we don't know that ourselves a question stands there instead.
+    fn last_answer(&self) -> String {
+        let managed = lock(&self.inbound).is_some();
+        let unknown = || if managed { REQUEST.to_owned() } else { String::new() };
+        self.answer(Inbound::tell_finally).unwrap_or_else(unknown)
     }
 
     fn settle_written(&self, state: &mut State) {

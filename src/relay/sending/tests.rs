@@ -151,6 +151,34 @@ async fn what_comes_alone_leaves_at_once_and_what_follows_several_waits_for_more
     }
 }
 
+#[tokio::test]
+async fn a_relay_that_ends_lets_nobody_take_what_it_said_before_for_its_last_word() {
+    for (ends, last) in [(false, "<a xmlns='urn:xmpp:sm:3' h='2'/>"), (true, REQUEST)] {
+        let (acknowledger, lane) = (acknowledger(), Arc::new(Mailbox::default()));
+        let delivered = IntCounter::new("delivered", "x").unwrap();
+        let sending = Sending::new(delivered, &acknowledger, Side::Remote, false, true);
+        let inbound = Inbound::new(&acknowledger, &lane, acknowledger.patience);
+        sending.answer_for(&inbound);
+        let ticket = inbound.receive(2, clock::now());
+        inbound.settle(ticket, 1);
+        if ends {
+            acknowledger.end();
+        }
+        // It says how much is handled, and has nothing more to say until it closes.
+        lane.acknowledge();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let mut transmit = Noted(Arc::clone(&taken));
+        let patience = (Duration::ZERO, Duration::ZERO);
+        let mut writing = Box::pin(sending.write(&lane, &mut transmit, None, Duration::ZERO, patience));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(writing.as_mut().poll(&mut context).is_pending());
+        lane.close(super::super::mailbox::Close::Now, Reason::Draining);
+        assert!(writing.as_mut().poll(&mut context).is_ready());
+        let said = String::from_utf8(std::mem::take(&mut *lock(&taken))).unwrap();
+        assert_eq!(said, format!("<a xmlns='urn:xmpp:sm:3' h='1'/>|{last}</stream:stream>|"));
+    }
+}
+
 /// A transport that notes each call.
 struct Noted(Arc<Mutex<Vec<u8>>>);
 
