@@ -5,28 +5,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Wait after a failed accept: it fails for want of file descriptors, and at once again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Serve what `accept` brings, at most `at_once` connections at a time, for as long as the future is polled. Dropping it ends its
-/// connections. `listener`: what it is called in the log.
+/// connections. `ended` is told how each of them ended. `listener`: what it is called in the log.
 pub(super) async fn serve<S, A, C>(
     listener: &'static str,
     at_once: usize,
     accept: impl Fn() -> A,
     connection: impl Fn(S) -> C,
+    ended: impl Fn(Result<(), JoinError>),
 ) where
     A: Future<Output = io::Result<S>>,
     C: Future<Output = ()> + Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(at_once));
     let mut connections = JoinSet::new();
-    loop {
+    let next = || async {
         // The semaphore is never closed, so there is always a permit to wait for.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match accept().await {
+        let slot = Arc::clone(&slots).acquire_owned().await;
+        (slot, accept().await)
+    };
+    loop {
+        let (slot, accepted) = tokio::select! {
+            next = next() => next,
+            Some(served) = connections.join_next() => {
+                ended(served);
+                continue;
+            }
+        };
+        match accepted {
             Ok(stream) => {
                 let served = connection(stream);
                 connections.spawn(async move {
@@ -39,6 +50,5 @@ pub(super) async fn serve<S, A, C>(
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
-        while connections.try_join_next().is_some() {}
     }
 }

@@ -17,14 +17,15 @@ pub mod socket;
 mod tests;
 
 use std::sync::Arc;
-
-use crate::relay::start::RelayView;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinError;
+
+use crate::relay::start::RelayView;
 
 /// What one client may take from the others.
 #[derive(Clone, Copy)]
@@ -54,6 +55,9 @@ pub trait AdminView: Send + Sync {
     /// # Errors
     /// Why not: one line for each reason, without the name of a tenant.
     fn readiness(&self) -> Result<(), Vec<String>>;
+
+    /// A connection was served, or its task has panicked.
+    fn served(&self, ended: Result<(), JoinError>);
 }
 
 impl AdminView for RelayView {
@@ -63,6 +67,10 @@ impl AdminView for RelayView {
 
     fn readiness(&self) -> Result<(), Vec<String>> {
         Self::readiness(self)
+    }
+
+    fn served(&self, ended: Result<(), JoinError>) {
+        self.observe(ended);
     }
 }
 
@@ -74,7 +82,7 @@ pub async fn serve(listener: TcpListener, view: Arc<dyn AdminView>) {
 async fn serve_within(bounds: Bounds, listener: TcpListener, view: Arc<dyn AdminView>) {
     let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
     let serve = |stream| connection(bounds, stream, Arc::clone(&view));
-    accepting::serve("admin listener", bounds.connections, accept, serve).await;
+    accepting::serve("admin listener", bounds.connections, accept, serve, |ended| view.served(ended)).await;
 }
 
 /// One connection, one request. What goes wrong is the client's loss: it sees a closed connection.

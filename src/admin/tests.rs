@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -21,10 +22,34 @@ impl AdminView for View {
             false => Err(vec!["draining".to_owned(), "no certificate".to_owned()]),
         }
     }
+
+    fn served(&self, ended: Result<(), JoinError>) {
+        ended.unwrap();
+    }
+}
+
+/// A relay with a defect; told when that is known.
+#[derive(Default)]
+struct Defect(Notify);
+
+impl AdminView for Defect {
+    fn metrics_text(&self) -> String {
+        panic!("a defect")
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        Ok(())
+    }
+
+    fn served(&self, ended: Result<(), JoinError>) {
+        if ended.is_err_and(|failure| failure.is_panic()) {
+            self.0.notify_one();
+        }
+    }
 }
 
 /// A server on a port of its own. It ends with the test's runtime.
-async fn server(view: Arc<View>) -> std::net::SocketAddr {
+async fn server(view: Arc<impl AdminView + 'static>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, view));
@@ -45,7 +70,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
 
 #[tokio::test]
 async fn metrics_come_in_the_text_format_of_prometheus() {
-    let address = server(Arc::default()).await;
+    let address = server(Arc::<View>::default()).await;
     let answer = get(address, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{answer}");
@@ -66,7 +91,7 @@ async fn a_relay_that_is_not_ready_says_why_and_lives() {
 
 #[tokio::test]
 async fn other_paths_are_not_found_and_other_methods_not_allowed() {
-    let address = server(Arc::default()).await;
+    let address = server(Arc::<View>::default()).await;
     assert!(get(address, "/").await.starts_with("HTTP/1.1 404 "));
     assert!(get(address, "/metrics/").await.starts_with("HTTP/1.1 404 "));
     for method in ["POST", "HEAD", "DELETE"] {
@@ -77,7 +102,7 @@ async fn other_paths_are_not_found_and_other_methods_not_allowed() {
 
 #[tokio::test]
 async fn a_request_that_is_no_http_or_too_long_is_refused() {
-    let address = server(Arc::default()).await;
+    let address = server(Arc::<View>::default()).await;
     assert!(send(address, "<stream:stream>\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     let long = format!("GET /live HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(HEADER_BYTES_MAX - 64));
     assert!(send(address, &long).await.starts_with("HTTP/1.1 200 "), "just within the bound");
@@ -100,4 +125,13 @@ async fn silent_clients_are_sent_away_and_hold_nobody_up_for_longer() {
         stream.read_to_end(&mut answer).await.unwrap();
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_panic_is_seen_at_once_and_takes_nobody_with_it() {
+    let defect = Arc::new(Defect::default());
+    let address = server(Arc::clone(&defect)).await;
+    assert_eq!(get(address, "/metrics").await, "");
+    defect.0.notified().await;
+    assert!(get(address, "/ready").await.starts_with("HTTP/1.1 200 "));
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use super::logging::Level;
 use crate::admin::socket::{Answer, Operated, Question};
@@ -28,7 +29,10 @@ impl Operator {
             let status = Handle::current().block_on(relay.status());
             Answer::Answer(status).text()
         });
-        made.await.unwrap_or_else(|error| text(Err::<(), _>(format!("the status can't be told: {error}"))))
+        let made = self.relay.observe(made.await);
+        made.unwrap_or_else(|| {
+            text(Err::<(), _>("the status can't be told; the relay's log says why".to_owned()))
+        })
     }
 
     fn explain(&self, domain: &str, from: Option<&str>) -> Result<Explanation, String> {
@@ -54,6 +58,10 @@ impl Operated for Operator {
             Question::Explain { domain, from } => text(self.explain(&domain, from.as_deref())),
             Question::Log { level } => text(self.log(level.as_deref())),
         }
+    }
+
+    fn served(&self, ended: Result<(), JoinError>) {
+        self.relay.observe(ended);
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::info;
 
 use super::door::Door;
@@ -17,7 +17,7 @@ use super::live::Live;
 use super::local::listener::Who;
 use super::settings::{Settings, Transport};
 use super::status::{self, Status};
-use super::tasks::{Supervisor, Tasks};
+use super::tasks::{Supervisor, Tasks, observe};
 use super::{acknowledging, connector, finder, local, over_quic, over_tls, random, renewal};
 use crate::metrics::Metrics;
 use crate::proto::router::{PeerRule, Router};
@@ -174,6 +174,11 @@ impl RelayView {
     #[must_use]
     pub fn metrics_text(&self) -> String {
         self.0.scrape()
+    }
+
+    /// What a task came to that was started for the operator; a panic is counted and logged.
+    pub(crate) fn observe<T>(&self, ended: Result<T, JoinError>) -> Option<T> {
+        observe(&self.0.metrics, ended)
     }
 
     /// What the relay is doing.

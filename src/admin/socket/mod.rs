@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::task::JoinError;
 
 use super::accepting;
 
@@ -43,6 +44,9 @@ pub const QUESTION_BYTES_MAX: usize = 4 * 1024;
 pub trait Operated: Send + Sync {
     /// The answer to `question`, as [`Answer::text`] writes it. An error in it is one line that says what and what to do.
     async fn answer(&self, question: Question) -> Vec<u8>;
+
+    /// A connection was served, or its task has panicked.
+    fn served(&self, ended: Result<(), JoinError>);
 }
 
 /// Serve `operated` at `place`, for as long as the future is polled. Dropping it ends its connections.
@@ -52,7 +56,8 @@ pub async fn serve(place: Arc<Place>, operated: Arc<dyn Operated>) {
 
 async fn serve_within(bounds: Bounds, place: Arc<Place>, operated: Arc<dyn Operated>) {
     let serve = |stream| connection(bounds, stream, Arc::clone(&operated));
-    accepting::serve("admin socket", bounds.connections, || place.accept(), serve).await;
+    let ended = |ended| operated.served(ended);
+    accepting::serve("admin socket", bounds.connections, || place.accept(), serve, ended).await;
 }
 
 /// One connection. What goes wrong is the client's loss: it sees a closed connection.

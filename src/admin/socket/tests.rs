@@ -20,6 +20,10 @@ impl Operated for Echo {
             question => Answer::Answer(question).text(),
         }
     }
+
+    fn served(&self, ended: Result<(), JoinError>) {
+        ended.unwrap();
+    }
 }
 
 fn folder() -> (TempDir, PathBuf) {
