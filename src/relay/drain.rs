@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::clock;
 use super::hub::Hub;
 use super::mailbox::{Close, lock};
+use crate::proto::router::Router;
 use crate::reason::Reason;
 
 /// How long lanes may take to let go of what they hold when their time is over: as long as reading may pause.
@@ -162,9 +163,10 @@ impl Hub {
         count
     }
 
-    pub(crate) fn start_draining(&self) {
+    pub(crate) fn start_draining(self: &Arc<Self>) {
         self.draining.send_replace(true);
         self.acknowledger.end();
+        self.control(Router::drains);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

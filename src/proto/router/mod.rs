@@ -370,6 +370,8 @@ pub struct Router {
     returned: FxHashMap<String, Returned>,
     /// Hosts that could not be proven to or by a peer, and until when that is remembered.
     unproven: FxHashMap<(PeerId, Domain), Instant>,
+    /// The relay ends, and nothing waits for a proof.
+    drains: bool,
     keys: Arc<SecretKeys>,
     next_id: u64,
     jitter: retry::Jitter,
@@ -412,6 +414,7 @@ impl Router {
             turns: FxHashMap::default(),
             returned: FxHashMap::default(),
             unproven: FxHashMap::default(),
+            drains: false,
             keys,
             next_id: 1,
             jitter: retry::Jitter::new(seed),

@@ -130,8 +130,21 @@ impl SessionEntry {
 }
 
 impl Router {
+    /// The relay ends. Lanes close as soon as they have nothing to carry, those on which proofs go among them, and no peer that would
+    /// dial for one is let in. So what waits for a proof now, and what comes from now on, has a connection of its own.
+    pub fn drains(&mut self, now: Instant) {
+        self.drains = true;
+        self.turns.clear();
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.place_waiting(peer, now);
+        }
+    }
+
     /// Whether `route`, which no session carries, waits for proofs; those that are missing are begun.
     pub(super) fn waits_for_proof(&mut self, route: &Route, peer: PeerId, now: Instant) -> bool {
+        if self.drains {
+            return false;
+        }
         let Some(first) = self.first_session(route, peer, now) else { return false };
         let Some(missing) = self.sessions.get(&first).and_then(|entry| {
             let session = entry.session.as_ref()?;

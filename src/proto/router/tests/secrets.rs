@@ -447,3 +447,34 @@ fn a_secret_that_was_asked_for_goes_back_on_the_session_that_was_named_and_on_no
     assert_eq!(returned_on(&two), [two.p.first.1]);
     assert!(matches!(two.p.said()[..], [Action::ProofRefused { reason: Reason::MuxRefused, .. }]));
 }
+
+#[test]
+fn a_relay_that_ends_waits_for_no_proof() {
+    let shell = Shell::between(&["p.test", "n.test"], &["v.test", "x.test"], Limits::default(), 7);
+    let nowhere = (SessionId(0), LaneId(0));
+    let mut end = End { shell, lanes: Lanes::PerPair, offset: 0, first: nowhere, second: nowhere };
+    let up = |end: &mut End, ours: &str, theirs: &str, mux: bool| {
+        let (id, lane, dialled) = end.shell.dial();
+        assert_eq!(dialled, route(ours, theirs));
+        let (mut session, facts) = end.session(ours, theirs, true, mux);
+        let listed = vec![domain("v.test"), domain("x.test")];
+        session.learn(Learned { mux, authorize: true, listed, ..Learned::default() });
+        end.shell.tell(|router, now| router.session_up(id, session, facts, now));
+        end.shell.established(lane);
+    };
+    end.shell.send(&route("p.test", "v.test"));
+    up(&mut end, "p.test", "v.test", true);
+    // Both of its hosts could join that session.
+    let waits = route("n.test", "x.test");
+    end.shell.send(&waits);
+    up(&mut end, "p.test", "x.test", false);
+    up(&mut end, "n.test", "v.test", false);
+    let dials = |end: &mut End| {
+        let told = std::mem::take(&mut end.shell.told).into_iter();
+        let dial = |action| if let Action::Dial { route, .. } = action { Some(route) } else { None };
+        told.filter_map(dial).collect::<Vec<_>>()
+    };
+    assert_eq!(dials(&mut end), [], "the proofs are under way");
+    end.shell.tell(Router::drains);
+    assert_eq!(dials(&mut end), [waits]);
+}
