@@ -20,7 +20,7 @@ use crate::reason::Reason;
 const LET_GO: Duration = Duration::from_secs(2);
 
 /// How long the answers to what is left may take to leave, after `limits.drain`.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+pub(super) const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a drain did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,22 +36,28 @@ pub struct DrainReport {
     pub left: usize,
     /// Stanzas that nobody could be told of.
     pub discarded: usize,
+    /// Errors for stanzas that came back, and answers, that found no way to whom they were for.
+    pub untold: usize,
 }
 
 impl std::fmt::Display for DrainReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { lanes, unfinished, bounced, left, discarded } = self;
+        let Self { lanes, unfinished, bounced, left, discarded, untold } = self;
         write!(f, "{lanes} lanes drained, {unfinished} of them not in time; ")?;
-        write!(f, "{bounced} stanzas came back, {left} are left to their senders, {discarded} were lost")
+        write!(f, "{bounced} stanzas came back, {left} are left to their senders, {discarded} were lost")?;
+        write!(f, ", and {untold} errors found nobody to tell")
     }
 }
 
 impl DrainReport {
     /// Put it into the log.
     pub(super) fn say(&self) {
-        let Self { lanes, unfinished, bounced, left, discarded } = *self;
-        if discarded + unfinished + bounced + left > 0 {
-            warn!(lanes, unfinished, bounced, left, discarded, "drained, but not everything found its way");
+        let Self { lanes, unfinished, bounced, left, discarded, untold } = *self;
+        if discarded + unfinished + bounced + left + untold > 0 {
+            warn!(
+                lanes,
+                unfinished, bounced, left, discarded, untold, "drained, but not everything found its way"
+            );
         } else {
             info!(lanes, "drained");
         }
@@ -68,11 +74,11 @@ pub(super) async fn drain(hub: &Arc<Hub>) -> DrainReport {
     let taken_back = hub.metrics.discarded_for(Reason::TakenBack);
     let left = taken_back.get();
     hub.answer_for_the_rest().await;
-    let discarded = hub.discard_everything(Reason::Draining);
+    let (discarded, untold) = hub.discard_everything(Reason::Draining);
     let since = |now: u64, before: u64| usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX);
     let [_, _, bounced_by_now, _] = hub.metrics.ledger();
     let (bounced, left) = (since(bounced_by_now, bounced), since(taken_back.get(), left));
-    DrainReport { lanes, unfinished, bounced, left, discarded }
+    DrainReport { lanes, unfinished, bounced, left, discarded, untold }
 }
 
 impl Hub {
@@ -149,18 +155,19 @@ impl Hub {
         }
     }
 
-    /// Drop everything that waits, and count it: nobody is left to tell.
-    pub(crate) fn discard_everything(&self, reason: Reason) -> usize {
+    /// Drop everything that waits, and count it: nobody is left to tell. How many stanzas, and how many answers of our own.
+    fn discard_everything(&self, reason: Reason) -> (usize, usize) {
         let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
-        let mut count = 0;
-        for outlet in outlets {
-            let stanzas = outlet.drain();
-            for _ in stanzas.iter().filter(|stanza| !stanza.mark.ours) {
-                count += 1;
+        let (mut stanzas, mut answers) = (0, 0);
+        for stanza in outlets.iter().flat_map(|outlet| outlet.drain()) {
+            if stanza.mark.ours {
+                answers += 1;
+            } else {
+                stanzas += 1;
                 self.metrics.discarded(reason);
             }
         }
-        count
+        (stanzas, answers)
     }
 
     pub(crate) fn start_draining(self: &Arc<Self>) {

@@ -197,7 +197,6 @@ async fn settle(world: &Arc<World>, dice: &mut Dice) -> u64 {
     world.tell("calm");
     world.hush();
     let until = clock::now() + CALM;
-    let early = world.acknowledged_early.load(Ordering::Relaxed);
     loop {
         tokio::time::sleep(dice.millis(100..1_000)).await;
         check(world);
@@ -207,6 +206,7 @@ async fn settle(world: &Arc<World>, dice: &mut Dice) -> u64 {
         }
         if clock::now() > until {
             let silent = silent(world);
+            let early = world.acknowledged_early.load(Ordering::Relaxed);
             // What was acknowledged early is in the memory of the relay alone, and gone when that is killed, or on its way to a
             // server for longer than what is sent again.
             let count = silent.iter().chain(&disordered).map(|(_, ids)| ids.len() as u64).sum::<u64>();

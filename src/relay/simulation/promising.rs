@@ -51,3 +51,16 @@ async fn a_relay_that_ends_promises_nothing_but_what_is_handled() {
     assert_eq!((handled.tell_finally(), unhandled.tell_finally()), (Some(2), None));
     assert!(unhandled.is_closed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_ends_says_how_many_of_its_errors_found_nobody() {
+    let world = World::new(Plan::quiet(), &mut Dice::new(1));
+    // The relay of the stanza's sender isn't there.
+    world.start(1);
+    let hub = world.hub(1).unwrap();
+    let route = Route::new(Domain::parse("a0.test").unwrap(), Domain::parse("b0.test").unwrap());
+    let mark = [Mark::of(STANZA.len())];
+    hub.bounce_run(&route, STANZA, &mark, &None, Reason::QueueFull).unwrap();
+    let report = world.drain(1).await.unwrap();
+    assert_eq!((report.untold, report.discarded), (1, 0), "{report}");
+}

@@ -99,8 +99,11 @@ pub(super) struct World {
     quiet: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
     pub(super) events: Mutex<Vec<String>>,
-    /// Stanzas that relays had acknowledged before their next hop did, and that they were killed with, at the most.
+    /// Stanzas that relays had acknowledged before their next hop did, and that they were killed with or stopped with an error
+    /// for them that found nobody to tell, at the most.
     pub(super) acknowledged_early: AtomicU64,
+    /// Until when connections to relays that were killed seem to stand.
+    unnoticed: Mutex<Option<Instant>>,
     /// A relay was killed, or began to drain.
     relay_ended: AtomicBool,
     /// Hosts that were taken out of a configuration.
@@ -133,6 +136,7 @@ impl World {
             tasks: Mutex::new(JoinSet::new()),
             events: Mutex::default(),
             acknowledged_early: AtomicU64::new(0),
+            unnoticed: Mutex::default(),
             relay_ended: AtomicBool::new(false),
             left: Mutex::default(),
             plan,
@@ -232,6 +236,10 @@ impl World {
         let Some(running) = lock(&self.relays)[index].take() else { return };
         let early = running.hub.metrics.custody.acknowledged_early.get();
         self.acknowledged_early.fetch_add(early, Ordering::Relaxed);
+        {
+            let mut unnoticed = lock(&self.unnoticed);
+            *unnoticed = unnoticed.max(Some(noticed));
+        }
         self.cut_off(index, noticed);
         running.supervisor.abort();
     }
@@ -260,6 +268,11 @@ impl World {
         let hub = self.hub(index)?;
         self.relay_ended.store(true, Ordering::Relaxed);
         let report = drain::drain(&hub).await;
+        // It says how many errors found nobody to tell. That is right only if somebody wasn't there, whether that was noticed or not.
+        let answers = clock::now().checked_sub(drain::LAST_ANSWERS);
+        if !self.is_quiet() || *lock(&self.unnoticed) >= answers {
+            self.acknowledged_early.fetch_add(report.untold as u64, Ordering::Relaxed);
+        }
         // It may have been killed meanwhile, and another one started.
         let running = lock(&self.relays)[index].take_if(|running| Arc::ptr_eq(&running.hub, &hub))?;
         self.cut_off(index, clock::now() + Duration::from_millis(50));
