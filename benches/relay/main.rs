@@ -113,6 +113,10 @@ struct Setting {
     /// Beside it, in turns: the same in both directions at once, as many stanzas in each.
     #[arg(long)]
     both: bool,
+    /// Stanzas of each pair that wait for their acknowledgement at the most, where as many are sent as go. By default 120,000 of
+    /// all pairs together, and 2,000 of each.
+    #[arg(long)]
+    window: Option<u64>,
     /// How often each figure is taken; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,

@@ -100,6 +100,7 @@ pub(crate) async fn all() -> Result<(), Failed> {
         pairs: pairs.to_vec(),
         bytes: bytes.to_vec(),
         both,
+        window: None,
         repeats: 5,
         seconds: 3.0,
         relay: vec![env!("CARGO_BIN_EXE_fedmux").into()],
@@ -124,10 +125,10 @@ async fn play(
     for relay in &setting.relay {
         let name = relay.display().to_string();
         let stage = async || Stage::cold(relay, pairs, bytes, Link::default()).await;
-        stages.push((name.clone(), stage().await?.warm_up(pairs).await?));
+        stages.push((name.clone(), stage().await?.with_window(setting.window).await?.warm_up(pairs).await?));
         if setting.both {
             let stage = stage().await?.with_way_back(pairs, bytes).await?;
-            stages.push((name + BOTH, stage.warm_up(pairs).await?));
+            stages.push((name + BOTH, stage.with_window(setting.window).await?.warm_up(pairs).await?));
         }
     }
     let own = setting.relay.first().ok_or("no relay to measure")?;

@@ -20,8 +20,11 @@ use crate::message::{Template, date, pair};
 use crate::negotiation::{Negotiation, SM};
 use crate::process::{Orders, answer};
 
-/// Stanzas of a pair that wait for their acknowledgement at the most: what is under way is bounded, and the relay always has some.
-const WINDOW: u64 = 2_000;
+/// Stanzas that wait for their acknowledgement at the most, of all pairs together and of one: what is under way is bounded, the
+/// relay always has some, and more pairs are no longer queues.
+const UNDER_WAY_MAX: u64 = 120_000;
+const WINDOW_MIN: u64 = 10;
+const WINDOW_MAX: u64 = 2_000;
 /// What is written at once.
 const BATCH_BYTES: usize = 16_384;
 /// At a pace, an acknowledgement is asked for after so many stanzas of a pair.
@@ -81,6 +84,7 @@ pub(crate) struct Pair {
     pub(crate) at: usize,
     socket: OwnedWriteHalf,
     template: Template,
+    window: u64,
     pub(crate) account: Arc<Account>,
     batch: Vec<u8>,
 }
@@ -103,6 +107,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
                 ["flood", seconds] => flood(&mut pairs, began + span(seconds)?).await?,
                 ["pace", rate, seconds] => pace(&mut pairs, rate.parse()?, began + span(seconds)?).await?,
                 ["one", at] => one(&mut pairs, at.parse()?).await?,
+                // Of each pair so many may be under way.
+                ["window", stanzas] => {
+                    let window = stanzas.parse()?;
+                    pairs.iter_mut().for_each(|pair| pair.window = window);
+                }
                 // Of each pair so many a second; of each but the first; of each but the first, which sends what goes.
                 ["steady", rate, seconds, seed] => {
                     let schedule = schedule(pairs.len(), rate, seconds, seed)?;
@@ -151,6 +160,7 @@ fn sent(pairs: &[Pair]) -> u64 {
 /// Open a stream for each pair.
 async fn open(arguments: &Arguments, readers: &mut JoinSet<String>) -> Result<Vec<Pair>, Failed> {
     let (mut pairs, mut opening) = (Vec::new(), JoinSet::new());
+    let window = (UNDER_WAY_MAX / arguments.pairs.max(1) as u64).clamp(WINDOW_MIN, WINDOW_MAX);
     for at in 0..arguments.pairs {
         if opening.len() >= OPENING_MAX {
             pairs.push(opened(&mut opening, readers).await?);
@@ -161,7 +171,7 @@ async fn open(arguments: &Arguments, readers: &mut JoinSet<String>) -> Result<Ve
         opening.spawn(async move {
             let mut negotiation = Negotiation::new(TcpStream::connect(relay).await?)?;
             negotiation.open(&names.0, &names.1).await?;
-            Ok((negotiation, Template::new(&names, bytes), at))
+            Ok((negotiation, Template::new(&names, bytes), window, at))
         });
     }
     while !opening.is_empty() {
@@ -172,17 +182,18 @@ async fn open(arguments: &Arguments, readers: &mut JoinSet<String>) -> Result<Ve
     Ok(pairs)
 }
 
-type Opened = (Negotiation, Template, usize);
+type Opened = (Negotiation, Template, u64, usize);
 
 async fn opened(
     opening: &mut JoinSet<Result<Opened, Failed>>,
     readers: &mut JoinSet<String>,
 ) -> Result<Pair, Failed> {
-    let (negotiation, template, at) = opening.join_next().await.ok_or("no stream is being opened")???;
+    let (negotiation, template, window, at) =
+        opening.join_next().await.ok_or("no stream is being opened")???;
     let (reading, socket) = negotiation.socket.into_split();
     let account = Arc::new(Account::default());
     readers.spawn(read(reading, negotiation.rest, Arc::clone(&account)));
-    Ok(Pair { at, socket, template, account, batch: Vec::new() })
+    Ok(Pair { at, socket, template, window, account, batch: Vec::new() })
 }
 
 /// Take acknowledgements until the stream ends, and say how.
@@ -227,7 +238,7 @@ impl Pair {
     /// Send a batch, of so many stanzas at the most, and say of how many it was; or wait until there is room.
     pub(crate) async fn batch(&mut self, count_max: u64) -> Result<u64, Failed> {
         let batch = ((BATCH_BYTES / self.template.len()).max(1) as u64).min(count_max);
-        let room = WINDOW.saturating_sub(self.account.under_way()).min(batch);
+        let room = self.window.saturating_sub(self.account.under_way()).min(batch);
         if room == 0 {
             self.account.news.notified().await;
             return Ok(0);

@@ -62,6 +62,14 @@ impl Stage {
         Ok(Self { back, ..self })
     }
 
+    /// Let each pair have so many stanzas under way, if that isn't left to the source.
+    pub(crate) async fn with_window(mut self, window: Option<u64>) -> Result<Self, Failed> {
+        if let Some(window) = window {
+            self.order(&format!("window {window}")).await?;
+        }
+        Ok(self)
+    }
+
     /// Open every lane, and let every queue find its size.
     pub(crate) async fn warm_up(mut self, pairs: usize) -> Result<Self, Failed> {
         self.play(&format!("pace {} {WARM_UP}", 4 * pairs)).await?;

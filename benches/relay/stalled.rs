@@ -13,6 +13,8 @@ use crate::table::Spread;
 
 /// The others' 99th percentile may be so many times what it was.
 const P99_FACTOR_MAX: f64 = 2.0;
+/// Stanzas of a pair under way: more than a queue holds.
+const WINDOW: u64 = 2_000;
 /// How often it is looked whether everything has arrived in the end.
 const POLL: Duration = Duration::from_millis(100);
 const SETTLE_POLLS: u32 = 300;
@@ -98,8 +100,8 @@ impl Account {
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failed> {
     let Arguments { pairs, stalled, rate, bytes, repeats, .. } = arguments;
     let others = pairs.checked_sub(*stalled).filter(|others| *others > 0).ok_or("no others are left")?;
-    let mut stage =
-        Stage::cold(&arguments.relay, *pairs, *bytes, Link::default()).await?.warm_up(*pairs).await?;
+    let stage = Stage::cold(&arguments.relay, *pairs, *bytes, Link::default()).await?;
+    let mut stage = stage.with_window(Some(WINDOW)).await?.warm_up(*pairs).await?;
     let _: Counted = stage.sink.ask(&format!("apart {stalled} {pairs}")).await?;
     let mut turns = Vec::new();
     for _ in 0..*repeats {
