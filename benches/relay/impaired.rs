@@ -10,7 +10,6 @@ use fedmux::demo::pace::steady;
 use fedmux::demo::path::{Counts, Path};
 
 use crate::Failed;
-use crate::message::pair;
 use crate::relays::Link;
 use crate::sink::Counted;
 use crate::source::turns;
@@ -62,6 +61,9 @@ pub(crate) struct Arguments {
     /// The relay's binary.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_fedmux"))]
     relay: PathBuf,
+    /// Without the pair that sends what goes.
+    #[arg(long)]
+    no_bulk: bool,
     /// Draw the late shares.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -123,7 +125,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failed> {
         let title = format!("Late stanzas, in percent: {pairs} pairs, {rate} a second of each");
         std::fs::write(svg, bars(&title, ["one stream", "a stream for each", "must be late"], &drawn))?;
     }
-    beside_bulk(arguments).await
+    if arguments.no_bulk { Ok(()) } else { beside_bulk(arguments).await }
 }
 
 fn row([one, each]: &[Side; 2], floor: f64) -> String {
@@ -139,6 +141,12 @@ fn row([one, each]: &[Side; 2], floor: f64) -> String {
         each.before * 100.0,
         one.stalled.max(each.stalled) * 100.0,
     )
+}
+
+/// The shares that must be late, by round trip and loss.
+pub(crate) fn floors(arguments: &Arguments) -> Vec<f64> {
+    let paths = arguments.rtt.iter().flat_map(|rtt| arguments.loss.iter().map(move |loss| (rtt, loss)));
+    paths.map(|(rtt, loss)| unavoidable(arguments, loss / 100.0, Duration::from_millis(*rtt))).collect()
 }
 
 /// The share that must be late.
@@ -214,16 +222,15 @@ async fn beside_bulk(arguments: &Arguments) -> Result<(), Failed> {
         "\n{light} pairs, {rate} stanzas a second of each, through {bottleneck} Mbit/s with a queue of {queue} ms\n"
     );
     println!(
-        "| RTT | placement | alone: p50, p95, p99 ms | beside a bulk pair | p95, times alone | bulk: Mbit/s of stanzas | dropped by the queue |"
+        "| RTT | placement | alone: p50, p95, p99 ms | beside a bulk pair | p95, times alone | bulk: Mbit/s of stanzas | came back | dropped by the queue |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for rtt in &arguments.rtt {
         for (one_stream, name) in [(true, "one stream for all"), (false, "a stream for each")] {
             let mut stage = set(arguments, Duration::from_millis(*rtt), one_stream).await?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "octets a second")]
             path(&stage)?.set_bottleneck((bottleneck * 1e6 / 8.0) as u64, Duration::from_millis(*queue));
-            let (from, to) = pair(0, *pairs);
-            let _: Counted = stage.sink.ask(&format!("apart {from} {to}")).await?;
+            let _: Counted = stage.sink.ask(&format!("apart 1 {pairs}")).await?;
             let (_, alone) = stage.play(&format!("light {rate} {seconds} {seed}")).await?;
             let before = path(&stage)?.counts();
             let (sent, beside) = stage.play(&format!("beside {rate} {seconds} {seed}")).await?;
@@ -234,11 +241,12 @@ async fn beside_bulk(arguments: &Arguments) -> Result<(), Failed> {
             };
             let times = beside.quantiles[1] / alone.quantiles[1];
             println!(
-                "| {rtt} ms | {name} | {} | {} | {times:.2}{} | {:.1} | {dropped} |",
+                "| {rtt} ms | {name} | {} | {} | {times:.2}{} | {:.1} | {} | {dropped} |",
                 waits(&alone),
                 waits(&beside),
                 if !one_stream && times > BULK_FACTOR_MAX { " (1.3 due)" } else { "" },
                 (beside.apart * BYTES as u64 * 8) as f64 / 1e6 / sent.seconds,
+                beside.returned,
             );
         }
     }

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! cargo bench --bench relay                    # saturated, paced and lone; takes some minutes
-//! cargo bench --bench relay -- saturated       # one scene: saturated, paced, lone, scale, first, impaired
-//! cargo bench --bench relay -- saturated --pairs 400 --bytes 1000 --repeats 5
+//! cargo bench --bench relay -- saturated       # one scene: saturated, paced, lone, scale, first, impaired, stalled
+//! cargo bench --bench relay -- saturated --pairs 1,20,400 --bytes 100,1000 --both
 //! cargo bench --bench relay -- saturated --relay OTHER/fedmux       # two binaries, in turns
 //! cargo bench --bench relay -- saturated --help                     # another pair of proxies beside, a picture
 //! ```
@@ -15,6 +15,7 @@
 
 mod crowd;
 mod first;
+mod held;
 mod impaired;
 mod message;
 mod negotiation;
@@ -27,6 +28,7 @@ mod scene;
 mod sink;
 mod source;
 mod stage;
+mod stalled;
 mod svg;
 mod table;
 mod usage;
@@ -80,6 +82,8 @@ enum Part {
     First(first::Arguments),
     /// A path that loses datagrams: one stream for all pairs, and a stream for each.
     Impaired(impaired::Arguments),
+    /// Servers that stop reading for some pairs: what the others feel of it.
+    Stalled(stalled::Arguments),
     /// A process of the bench: a server with many pairs on few streams.
     #[command(hide = true)]
     Crowd(crowd::Arguments),
@@ -89,6 +93,9 @@ enum Part {
     /// A process of the bench: the server that counts.
     #[command(hide = true)]
     Sink(sink::Arguments),
+    /// For `path.py`: the shares that must be late on paths that lose datagrams.
+    #[command(hide = true)]
+    Floor(impaired::Arguments),
     /// A process of the bench: one end of raw QUIC.
     #[command(hide = true)]
     Raw(raw::Arguments),
@@ -101,8 +108,15 @@ struct Setting {
     #[arg(long, value_delimiter = ',', default_value = "20")]
     pairs: Vec<usize>,
     /// Octets of each stanza.
-    #[arg(long, default_value_t = 300)]
-    bytes: usize,
+    #[arg(long, value_delimiter = ',', default_value = "300", value_parser = stanza_bytes)]
+    bytes: Vec<usize>,
+    /// Beside it, in turns: the same in both directions at once, as many stanzas in each.
+    #[arg(long)]
+    both: bool,
+    /// Stanzas of each pair that wait for their acknowledgement at the most, where as many are sent as go. By default 120,000 of
+    /// all pairs together, and 2,000 of each.
+    #[arg(long)]
+    window: Option<u64>,
     /// How often each figure is taken; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
@@ -119,6 +133,19 @@ struct Setting {
     peer: peer::Peer,
 }
 
+impl Setting {
+    /// Each number of pairs with each size.
+    fn each(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.pairs.iter().flat_map(|pairs| self.bytes.iter().map(|bytes| (*pairs, *bytes)))
+    }
+}
+
+/// None is shorter than its number, its date and its addresses.
+fn stanza_bytes(words: &str) -> Result<usize, String> {
+    let bytes: usize = words.parse().map_err(|error| format!("{error}"))?;
+    (bytes >= message::BYTES_MIN).then_some(bytes).ok_or(format!("at least {}", message::BYTES_MIN))
+}
+
 fn main() -> Result<(), Failed> {
     let Arguments { part, .. } = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -130,7 +157,9 @@ fn main() -> Result<(), Failed> {
             Some(Part::Sink(arguments)) => sink::run(arguments).await,
             Some(Part::Raw(arguments)) => raw::run(arguments).await,
             Some(Part::First(arguments)) => first::run(&arguments).await,
+            Some(Part::Floor(arguments)) => process::answer(&impaired::floors(&arguments)),
             Some(Part::Impaired(arguments)) => impaired::run(&arguments).await,
+            Some(Part::Stalled(arguments)) => stalled::run(&arguments).await,
             Some(Part::Saturated { setting, svg }) => scene::saturated(&setting, svg.as_deref()).await,
             Some(Part::Paced { setting, rate }) => scene::paced(&setting, &rate).await,
             Some(Part::Lone(setting)) => scene::lone(&setting).await,

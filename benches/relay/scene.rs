@@ -11,31 +11,40 @@ use crate::relays::Link;
 use crate::source::Sent;
 use crate::stage::{Stage, WARM_UP, words};
 use crate::svg::{Line, lines};
-use crate::table::{Figures, PEER, RAW, Sample, Table};
+use crate::table::{BOTH, Figures, PEER, RAW, Sample, Table};
 use crate::{Failed, Setting, usage};
 
 /// Two ends of QUIC with nothing on it.
 struct Raw {
     receiver: Process,
     sender: Process,
+    /// Either sends.
+    both: bool,
 }
 
 impl Raw {
-    async fn set(setting: &Setting, pairs: usize) -> Result<Self, Failed> {
-        let mut settings = vec![("pairs", pairs.to_string()), ("bytes", setting.bytes.to_string())];
+    async fn set(pairs: usize, bytes: usize, both: bool) -> Result<Self, Failed> {
+        let mut settings = vec![("pairs", pairs.to_string()), ("bytes", bytes.to_string())];
         let (receiver, said) = Process::start(&words("raw", &settings)).await?;
         let (address, certificate): (String, String) = serde_json::from_str(&said)?;
         settings.extend([("to", address), ("certificate", certificate)]);
         let (sender, _) = Process::start(&words("raw", &settings)).await?;
-        let mut raw = Self { receiver, sender };
+        // What this brings opens the streams.
+        let mut raw = Self { receiver, sender, both: false };
         raw.play(&format!("flood {WARM_UP}")).await?;
-        Ok(raw)
+        Ok(Self { both, ..raw })
     }
 
     async fn play(&mut self, order: &str) -> Result<Sample, Failed> {
         let processes = [self.sender.id()?, self.receiver.id()?];
         let before = [usage::cpu(processes[0])?, usage::cpu(processes[1])?];
-        let sent: Sent = self.sender.ask(order).await?;
+        let there = self.sender.ask(order);
+        let sent: Sent = if self.both {
+            let (there, back): (Sent, Sent) = tokio::try_join!(there, self.receiver.ask(order))?;
+            Sent { stanzas: there.stanzas + back.stanzas, ..there }
+        } else {
+            there.await?
+        };
         let after = [usage::cpu(processes[0])?, usage::cpu(processes[1])?];
         let spent = [Duration::ZERO, after[0] - before[0], after[1] - before[1], Duration::ZERO];
         let memory = [usage::memory_peak(processes[0])?, usage::memory_peak(processes[1])?];
@@ -46,10 +55,10 @@ impl Raw {
 /// As many stanzas as go; and a picture of what a stanza costs.
 pub(crate) async fn saturated(setting: &Setting, svg: Option<&Path>) -> Result<(), Failed> {
     let mut measured = Vec::new();
-    for pairs in &setting.pairs {
-        let title = format!("Saturated: {pairs} pairs, stanzas of {} octets", setting.bytes);
+    for (pairs, bytes) in setting.each() {
+        let title = format!("Saturated: {pairs} pairs, stanzas of {bytes} octets");
         let order = format!("flood {}", setting.seconds);
-        measured.push((*pairs, play(&title, setting, *pairs, &order, !setting.no_raw).await?));
+        measured.push((pairs, play(&title, setting, pairs, bytes, &order).await?));
     }
     let Some(svg) = svg else { return Ok(()) };
     let mut drawn: BTreeMap<String, Line> = BTreeMap::new();
@@ -61,17 +70,16 @@ pub(crate) async fn saturated(setting: &Setting, svg: Option<&Path>) -> Result<(
             }
         }
     }
-    let title = format!("CPU us a stanza of {} octets, saturated, by domain pairs", setting.bytes);
+    let title = format!("CPU us a stanza of {:?} octets, saturated, by domain pairs", setting.bytes);
     Ok(std::fs::write(svg, lines(&title, &drawn))?)
 }
 
 /// So many stanzas a second.
 pub(crate) async fn paced(setting: &Setting, rates: &[u64]) -> Result<(), Failed> {
-    for pairs in &setting.pairs {
+    for (pairs, bytes) in setting.each() {
         for rate in rates {
-            let title =
-                format!("{rate} stanzas a second: {pairs} pairs, stanzas of {} octets", setting.bytes);
-            play(&title, setting, *pairs, &format!("pace {rate} {}", setting.seconds), false).await?;
+            let title = format!("{rate} stanzas a second: {pairs} pairs, stanzas of {bytes} octets");
+            play(&title, setting, pairs, bytes, &format!("pace {rate} {}", setting.seconds)).await?;
         }
     }
     Ok(())
@@ -79,55 +87,68 @@ pub(crate) async fn paced(setting: &Setting, rates: &[u64]) -> Result<(), Failed
 
 /// One stanza at a time.
 pub(crate) async fn lone(setting: &Setting) -> Result<(), Failed> {
-    let title = format!("One stanza at a time, 100 a second: stanzas of {} octets", setting.bytes);
-    play(&title, setting, 1, &format!("pace 100 {}", setting.seconds), false).await?;
+    for bytes in &setting.bytes {
+        let title = format!("One stanza at a time, 100 a second: stanzas of {bytes} octets");
+        play(&title, setting, 1, *bytes, &format!("pace 100 {}", setting.seconds)).await?;
+    }
     Ok(())
 }
 
 /// All of these.
 pub(crate) async fn all() -> Result<(), Failed> {
-    let setting = |pairs, bytes| Setting {
-        pairs: vec![pairs],
-        bytes,
+    let setting = |pairs: &[usize], bytes: &[usize], both| Setting {
+        pairs: pairs.to_vec(),
+        bytes: bytes.to_vec(),
+        both,
+        window: None,
         repeats: 5,
         seconds: 3.0,
         relay: vec![env!("CARGO_BIN_EXE_fedmux").into()],
         no_raw: false,
         peer: Peer::default(),
     };
-    for (pairs, bytes) in
-        [(20, 300), (400, 300), (1, 300), (4_000, 300), (20, 100), (20, 4_096), (20, 65_536)]
-    {
-        saturated(&setting(pairs, bytes), None).await?;
-    }
-    paced(&setting(20, 300), &[2_000, 20_000, 60_000]).await?;
-    lone(&setting(1, 300)).await
+    saturated(&setting(&[20], &[300], true), None).await?;
+    saturated(&setting(&[400, 1, 4_000], &[300], false), None).await?;
+    saturated(&setting(&[20], &[100, 1_000, 4_096, 16_384, 65_536], false), None).await?;
+    paced(&setting(&[20], &[300], true), &[2_000, 20_000, 60_000]).await?;
+    lone(&setting(&[1], &[300], false)).await
 }
 
 async fn play(
     title: &str,
     setting: &Setting,
     pairs: usize,
+    bytes: usize,
     order: &str,
-    raw: bool,
 ) -> Result<BTreeMap<String, Figures>, Failed> {
     let mut stages = Vec::new();
     for relay in &setting.relay {
-        let stage = Stage::cold(relay, pairs, setting.bytes, Link::default()).await?;
-        stages.push((relay.display().to_string(), stage.warm_up(pairs).await?));
+        let name = relay.display().to_string();
+        let stage = async || Stage::cold(relay, pairs, bytes, Link::default()).await;
+        stages.push((name.clone(), stage().await?.with_window(setting.window).await?.warm_up(pairs).await?));
+        if setting.both {
+            let stage = stage().await?.with_way_back(pairs, bytes).await?;
+            stages.push((name + BOTH, stage.with_window(setting.window).await?.warm_up(pairs).await?));
+        }
     }
     let own = setting.relay.first().ok_or("no relay to measure")?;
-    if let Some(stage) = Stage::peer(&setting.peer, own, pairs, setting.bytes).await? {
+    if let Some(stage) = Stage::peer(&setting.peer, own, pairs, bytes).await? {
         stages.push((PEER.to_owned(), stage.warm_up(pairs).await?));
     }
-    let mut raw = if raw { Some(Raw::set(setting, pairs).await?) } else { None };
+    let mut raw = Vec::new();
+    if !setting.no_raw {
+        raw.push((RAW.to_owned(), Raw::set(pairs, bytes, false).await?));
+    }
+    if setting.both && !setting.no_raw {
+        raw.push((RAW.to_owned() + BOTH, Raw::set(pairs, bytes, true).await?));
+    }
     let mut figures: BTreeMap<String, Figures> = BTreeMap::new();
     for _ in 0..setting.repeats.max(1) {
         for (name, stage) in &mut stages {
             figures.entry(name.clone()).or_default().add(stage.measure(order).await?);
         }
-        if let Some(raw) = &mut raw {
-            figures.entry(RAW.to_owned()).or_default().add(raw.play(order).await?);
+        for (name, raw) in &mut raw {
+            figures.entry(name.clone()).or_default().add(raw.play(order).await?);
         }
     }
     Table { title, figures: &figures }.print();

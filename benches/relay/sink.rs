@@ -1,6 +1,6 @@
 //! The server that counts: every stanza of every pair must come once, in its turn and unchanged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Failed;
-use crate::message::{END, Template, date};
+use crate::message::{END, Template, date, pair};
 use crate::negotiation::{Negotiation, SM};
 use crate::process::{Orders, answer};
 
@@ -35,8 +36,10 @@ pub(crate) struct Counted {
     pub(crate) stanzas: u64,
     /// Pairs of which something came, since the beginning.
     pub(crate) pairs: usize,
-    /// Of these, stanzas of the pair whose waits don't count.
+    /// Of these, stanzas of the pairs whose waits don't count.
     pub(crate) apart: u64,
+    /// Stanzas of those pairs that came back as errors.
+    pub(crate) returned: u64,
     /// What came and wasn't due.
     pub(crate) odd: Vec<String>,
     /// Waits from the date of a stanza to its arrival, in milliseconds: of 50, 95, 99 and 99.9 in a hundred.
@@ -47,19 +50,56 @@ pub(crate) struct Counted {
     pub(crate) late: u64,
 }
 
+/// From, and to.
+type Pair = (String, String);
+
 #[derive(Debug, Default)]
 struct Ledger {
     /// What is due next.
-    due: HashMap<(String, String), u64>,
+    due: HashMap<Pair, u64>,
     counted: Counted,
     waits: Histogram,
     /// What waits longer is late.
     late_after: Option<Duration>,
-    /// A pair whose waits don't count.
-    apart: Option<(String, String)>,
+    /// Pairs whose waits don't count, and of which some stanzas may come back instead of arriving.
+    apart: HashSet<Pair>,
+    /// Pairs whose streams aren't read.
+    stalled: watch::Sender<HashSet<Pair>>,
 }
 
 impl Ledger {
+    /// Count a stanza, with its number and date if it is one that was sent.
+    fn count(&mut self, pair: &Pair, read: Option<(u64, Duration)>, stanza: &[u8], now: Duration) {
+        let apart = !self.apart.is_empty() && self.apart.contains(pair);
+        let next = match self.due.get_mut(pair) {
+            Some(next) => next,
+            None => self.due.entry(pair.clone()).or_default(),
+        };
+        let due = *next;
+        match read {
+            // Of those that may come back, some are missing in between.
+            Some((number, sent)) if number == due || apart && number > due => {
+                *next = number + 1;
+                self.counted.stanzas += 1;
+                if apart {
+                    self.counted.apart += 1;
+                } else {
+                    self.waited(now.saturating_sub(sent));
+                }
+            }
+            None if self.came_back(pair, stanza) => self.counted.returned += 1,
+            _ if self.counted.odd.len() < TOLD_MAX => {
+                let stanza = String::from_utf8_lossy(stanza);
+                self.counted.odd.push(format!("{stanza} where {due} was due"));
+            }
+            _ => {}
+        }
+    }
+
+    fn came_back(&self, (from, to): &Pair, stanza: &[u8]) -> bool {
+        memmem::find(stanza, b" type='error'").is_some() && self.apart.contains(&(to.clone(), from.clone()))
+    }
+
     fn waited(&mut self, wait: Duration) {
         self.waits.record(wait);
         let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
@@ -94,14 +134,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
 }
 
 /// `report`: what came since the last; what then waits longer than the microseconds behind it, if any, is late. `apart`: from
-/// now on the waits of this pair don't count.
+/// now on the waits of the first so many of so many pairs don't count. `stall`: the streams of these aren't read until `go`.
 fn obey(ledger: &mut Ledger, order: &[String]) -> Result<Counted, Failed> {
     match order {
         [report] if report == "report" => ledger.late_after = None,
         [report, micros] if report == "report" => {
             ledger.late_after = Some(Duration::from_micros(micros.parse()?));
         }
-        [apart, from, to] if apart == "apart" => ledger.apart = Some((from.clone(), to.clone())),
+        [apart, count, pairs] if apart == "apart" => {
+            let (count, pairs): (usize, usize) = (count.parse()?, pairs.parse()?);
+            ledger.apart = (0..count).map(|at| pair(at, pairs)).collect();
+        }
+        [stall] if stall == "stall" => drop(ledger.stalled.send_replace(ledger.apart.clone())),
+        [go] if go == "go" => drop(ledger.stalled.send_replace(HashSet::new())),
         _ => return Err(format!("no such order: {order:?}").into()),
     }
     Ok(report(ledger))
@@ -119,7 +164,7 @@ async fn receive(socket: TcpStream, bytes: usize, ledger: Shared) -> Result<(), 
     let template = Template::new(&pair, bytes);
     let (mut reading, mut writing) = negotiation.socket.into_split();
     let mut heard = BytesMut::from(&negotiation.rest[..]);
-    let mut handled = 0_u32;
+    let (mut handled, mut stalled) = (0_u32, lock(&ledger).stalled.subscribe());
     loop {
         let asked = take(&mut heard, &pair, &template, &mut handled, &ledger);
         if heard.starts_with(b"</stream:stream>") {
@@ -128,6 +173,7 @@ async fn receive(socket: TcpStream, bytes: usize, ledger: Shared) -> Result<(), 
         if asked {
             writing.write_all(format!("<a xmlns='{SM}' h='{handled}'/>").as_bytes()).await?;
         }
+        stalled.wait_for(|stalled| !stalled.contains(&pair)).await?;
         heard.reserve(READ_BYTES);
         if reading.read_buf(&mut heard).await? == 0 {
             return Ok(());
@@ -136,13 +182,7 @@ async fn receive(socket: TcpStream, bytes: usize, ledger: Shared) -> Result<(), 
 }
 
 /// Count what came. Whether an acknowledgement is asked for.
-fn take(
-    heard: &mut BytesMut,
-    pair: &(String, String),
-    template: &Template,
-    handled: &mut u32,
-    ledger: &Shared,
-) -> bool {
+fn take(heard: &mut BytesMut, pair: &Pair, template: &Template, handled: &mut u32, ledger: &Shared) -> bool {
     let (now, mut asked) = (date(), false);
     let mut ledger = lock(ledger);
     let ledger = &mut *ledger;
@@ -165,25 +205,6 @@ fn take(
         };
         let stanza = heard.split_to(end);
         *handled = handled.wrapping_add(1);
-        let due = match ledger.due.get_mut(pair) {
-            Some(due) => due,
-            None => ledger.due.entry(pair.clone()).or_default(),
-        };
-        match template.read(&stanza) {
-            Some((number, sent)) if number == *due => {
-                *due += 1;
-                ledger.counted.stanzas += 1;
-                if ledger.apart.as_ref() == Some(pair) {
-                    ledger.counted.apart += 1;
-                } else {
-                    ledger.waited(now.saturating_sub(sent));
-                }
-            }
-            _ if ledger.counted.odd.len() < TOLD_MAX => {
-                let stanza = String::from_utf8_lossy(&stanza);
-                ledger.counted.odd.push(format!("{stanza} where {due} was due"));
-            }
-            _ => {}
-        }
+        ledger.count(pair, template.read(&stanza), &stanza, now);
     }
 }

@@ -15,18 +15,22 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::Failed;
+use crate::held::Held;
 use crate::message::{Template, date, pair};
 use crate::negotiation::{Negotiation, SM};
 use crate::process::{Orders, answer};
 
-/// Stanzas of a pair that wait for their acknowledgement at the most: what is under way is bounded, and the relay always has some.
-const WINDOW: u64 = 2_000;
+/// Stanzas that wait for their acknowledgement at the most, of all pairs together and of one: what is under way is bounded, the
+/// relay always has some, and more pairs are no longer queues.
+const UNDER_WAY_MAX: u64 = 120_000;
+const WINDOW_MIN: u64 = 10;
+const WINDOW_MAX: u64 = 2_000;
 /// What is written at once.
 const BATCH_BYTES: usize = 16_384;
 /// At a pace, an acknowledgement is asked for after so many stanzas of a pair.
 const ASK_EVERY: u64 = 16;
 /// At a pace, what is due is sent this often.
-const TICK: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// How long everything may take to be acknowledged.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// Streams that are opened at once.
@@ -40,6 +44,9 @@ pub(crate) struct Arguments {
     pairs: usize,
     #[arg(long)]
     bytes: usize,
+    /// It is behind the second relay.
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    reverse: bool,
 }
 
 /// What came of an order.
@@ -48,11 +55,13 @@ pub(crate) struct Sent {
     pub(crate) stanzas: u64,
     /// From the first of them to the last acknowledgement.
     pub(crate) seconds: f64,
+    /// How long after its time the latest of a schedule left, in milliseconds: a source that waits would hide waits.
+    pub(crate) lag: f64,
 }
 
 /// The account of one pair.
 #[derive(Debug, Default)]
-struct Account {
+pub(crate) struct Account {
     sent: AtomicU64,
     acknowledged: AtomicU64,
     /// Something was acknowledged.
@@ -60,24 +69,30 @@ struct Account {
 }
 
 impl Account {
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     fn under_way(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed) - self.acknowledged.load(Ordering::Relaxed)
+        self.sent() - self.acknowledged.load(Ordering::Relaxed)
     }
 }
 
 /// The sending half of one pair.
-struct Pair {
-    names: (String, String),
+pub(crate) struct Pair {
+    /// Its number.
+    pub(crate) at: usize,
     socket: OwnedWriteHalf,
     template: Template,
-    account: Arc<Account>,
+    window: u64,
+    pub(crate) account: Arc<Account>,
     batch: Vec<u8>,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
     let mut readers = JoinSet::new();
     let mut pairs = open(&arguments, &mut readers).await?;
-    let mut orders = Orders::new();
+    let (mut orders, mut held, mut told) = (Orders::new(), Held::default(), 0);
     answer(&"open")?;
     loop {
         let order = tokio::select! {
@@ -85,28 +100,39 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
             Some(ended) = readers.join_next() => return Err(format!("a stream ended: {:?}", ended?).into()),
         };
         let Some(order) = order else { return Ok(()) };
-        let (began, before) = (Instant::now(), sent(&pairs));
+        let (began, mut lag) = (Instant::now(), Duration::ZERO);
         let words: Vec<&str> = order.iter().map(String::as_str).collect();
         let work = async {
             match words[..] {
                 ["flood", seconds] => flood(&mut pairs, began + span(seconds)?).await?,
                 ["pace", rate, seconds] => pace(&mut pairs, rate.parse()?, began + span(seconds)?).await?,
                 ["one", at] => one(&mut pairs, at.parse()?).await?,
+                // Of each pair so many may be under way.
+                ["window", stanzas] => {
+                    let window = stanzas.parse()?;
+                    pairs.iter_mut().for_each(|pair| pair.window = window);
+                }
                 // Of each pair so many a second; of each but the first; of each but the first, which sends what goes.
                 ["steady", rate, seconds, seed] => {
                     let schedule = schedule(pairs.len(), rate, seconds, seed)?;
-                    play(&mut pairs, &schedule, began).await?;
+                    lag = play(&mut pairs, &schedule, began).await?;
                 }
                 ["light", rate, seconds, seed] => {
                     let (_, light) = pairs.split_first_mut().ok_or("no pair")?;
-                    play(light, &schedule(light.len(), rate, seconds, seed)?, began).await?;
+                    lag = play(light, &schedule(light.len(), rate, seconds, seed)?, began).await?;
                 }
                 ["beside", rate, seconds, seed] => {
                     let (bulk, light) = pairs.split_first_mut().ok_or("no pair")?;
                     let schedule = schedule(light.len(), rate, seconds, seed)?;
                     let until = began + span(seconds)?;
-                    tokio::try_join!(bulk.flood(until), play(light, &schedule, began))?;
+                    lag = tokio::try_join!(bulk.flood(until), play(light, &schedule, began))?.1;
                 }
+                // The first so many send so many each, and then at this pace, while further orders are obeyed; until they needn't.
+                ["hold", count, fill, rate] => {
+                    let count: usize = count.parse()?;
+                    held.hold(pairs.drain(..count), fill.parse()?, rate.parse()?);
+                }
+                ["release"] => held.release(&mut pairs).await?,
                 _ => return Err(format!("no such order: {order:?}").into()),
             }
             settle(&mut pairs).await
@@ -115,7 +141,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
             done = work => done?,
             Some(ended) = readers.join_next() => return Err(format!("a stream ended: {:?}", ended?).into()),
         }
-        answer(&Sent { stanzas: sent(&pairs) - before, seconds: began.elapsed().as_secs_f64() })?;
+        // Those that are held go on between two orders.
+        let stanzas = sent(&pairs) + held.sent() - told;
+        told += stanzas;
+        let lag = lag.as_secs_f64() * 1e3;
+        answer(&Sent { stanzas, seconds: began.elapsed().as_secs_f64(), lag })?;
     }
 }
 
@@ -124,43 +154,46 @@ fn span(seconds: &str) -> Result<Duration, Failed> {
 }
 
 fn sent(pairs: &[Pair]) -> u64 {
-    pairs.iter().map(|pair| pair.account.sent.load(Ordering::Relaxed)).sum()
+    pairs.iter().map(|pair| pair.account.sent()).sum()
 }
 
 /// Open a stream for each pair.
 async fn open(arguments: &Arguments, readers: &mut JoinSet<String>) -> Result<Vec<Pair>, Failed> {
     let (mut pairs, mut opening) = (Vec::new(), JoinSet::new());
+    let window = (UNDER_WAY_MAX / arguments.pairs.max(1) as u64).clamp(WINDOW_MIN, WINDOW_MAX);
     for at in 0..arguments.pairs {
         if opening.len() >= OPENING_MAX {
             pairs.push(opened(&mut opening, readers).await?);
         }
-        let (names, relay, bytes) = (pair(at, arguments.pairs), arguments.relay, arguments.bytes);
+        let (relay, bytes) = (arguments.relay, arguments.bytes);
+        let (a, b) = pair(at, arguments.pairs);
+        let names = if arguments.reverse { (b, a) } else { (a, b) };
         opening.spawn(async move {
             let mut negotiation = Negotiation::new(TcpStream::connect(relay).await?)?;
             negotiation.open(&names.0, &names.1).await?;
-            Ok((negotiation, Template::new(&names, bytes), names))
+            Ok((negotiation, Template::new(&names, bytes), window, at))
         });
     }
     while !opening.is_empty() {
         pairs.push(opened(&mut opening, readers).await?);
     }
     // They were opened in any order.
-    pairs.sort_by(|a, b| a.names.cmp(&b.names));
+    pairs.sort_by_key(|pair| pair.at);
     Ok(pairs)
 }
 
-type Opened = (Negotiation, Template, (String, String));
+type Opened = (Negotiation, Template, u64, usize);
 
 async fn opened(
     opening: &mut JoinSet<Result<Opened, Failed>>,
     readers: &mut JoinSet<String>,
 ) -> Result<Pair, Failed> {
-    let (negotiation, template, names) =
+    let (negotiation, template, window, at) =
         opening.join_next().await.ok_or("no stream is being opened")???;
     let (reading, socket) = negotiation.socket.into_split();
     let account = Arc::new(Account::default());
     readers.spawn(read(reading, negotiation.rest, Arc::clone(&account)));
-    Ok(Pair { names, socket, template, account, batch: Vec::new() })
+    Ok(Pair { at, socket, template, window, account, batch: Vec::new() })
 }
 
 /// Take acknowledgements until the stream ends, and say how.
@@ -202,18 +235,24 @@ impl Pair {
         Ok(())
     }
 
+    /// Send a batch, of so many stanzas at the most, and say of how many it was; or wait until there is room.
+    pub(crate) async fn batch(&mut self, count_max: u64) -> Result<u64, Failed> {
+        let batch = ((BATCH_BYTES / self.template.len()).max(1) as u64).min(count_max);
+        let room = self.window.saturating_sub(self.account.under_way()).min(batch);
+        if room == 0 {
+            self.account.news.notified().await;
+            return Ok(0);
+        }
+        (0..room).for_each(|_| self.put());
+        self.write(true).await?;
+        // So that others have their turn where the socket always takes more.
+        tokio::task::yield_now().await;
+        Ok(room)
+    }
+
     async fn flood(&mut self, until: Instant) -> Result<(), Failed> {
-        let batch = (BATCH_BYTES / self.template.len()).max(1) as u64;
         while Instant::now() < until {
-            let room = WINDOW.saturating_sub(self.account.under_way()).min(batch);
-            if room == 0 {
-                self.account.news.notified().await;
-                continue;
-            }
-            (0..room).for_each(|_| self.put());
-            self.write(true).await?;
-            // So that others have their turn where the socket always takes more.
-            tokio::task::yield_now().await;
+            self.batch(u64::MAX).await?;
         }
         Ok(())
     }
@@ -241,7 +280,7 @@ async fn pace(pairs: &mut [Pair], rate: f64, until: Instant) -> Result<(), Faile
             let count = pairs.len();
             let pair = &mut pairs[at % count];
             pair.put();
-            let asks = pair.account.sent.load(Ordering::Relaxed).is_multiple_of(ASK_EVERY);
+            let asks = pair.account.sent().is_multiple_of(ASK_EVERY);
             pair.write(asks).await?;
             (done, at) = (done + 1, at + 1);
         }
@@ -268,15 +307,18 @@ pub(crate) fn turns(rate: f64, seconds: f64) -> usize {
     (rate * seconds).round() as usize
 }
 
-async fn play(pairs: &mut [Pair], schedule: &[Departure], began: Instant) -> Result<(), Failed> {
+/// Send each at its time, and say by how much the latest was late.
+async fn play(pairs: &mut [Pair], schedule: &[Departure], began: Instant) -> Result<Duration, Failed> {
+    let mut lag = Duration::ZERO;
     for departure in schedule {
         tokio::time::sleep_until((began + departure.at).into()).await;
         let pair = pairs.get_mut(departure.flow).ok_or("no such pair")?;
         pair.put();
-        let asks = pair.account.sent.load(Ordering::Relaxed).is_multiple_of(ASK_EVERY);
+        let asks = pair.account.sent().is_multiple_of(ASK_EVERY);
         pair.write(asks).await?;
+        lag = lag.max(began.elapsed().saturating_sub(departure.at));
     }
-    Ok(())
+    Ok(lag)
 }
 
 /// Wait until everything is acknowledged.

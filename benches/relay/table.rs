@@ -8,6 +8,9 @@ pub(crate) const RAW: &str = "raw QUIC";
 /// The name of another pair of proxies.
 pub(crate) const PEER: &str = "the other proxies";
 
+/// Behind the name of what has traffic in both directions.
+pub(crate) const BOTH: &str = ", both directions";
+
 /// One figure of everything.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
@@ -90,13 +93,17 @@ impl Table<'_> {
                 memory[1],
             );
         }
-        for beside in [RAW, PEER] {
-            let Some(other) = self.figures.get(beside) else { continue };
-            for (name, figures) in self.figures.iter().filter(|(name, _)| ![RAW, beside].contains(&&***name))
-            {
+        let is_both = |name: &str| name.ends_with(BOTH);
+        for (beside, other) in self.figures.iter().filter(|(name, _)| is_beside(name)) {
+            let same = |name: &str| is_both(name) == is_both(beside) && !name.starts_with(RAW);
+            for (name, figures) in self.figures.iter().filter(|(name, _)| same(name) && *name != beside) {
                 let ratio = |at| figures.cost(at).median / other.cost(at).median;
                 println!("\n{name}: {:.2} and {:.2} times {beside}", ratio(1), ratio(2));
             }
         }
     }
+}
+
+fn is_beside(name: &str) -> bool {
+    name.starts_with(RAW) || name == PEER
 }

@@ -54,7 +54,7 @@ pub struct Limits {
     pub ack_every: u32,
     /// And after this at the latest.
     pub ack_within: Duration,
-    /// Stanzas sent after which we ask for an acknowledgement.
+    /// Stanzas sent after which we ask for an acknowledgement; a quarter of `pair_queue_bytes` is enough, too.
     pub ack_request_every: u32,
     /// With fewer, how often we ask our own servers at the most. A peer is asked once in `ack_within`, if that is longer.
     pub ack_request_within: Duration,

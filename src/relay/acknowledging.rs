@@ -16,12 +16,18 @@ use crate::proto::admission::Side;
 use crate::proto::limits::Limits;
 use crate::proto::stream_management::receipts::Patience;
 
+/// How often an acknowledgement is asked for while as much is sent as a queue holds.
+const ASKS_A_QUEUE: usize = 4;
+
 /// Who wants to hear of acknowledgements, and who has to be told.
 #[derive(Debug)]
 pub(crate) struct Acknowledger {
     pub(crate) patience: Patience,
     pub(crate) ack_every: u32,
     pub(crate) ack_request_every: u32,
+    /// Octets after which an acknowledgement is asked for: a queue with few large stanzas would be full before their number says so,
+    /// and stand still until the time does.
+    pub(crate) ack_request_octets: usize,
     within: Duration,
     /// The time between two turns of writing on a busy lane.
     pub(super) linger: Duration,
@@ -50,6 +56,7 @@ impl Acknowledger {
             patience: limits.patience(),
             ack_every: limits.ack_every,
             ack_request_every: limits.ack_request_every,
+            ack_request_octets: limits.pair_queue_bytes / ASKS_A_QUEUE,
             within: limits.ack_within,
             linger: limits.linger,
             request_within: limits.ack_request_within,

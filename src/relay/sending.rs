@@ -62,8 +62,8 @@ struct State {
     confirmed: bool,
     /// Stream management was asked for, or is on.
     managed: bool,
-    /// Stanzas sent since we last asked for an acknowledgement.
-    unasked: u32,
+    /// Stanzas sent since we last asked for an acknowledgement, and their octets.
+    unasked: (u32, usize),
     /// When that was.
     asked: Option<Instant>,
     /// Since when nothing of `sent` was acknowledged.
@@ -94,7 +94,7 @@ impl Sending {
             written: 0,
             confirmed: !pipelined,
             managed,
-            unasked: 0,
+            unasked: (0, 0),
             asked: None,
             waits: None,
         };
@@ -209,7 +209,7 @@ impl Sending {
             }
             state.sent.push(run, outlet);
         }
-        let ask = self.asks(count);
+        let ask = self.asks(count, octets.len());
         let asked = matches!(ask, Ask::Now) && self.requests(mailbox);
         if asked && octets.len() <= JOINED_BYTES {
             self.put(to, [&octets, REQUEST.as_bytes()].concat().into()).await?;
@@ -233,14 +233,16 @@ impl Sending {
         millis(clock::now().saturating_duration_since(self.epoch))
     }
 
-    /// `count` stanzas are about to be written. Whether to ask for their acknowledgement.
-    fn asks(&self, count: u32) -> Ask {
+    /// `count` stanzas of so many octets are about to be written. Whether to ask for their acknowledgement.
+    fn asks(&self, count: u32, octets: usize) -> Ask {
         let mut state = lock(&self.state);
         if !state.managed {
             return Ask::Never;
         }
-        state.unasked += count;
-        if state.unasked >= self.acknowledger.ack_request_every {
+        state.unasked.0 += count;
+        state.unasked.1 += octets;
+        let Acknowledger { ack_request_every, ack_request_octets, .. } = &*self.acknowledger;
+        if state.unasked.0 >= *ack_request_every || state.unasked.1 >= *ack_request_octets {
             return Ask::Now;
         }
         let due = state.asked.map(|asked| asked + self.asks_within);
@@ -270,7 +272,7 @@ impl Sending {
         self.asking.store(false, Ordering::Release);
         let (due, stalled) = {
             let (mut state, now) = (lock(&self.state), clock::now());
-            state.unasked = 0;
+            state.unasked = (0, 0);
             state.asked = Some(now);
             let stalled = |waits| waits + self.acknowledger.stall <= now;
             (state.managed && !state.sent.is_empty(), state.waits.is_some_and(stalled))

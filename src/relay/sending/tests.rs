@@ -67,6 +67,22 @@ async fn what_was_sent_behind_a_confirmed_flight_is_delivered() {
     assert!(matches!(sending.end(true), Remainder::Unknown(sent) if sent.is_empty()));
 }
 
+#[tokio::test]
+async fn large_stanzas_are_asked_for_before_they_fill_a_queue() {
+    let (total, lane) = (Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()));
+    let large = [b'1'; 60_000];
+    let _outlet = outlet(&total, "a.test", &lane, &[&large[..]; 11]);
+    let delivered = IntCounter::new("delivered", "x").unwrap();
+    let sending = Sending::new(delivered, &acknowledger(), Side::Remote, false, true);
+    lane.open();
+    let mut taken = Taken(Vec::new());
+    let writing = sending.write(&lane, &mut taken, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let _for_ever = tokio::time::timeout(Duration::from_millis(100), writing).await;
+    // At once, and then after each five: 256 KiB are a quarter of what a pair may have waiting.
+    let asked = taken.0.windows(REQUEST.len()).filter(|octets| *octets == REQUEST.as_bytes()).count();
+    assert_eq!(asked, 3);
+}
+
 /// A transport that takes nothing; whether it was asked to.
 #[derive(Default)]
 struct Stuck(bool);
