@@ -34,6 +34,8 @@ pub(crate) struct Acknowledger {
     request_within: Duration,
     /// Whoever gives no answer is asked again after this.
     pub(crate) ask_again: Duration,
+    /// How long lanes may take to finish when the relay ends.
+    pub(super) drain: Duration,
     /// Whoever acknowledges nothing, or takes nothing, for this long is given up.
     pub(super) stall: Duration,
     /// Lanes that have sent something and not asked yet, and when they do.
@@ -61,6 +63,7 @@ impl Acknowledger {
             linger: limits.linger,
             request_within: limits.ack_request_within,
             ask_again: limits.ack_wait,
+            drain: limits.drain,
             stall: limits.lane_stall,
             asking: Mutex::default(),
             answering: Mutex::default(),

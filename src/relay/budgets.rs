@@ -104,7 +104,7 @@ impl Budgets {
 
     /// Until when nothing more of `route` should come, because too much of it came back.
     fn held_for_bounces(&self, route: &Route, rates: Rates, now: Instant) -> Option<Hold> {
-        if rates.pair_bounces == 0 || !self.bounced.load(Ordering::Relaxed) {
+        if rates.pair_bounces == 0 {
             return None;
         }
         let mut bounces = lock(&self.bounces);
@@ -117,44 +117,54 @@ impl Budgets {
     }
 }
 
-/// What one lane has brought.
+/// What one lane has brought. There are very many: what is kept for a budget is kept where there is one.
 #[derive(Debug)]
 pub(crate) struct Meter {
     hub: Arc<Hub>,
     side: Side,
-    rates: Rates,
     /// Where its peer is.
     address: Option<IpAddr>,
+    /// Where pairs, hosts or peers have a rate.
+    shares: Option<Box<Shares>>,
+    hold: Option<Box<Hold>>,
+}
+
+/// The budgets that a lane takes from.
+#[derive(Debug)]
+struct Shares {
+    rates: Rates,
     peer: Option<Shared>,
-    /// The budgets of the route that came last.
+    /// Those of the route that came last.
     last: Option<(Route, Option<Shared>, Option<Shared>)>,
-    hold: Option<Hold>,
 }
 
 impl Meter {
     /// `address`: where the peer is, on the remote side.
     pub(crate) fn new(hub: &Arc<Hub>, side: Side, address: Option<IpAddr>) -> Self {
-        let rates = hub.live().settings.limits.rates;
-        Self { hub: Arc::clone(hub), side, rates, address, peer: None, last: None, hold: None }
+        let mut meter = Self { hub: Arc::clone(hub), side, address, shares: None, hold: None };
+        meter.reconsider();
+        meter
     }
 
     /// The configuration has changed.
     pub(crate) fn reconsider(&mut self) {
-        self.rates = self.hub.live().settings.limits.rates;
-        (self.peer, self.last) = (None, None);
+        let rates = self.hub.live().settings.limits.rates;
+        let limited = [rates.pair, rates.host, rates.peer].iter().any(|rate| !rate.is_unlimited());
+        self.shares = limited.then(|| Box::new(Shares { rates, peer: None, last: None }));
     }
 
     /// Stanzas came; `None`: they weren't admitted for any route.
     pub(crate) fn charge(&mut self, route: Option<&Route>, stanzas: usize, bytes: usize) {
-        let (rates, now) = (self.rates, clock::now());
-        if let Some(route) = route {
-            self.hold = Hold::longer(self.hold, self.hub.budgets.held_for_bounces(route, rates, now));
-        }
-        if [rates.pair, rates.host, rates.peer].iter().all(|rate| rate.is_unlimited()) {
-            return;
-        }
         if let Some(route) = route
-            && self.last.as_ref().is_none_or(|(last, ..)| last != route)
+            && self.hub.budgets.bounced.load(Ordering::Relaxed)
+        {
+            let rates = self.hub.live().settings.limits.rates;
+            self.hold(self.hub.budgets.held_for_bounces(route, rates, clock::now()));
+        }
+        let Some(shares) = &mut self.shares else { return };
+        let (rates, now) = (shares.rates, clock::now());
+        if let Some(route) = route
+            && shares.last.as_ref().is_none_or(|(last, ..)| last != route)
         {
             let of = |level, whose: Whose| {
                 (!rates.of(level).is_unlimited()).then(|| self.hub.budgets.of(whose, now))
@@ -162,24 +172,32 @@ impl Meter {
             let host = if self.side == Side::Remote { &route.to } else { &route.from };
             let pair = of(Level::Pair, Whose::Pair(route.clone()));
             let host = of(Level::Host, Whose::Host(host.clone(), self.side));
-            self.last = Some((route.clone(), pair, host));
+            shares.last = Some((route.clone(), pair, host));
         }
-        if let (Some(address), None, false) = (self.address, &self.peer, rates.peer.is_unlimited()) {
-            self.peer = Some(self.hub.budgets.of(Whose::Peer(Network::of(address)), now));
+        if let (Some(address), None, false) = (self.address, &shares.peer, rates.peer.is_unlimited()) {
+            shares.peer = Some(self.hub.budgets.of(Whose::Peer(Network::of(address)), now));
         }
-        let last = self.last.as_ref().filter(|_| route.is_some());
+        let last = shares.last.as_ref().filter(|_| route.is_some());
         let (pair, host) = last.map_or((None, None), |(_, pair, host)| (pair.as_ref(), host.as_ref()));
         let load = (stanzas as u64, bytes as u64);
-        for (level, budget) in [(Level::Pair, pair), (Level::Host, host), (Level::Peer, self.peer.as_ref())] {
+        let mut hold = None;
+        for (level, budget) in [(Level::Pair, pair), (Level::Host, host), (Level::Peer, shares.peer.as_ref())]
+        {
             if let Some(budget) = budget {
-                let hold = lock(budget).charge((level, rates.of(level)), rates.burst, load, now);
-                self.hold = Hold::longer(self.hold, hold);
+                let held = lock(budget).charge((level, rates.of(level)), rates.burst, load, now);
+                hold = Hold::longer(hold, held);
             }
         }
+        self.hold(hold);
+    }
+
+    fn hold(&mut self, hold: Option<Hold>) {
+        let held = self.hold.take().map(|hold| *hold);
+        self.hold = Hold::longer(held, hold).map(Box::new);
     }
 
     /// What its lane is to wait for now.
     pub(crate) fn take_hold(&mut self) -> Option<Hold> {
-        self.hold.take()
+        self.hold.take().map(|hold| *hold)
     }
 }

@@ -9,8 +9,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-
 use super::budgets::Meter;
 use super::clock;
 use super::hub::Hub;
@@ -32,12 +30,13 @@ use crate::xmpp::element::Element;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind};
 
+mod way;
+
+use way::{KNOWN_MAX, Known, Last, Way};
+
 /// How long a stream isn't read after stanzas of it found no room, within the rate of what may come back too: whoever floods
 /// a full queue is answered, but doesn't set the pace.
 const BOUNCE_PAUSE: Duration = Duration::from_millis(50);
-
-/// Outlets that one stream remembers; over that it forgets them all and looks them up again.
-const KNOWN_MAX: usize = 1024;
 
 /// No session's grants have changed as often: the scope that a stream begins with may be older than it seems.
 const NEVER: u64 = u64::MAX;
@@ -54,12 +53,11 @@ pub(crate) struct Carry {
     stands: Option<Place>,
     /// How often the grants of the session had changed when the scope was made.
     grants: u64,
-    counters: SideCounters,
     /// What the stream has brought of what its pairs, hosts and peer may.
     pub(crate) meter: Meter,
-    /// By the domains as they stand on the wire.
-    known: FxHashMap<(Box<str>, Box<str>), Way>,
-    last: Option<(Box<str>, Box<str>, Way)>,
+    /// Of a stream that several pairs share.
+    known: Option<Box<Known>>,
+    last: Option<Last>,
     marks: Vec<Mark>,
     /// Where the run of stanzas for the last outlet begins in the reader's buffer.
     start: usize,
@@ -77,14 +75,6 @@ pub(crate) struct Place {
     /// What the stream was authenticated for, and whether we opened it.
     pub(crate) route: Route,
     pub(crate) initiating: bool,
-}
-
-/// Where stanzas go that were admitted under the present scope.
-#[derive(Debug, Clone)]
-struct Way {
-    outlet: Arc<Outlet>,
-    /// The operator lets nothing come back: an IQ request of our own server would have no answer.
-    mute: bool,
 }
 
 /// What is to become of a stanza.
@@ -114,7 +104,6 @@ impl Ended {
 impl Carry {
     /// `stands`: on the remote side.
     pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, stands: Option<Place>) -> Self {
-        let counters = hub.metrics.data.side(scope.side).clone();
         let meter = Meter::new(hub, scope.side, stands.as_ref().map(|it| it.session.place.address.ip()));
         Self {
             hub: Arc::clone(hub),
@@ -124,9 +113,8 @@ impl Carry {
             scope,
             stands,
             grants: NEVER,
-            counters,
             meter,
-            known: FxHashMap::default(),
+            known: None,
             last: None,
             marks: Vec::new(),
             start: 0,
@@ -144,7 +132,7 @@ impl Carry {
     /// What may pass has changed: everything is judged anew.
     pub(crate) fn rescope(&mut self, scope: Scope) {
         self.scope = scope;
-        self.known.clear();
+        self.known = None;
         self.last = None;
     }
 
@@ -154,13 +142,17 @@ impl Carry {
         self.meter.reconsider();
         if self.scope.pair.is_none() {
             self.hosts = Arc::clone(&self.hub.live().hosts);
-            self.known.clear();
+            self.known = None;
             self.last = None;
         }
     }
 
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    fn counters(&self) -> &SideCounters {
+        self.hub.metrics.data.side(self.scope.side)
     }
 
     /// Take the stanza at `buffer[at..at + len]`. Stanzas before it that go elsewhere are pushed on first.
@@ -204,10 +196,9 @@ impl Carry {
             }
         }
         let asks = mark.wait == Wait::Iq;
-        if let Some((known_from, known_to, way)) = &self.last
-            && **known_from == *from
-            && **known_to == *to
-            && !(asks && way.mute)
+        if let Some(last) = &self.last
+            && last.is(from, to)
+            && !(asks && last.way.mute)
         {
             if self.marks.is_empty() {
                 self.start = at;
@@ -221,7 +212,7 @@ impl Carry {
                 self.bounce(&way.outlet.route, stanza, mark, Reason::PolicyDenied)?;
             }
             Judged::Carry(way) => {
-                self.last = Some((from.into(), to.into(), way));
+                self.last = Some(Last::new(from, to, way));
                 self.start = at;
                 self.marks.push(mark);
             }
@@ -233,7 +224,7 @@ impl Carry {
 
     /// Accept a single stanza, and answer it.
     fn bounce(&mut self, route: &Route, stanza: &[u8], mark: Mark, reason: Reason) -> Result<(), Reason> {
-        self.counters.accepted(mark.kind).inc();
+        self.counters().accepted(mark.kind).inc();
         let origin = self.receive(1);
         self.hub.bounce_run(route, stanza, &[mark], &origin, reason)?;
         self.meter.charge(Some(route), 1, stanza.len());
@@ -242,7 +233,7 @@ impl Carry {
 
     /// Accept a single stanza, and drop it.
     fn discard(&mut self, mark: Mark, reason: Reason) {
-        self.counters.accepted(mark.kind).inc();
+        self.counters().accepted(mark.kind).inc();
         settle_one(&self.receive(1));
         self.hub.metrics.discarded(reason);
         self.meter.charge(None, 1, mark.len);
@@ -283,7 +274,7 @@ impl Carry {
 
     fn judge(&mut self, from: &str, to: &str) -> Result<Judged, Reason> {
         let key = (Box::from(from), Box::from(to));
-        if let Some(way) = self.known.get(&key) {
+        if let Some(way) = self.known.as_ref().and_then(|known| known.get(&key)) {
             return Ok(Judged::Carry(way.clone()));
         }
         let domain = |text: &str| Domain::parse(text).map_err(|_| Reason::ImproperAddressing);
@@ -309,10 +300,11 @@ impl Carry {
                 let way = Way { outlet, mute };
                 // A lane of one pair needs to know no other than the last.
                 if self.scope.pair.is_none() {
-                    if self.known.len() >= KNOWN_MAX {
-                        self.known.clear();
+                    let known = self.known.get_or_insert_default();
+                    if known.len() >= KNOWN_MAX {
+                        known.clear();
                     }
-                    self.known.insert(key, way.clone());
+                    known.insert(key, way.clone());
                 }
                 Ok(Judged::Carry(way))
             }
@@ -375,7 +367,7 @@ impl Carry {
             // It is rare, and its state is large: not in each lane at all times.
             Box::pin(self.push(run, &marks, origin)).await?;
         }
-        if let Some((_, _, Way { outlet, .. })) = &self.last {
+        if let Some(Last { way: Way { outlet, .. }, .. }) = &self.last {
             self.meter.charge(Some(&outlet.route), marks.len(), run.len());
         }
         self.marks = marks;
@@ -383,9 +375,16 @@ impl Carry {
         Ok(())
     }
 
+    /// There is nothing to read: no room is kept.
+    pub(crate) fn rest(&mut self) {
+        if self.marks.is_empty() {
+            self.marks = Vec::new();
+        }
+    }
+
     /// Whether the outlet has taken everything.
     fn push_at_once(&self, run: &[u8], marks: &[Mark], origin: &Origin) -> bool {
-        let Some((_, _, Way { outlet, .. })) = &self.last else { return true };
+        let Some(Last { way: Way { outlet, .. }, .. }) = &self.last else { return true };
         let pushed = outlet.push(run, marks, origin.clone(), clock::now());
         if !matches!(pushed, Pushed::Taken | Pushed::Wanted) {
             return false;
@@ -401,7 +400,7 @@ impl Carry {
         // The first attempt is with everything, and if there is no room for that, with a little of it.
         let mut piece = marks.len();
         while !marks.is_empty() {
-            let Some((_, _, way)) = &self.last else { return Ok(()) };
+            let Some(Last { way, .. }) = &self.last else { return Ok(()) };
             let outlet = Arc::clone(&way.outlet);
             let room = outlet.room();
             tokio::pin!(room);
@@ -420,7 +419,7 @@ impl Carry {
                     piece = marks.len();
                 }
                 Pushed::Retired => {
-                    self.known.clear();
+                    self.known = None;
                     match self.hub.outlet(&outlet.route) {
                         Ok(fresh) => self.replace_last(fresh),
                         Err(reason) => {
@@ -455,18 +454,18 @@ impl Carry {
         }
         for kind in [StanzaKind::Message, StanzaKind::Presence, StanzaKind::Iq] {
             if let count @ 1.. = counts[kind as usize] {
-                self.counters.accepted(kind).inc_by(count);
+                self.counters().accepted(kind).inc_by(count);
             }
         }
-        self.counters.bytes.inc_by(octets as u64);
-        if let Some((_, _, way)) = &self.last {
+        self.counters().bytes.inc_by(octets as u64);
+        if let Some(Last { way, .. }) = &self.last {
             way.outlet.accepted(marks.len(), octets);
         }
     }
 
     fn replace_last(&mut self, outlet: Arc<Outlet>) {
-        if let Some((_, _, last)) = &mut self.last {
-            last.outlet = outlet;
+        if let Some(Last { way, .. }) = &mut self.last {
+            way.outlet = outlet;
         }
     }
 }

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::attempts::{Kind, Trace};
 use super::clock;
+use super::credit::Credit;
 use super::gauges::PathSeen;
 use super::hub::Hub;
 use super::io::resolve;
@@ -308,6 +309,7 @@ pub(crate) async fn session(
         connection,
         verdict,
         strain: Strain::default(),
+        credit: Credit::default(),
         openings: Openings::default(),
         row: Row::default(),
         began: clock::now(),

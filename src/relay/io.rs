@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -44,27 +45,28 @@ pub(crate) trait Transmit: Send {
 }
 
 impl Receive for quinn::RecvStream {
-    async fn read(&mut self, buffer: &mut ReadBuffer) -> Result<usize, Reason> {
+    fn read(&mut self, buffer: &mut ReadBuffer) -> impl Future<Output = Result<usize, Reason>> + Send {
         // Not beyond a piece that doesn't fill a datagram: behind the closing tag there is but the end of the stream. Whoever leaves
         // that unread stops the stream, and the other end knows at once that everything has come (RFC 9000 section 3.5); else it
         // waits for an acknowledgement, which may be delayed.
-        let first = poll_fn(|context| {
+        poll_fn(|context| {
             let polled = pin!(self.read_chunk(LARGE_BYTES, true)).poll(context);
             if polled.is_pending() {
                 buffer.let_go();
             }
-            polled
-        });
-        let Some(chunk) = first.await.map_err(|error| read_error(&error))? else { return Ok(0) };
-        let mut read = chunk.bytes.len();
-        if read >= MORE_BYTES {
-            buffer.append(&chunk.bytes);
-            // An error comes again at the next call.
-            read += buffer.fill_further(self).await.unwrap_or(0);
-        } else {
-            buffer.extend_from_slice(&chunk.bytes);
-        }
-        Ok(read)
+            let Some(chunk) = ready!(polled).map_err(|error| read_error(&error))? else {
+                return Poll::Ready(Ok(0));
+            };
+            let mut read = chunk.bytes.len();
+            if read >= MORE_BYTES {
+                buffer.append(&chunk.bytes);
+                // An error comes again at the next call.
+                read += buffer.fill_further(self, context).unwrap_or(0);
+            } else {
+                buffer.extend_from_slice(&chunk.bytes);
+            }
+            Poll::Ready(Ok(read))
+        })
     }
 
     async fn stop(&mut self, code: Code, _patience: Duration) {

@@ -3,10 +3,11 @@
 //! can't starve a quiet one.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 use super::inbound::Run;
 use super::outlet::Outlet;
@@ -75,6 +76,34 @@ struct MailboxState {
     unsettled: bool,
     /// It ends here and now.
     broken_off: Option<Reason>,
+    /// Told when there may be something to write.
+    wake: Signal,
+    /// Told with `broken_off`.
+    broken: Signal,
+}
+
+/// What the one task of a lane waits for: told once, it is told to whoever waits, or comes to wait.
+#[derive(Debug, Default)]
+struct Signal {
+    told: bool,
+    waits: Option<Waker>,
+}
+
+impl Signal {
+    fn tell(&mut self) -> Option<Waker> {
+        self.told = true;
+        self.waits.take()
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.told) {
+            return Poll::Ready(());
+        }
+        if !self.waits.as_ref().is_some_and(|waits| waits.will_wake(context.waker())) {
+            self.waits = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
 }
 
 impl MailboxState {
@@ -109,9 +138,6 @@ impl MailboxState {
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     state: Mutex<MailboxState>,
-    wake: Notify,
-    /// Told with `broken_off`.
-    broken: Notify,
 }
 
 impl Mailbox {
@@ -120,8 +146,7 @@ impl Mailbox {
         let mut state = lock(&self.state);
         state.open = true;
         state.resuming = false;
-        drop(state);
-        self.wake.notify_one();
+        wake(state);
     }
 
     /// A stream is to be resumed: no stanza is sent before [`Mailbox::open`], not even one of our own.
@@ -136,8 +161,7 @@ impl Mailbox {
             if !state.closed {
                 state.octets.push_str(octets);
             }
-            drop(state);
-            self.wake.notify_one();
+            wake(state);
         }
     }
 
@@ -150,26 +174,28 @@ impl Mailbox {
         if !state.closed {
             state.own.push_back(octets);
         }
-        drop(state);
-        self.wake.notify_one();
+        wake(state);
     }
 
     /// Stanzas that were sent on the stream that is resumed here: they go before all others.
     pub(crate) fn send_again(&self, runs: impl Iterator<Item = Bytes>) {
-        lock(&self.state).again.extend(runs);
-        self.wake.notify_one();
+        let mut state = lock(&self.state);
+        state.again.extend(runs);
+        wake(state);
     }
 
     /// Say how many stanzas are handled, with the next octets.
     pub(crate) fn acknowledge(&self) {
-        lock(&self.state).acknowledge = true;
-        self.wake.notify_one();
+        let mut state = lock(&self.state);
+        state.acknowledge = true;
+        wake(state);
     }
 
     /// Ask how many stanzas are handled, with the next octets.
     pub(crate) fn request(&self) {
-        lock(&self.state).request = true;
-        self.wake.notify_one();
+        let mut state = lock(&self.state);
+        state.request = true;
+        wake(state);
     }
 
     /// Whether stanzas may be sent.
@@ -179,7 +205,7 @@ impl Mailbox {
 
     /// Let the writer look again: something was acknowledged.
     pub(crate) fn settled(&self) {
-        self.wake.notify_one();
+        wake(lock(&self.state));
     }
 
     /// What isn't acknowledged by now isn't waited for.
@@ -190,23 +216,28 @@ impl Mailbox {
     /// The lane ends here and now: with [`Reason::Conflict`] because the other end resumes its stream on another connection, with
     /// [`Reason::Stalled`] because it takes nothing, with another reason without a word.
     pub(crate) fn break_off(&self, reason: Reason) {
-        lock(&self.state).broken_off = Some(reason);
-        self.broken.notify_one();
+        let mut state = lock(&self.state);
+        state.broken_off = Some(reason);
+        let waker = state.broken.tell();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Resolves when [`Mailbox::break_off`] was called.
-    pub(crate) async fn broken_off(&self) -> Reason {
-        loop {
-            if let Some(reason) = lock(&self.state).broken_off {
-                return reason;
+    pub(crate) fn broken_off(&self) -> impl Future<Output = Reason> + Send {
+        poll_fn(|context| {
+            let mut state = lock(&self.state);
+            match state.broken_off {
+                Some(reason) => Poll::Ready(reason),
+                None => state.broken.poll(context).map(|()| Reason::ConnectionLost),
             }
-            self.broken.notified().await;
-        }
+        })
     }
 
     pub(super) fn offer(&self, outlet: Arc<Outlet>) {
-        lock(&self.state).ready.push_back(outlet);
-        self.wake.notify_one();
+        let mut state = lock(&self.state);
+        state.ready.push_back(outlet);
+        wake(state);
     }
 
     /// End the lane with a closing tag. The first call counts.
@@ -222,8 +253,7 @@ impl Mailbox {
             state.closing = Some((how, reason));
             state.budget = budget;
         }
-        drop(state);
-        self.wake.notify_one();
+        wake(state);
     }
 
     /// End the lane with what the machine wrote for it, its closing tag included.
@@ -235,8 +265,7 @@ impl Mailbox {
         }
         state.closing = Some((Close::Now, reason));
         state.budget = 0;
-        drop(state);
-        self.wake.notify_one();
+        wake(state);
     }
 
     /// Whether the closing tag was said, or is just being said.
@@ -300,9 +329,24 @@ impl Mailbox {
     }
 
     /// Resolves when there may be something to write.
-    pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+    pub(crate) fn woken(&self) -> impl Future<Output = ()> + Send {
+        poll_fn(|context| lock(&self.state).wake.poll(context))
     }
+
+    /// The lane has ended: nobody waits any more.
+    pub(super) fn parts(&self) {
+        let mut state = lock(&self.state);
+        let waits = (state.wake.waits.take(), state.broken.waits.take());
+        drop(state);
+        drop(waits);
+    }
+}
+
+/// There may be something to write.
+fn wake(mut state: MutexGuard<'_, MailboxState>) {
+    let waker = state.wake.tell();
+    drop(state);
+    waker.into_iter().for_each(Waker::wake);
 }
 
 /// The closing tag, behind an error where the other end has to know (RFC 6120 section 4.9.3.5).

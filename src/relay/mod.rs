@@ -29,6 +29,7 @@ mod carry;
 mod changes;
 mod clock;
 mod connector;
+mod credit;
 mod depth;
 mod dialback;
 mod door;

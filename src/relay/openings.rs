@@ -3,11 +3,12 @@
 //! A hundred thousand pairs may want a lane at the same moment, when a session comes up. Opened all together they would fill
 //! every buffer on the way, and the answer to the last of them would come long after its time. So a few begin, and each answer
 //! that comes soon lets two follow, as long as they do: a fast peer is soon asked for thousands at once, a slow path is never
-//! asked for more than it carries. A lane's time for its answer begins with its turn.
+//! asked for more than it carries. A lane's time for its answer begins with its turn, and so does that for the peer's credit: who
+//! gives few at first, and more as they are used, does so in time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -25,11 +26,17 @@ const LATE: Duration = Duration::from_secs(2);
 pub(crate) struct Openings {
     turns: Arc<Semaphore>,
     at_once: AtomicUsize,
+    /// The last one whose turn it was got no credit.
+    short: AtomicBool,
 }
 
 impl Default for Openings {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE_MIN)), at_once: AtomicUsize::new(AT_ONCE_MIN) }
+        Self {
+            turns: Arc::new(Semaphore::new(AT_ONCE_MIN)),
+            at_once: AtomicUsize::new(AT_ONCE_MIN),
+            short: AtomicBool::new(false),
+        }
     }
 }
 
@@ -60,6 +67,21 @@ impl Openings {
         } else if after > LATE && change(-1, |now| *now >= AT_ONCE_MIN) {
             turn.0.forget();
         }
+    }
+
+    /// A lane whose turn it was got credit, or got none in its time.
+    pub(crate) fn credited(&self, credited: bool) {
+        self.short.store(!credited, Ordering::Relaxed);
+    }
+
+    /// How long a lane waits for credit that asked at `asked` and whose turn it is now. If one has learnt in its time that there is
+    /// none, those that waited for their turn meanwhile needn't begin anew: a peer of one stream would else be found out by a
+    /// few of them at a time.
+    pub(crate) fn patience(&self, wait: Duration, asked: Instant, now: Instant) -> Duration {
+        if self.short.load(Ordering::Relaxed) {
+            return wait.saturating_sub(now.saturating_duration_since(asked));
+        }
+        wait
     }
 
     /// Nothing is opened any more.
@@ -124,6 +146,19 @@ mod tests {
         let openings = Openings::default();
         drop(begin(&openings));
         assert_eq!(begin(&openings).len(), AT_ONCE_MIN);
+    }
+
+    #[test]
+    fn what_one_lane_learns_of_credit_those_that_waited_as_long_needn_t_learn_again() {
+        let (openings, asked, wait) = (Openings::default(), Instant::now(), Duration::from_secs(2));
+        let later = asked + Duration::from_secs(3);
+        assert_eq!(openings.patience(wait, asked, later), wait);
+        openings.credited(false);
+        assert_eq!(openings.patience(wait, asked, later), Duration::ZERO);
+        let since = later - Duration::from_millis(500);
+        assert_eq!(openings.patience(wait, since, later), Duration::from_millis(1500));
+        openings.credited(true);
+        assert_eq!(openings.patience(wait, asked, later), wait, "there is some again");
     }
 
     #[tokio::test]

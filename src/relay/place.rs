@@ -34,7 +34,7 @@ pub(crate) enum Place {
     /// One of our servers opened it, from this address.
     FromServer { source: SocketAddr },
     /// We opened it to the server of `route.to`.
-    ToServer { server: SocketAddr, dialback: Dialling },
+    ToServer { server: SocketAddr, dialback: Box<Dialling> },
 }
 
 /// A stream that we open and on which we may send a dialback key.
@@ -115,7 +115,7 @@ impl Place {
             hub.control(|router, now| router.host_called(session.id, to, now));
         }
         let dialling = match self {
-            Self::ToServer { dialback, .. } => Some(dialback),
+            Self::ToServer { dialback, .. } => Some(&mut **dialback),
             Self::Session { dialback, .. } => dialback.as_deref_mut(),
             Self::FromServer { .. } => None,
         };

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -94,15 +94,15 @@ impl ReadBuffer {
     ///
     /// # Errors
     /// What reading fails with.
-    pub(crate) async fn fill_further(
+    pub(crate) fn fill_further(
         &mut self,
         from: &mut (impl AsyncRead + Unpin + Send),
+        context: &mut Context<'_>,
     ) -> io::Result<usize> {
-        poll_fn(|context| match pin!(from.read_buf(&mut self.octets)).poll(context) {
-            Poll::Ready(read) => Poll::Ready(read),
-            Poll::Pending => Poll::Ready(Ok(0)),
-        })
-        .await
+        match pin!(from.read_buf(&mut self.octets)).poll(context) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Ok(0),
+        }
     }
 
     /// Append octets behind which there may be more.
@@ -148,7 +148,7 @@ impl ReadBuffer {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Waker};
+    use std::task::Waker;
 
     use tokio::io::AsyncWriteExt as _;
 

@@ -16,14 +16,18 @@ use super::acknowledging::Acknowledger;
 use super::clock;
 use super::inbound::{self, Inbound, Run};
 use super::io::Transmit;
-use super::mailbox::{Mailbox, Next, lock};
+use super::mailbox::{Mailbox, lock};
 use super::outlet::Outlet;
-use super::row::{self, MUCH_BYTES, Row};
+use super::row::MUCH_BYTES;
 use crate::proto::admission::Side;
 use crate::proto::queue::{Mark, Wait, Waited};
 use crate::proto::stream_management::element::{REQUEST, write_answer};
 use crate::proto::stream_management::sent::{Sent, TooHigh};
 use crate::reason::Reason;
+
+mod writing;
+
+use writing::To;
 
 /// Octets of stanzas that are copied so that what asks for their acknowledgement goes in the same call: another one costs more.
 const JOINED_BYTES: usize = 16 * 1024;
@@ -109,83 +113,6 @@ impl Sending {
             written: AtomicU64::new(0),
             epoch: clock::now(),
         })
-    }
-
-    /// Write until everything is said, in `row` with the other lanes of its session. The last octets may take `patience` to arrive.
-    /// Before the end both directions may take their time until everything is acknowledged: `ack_wait`, and `drain` if it is the
-    /// relay that ends.
-    ///
-    /// # Errors
-    /// Why the other end takes nothing more.
-    pub(crate) async fn write<T: Transmit>(
-        &self,
-        mailbox: &Arc<Mailbox>,
-        transmit: &mut T,
-        row: Option<&Row>,
-        patience: Duration,
-        (ack_wait, drain): (Duration, Duration),
-    ) -> Result<(), Reason> {
-        let to = &mut To { transmit, row };
-        let mut settling: Option<Instant> = None;
-        // Stanzas that were found since the lane last had nothing to write.
-        let mut found = 0;
-        loop {
-            match mailbox.next(|| self.is_settled()) {
-                Next::Octets(octets) => self.put(to, octets.into()).await?,
-                Next::Own(octets) => self.write_run(to, run_of_own(octets), None, mailbox).await?,
-                Next::Again(octets) => self.put(to, octets).await?,
-                Next::Stanzas(run, outlet) => {
-                    let run = self.acknowledger.wanted(&outlet, run);
-                    found += run.len();
-                    if !run.is_empty() {
-                        self.write_run(to, run, Some(outlet), mailbox).await?;
-                    }
-                }
-                Next::Acknowledge => {
-                    if let Some(answer) = self.answer(|inbound| Some(inbound.tell())) {
-                        self.put(to, answer.into()).await?;
-                    }
-                }
-                Next::Request => self.request(to, mailbox).await?,
-                Next::Settle => {
-                    if settling.is_none() {
-                        self.request(to, mailbox).await?;
-                    }
-                    // A relay that ends breaks the lane off before that, for whatever reason it is closing, so that nothing is
-                    // promised which won't be kept.
-                    let wait = || if self.acknowledger.ends() { drain * 2 } else { ack_wait };
-                    let begun = *settling.get_or_insert_with(clock::now);
-                    let woken = tokio::time::timeout_at((begun + wait()).into(), mailbox.woken());
-                    if woken.await.is_err() && begun + wait() <= clock::now() {
-                        mailbox.close_unsettled();
-                    }
-                }
-                Next::Close(last_words) => {
-                    self.put(to, (self.last_answer() + &last_words).into()).await?;
-                }
-                Next::Finish => {
-                    to.transmit.finish(patience).await;
-                    return Ok(());
-                }
-                Next::Wait => {
-                    // What comes alone leaves at once. Where several came together more is likely: what has come a moment after the
-                    // last of them goes in one piece, and costs one call.
-                    let busy = std::mem::take(&mut found) > 1;
-                    let until = busy.then(|| clock::now() + self.acknowledger.linger);
-                    mailbox.woken().await;
-                    if let Some(until) = until.filter(|until| *until > clock::now()) {
-                        tokio::time::sleep_until(until.into()).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Write octets, which the other end has to take within its time.
-    async fn put<T: Transmit>(&self, to: &mut To<'_, T>, octets: Bytes) -> Result<(), Reason> {
-        let stands = || self.stands_in_row();
-        let written = row::pass(to.row, stands, self.acknowledger.stall, to.transmit.write(octets));
-        written.await.unwrap_or(Err(Reason::Stalled))
     }
 
     /// Whether the lane can't have filled its own window: what isn't acknowledged is known, and little.
@@ -462,13 +389,6 @@ impl Sending {
         runs.reverse();
         Remainder::PutBack(runs)
     }
-}
-
-/// Where octets go.
-struct To<'a, T> {
-    transmit: &'a mut T,
-    /// Of the session, if there is one.
-    row: Option<&'a Row>,
 }
 
 fn millis(span: Duration) -> u64 {

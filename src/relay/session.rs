@@ -14,9 +14,10 @@ use super::attempts::Kind;
 use super::clock;
 use super::guard::{LaneGuard, SessionGuard};
 use super::hub::{Command, Hub};
-use super::io::{Receive, Transmit};
+use super::io::{Receive as _, Transmit as _};
 use super::lane::{Lane, LaneEnd, Machine};
 use super::mailbox::{Mailbox, lock};
+use super::openings::Turn;
 use super::place::Place;
 use super::shared::SessionShared;
 use super::streams::Streams;
@@ -136,11 +137,11 @@ async fn serve<S: Streams>(
                     send.reset(Code::Refused);
                     receive.stop(Code::Refused, Duration::ZERO).await;
                 }
-                Ok((send, receive)) => {
+                Ok(stream) => {
                     hub.metrics.quic_streams(Opened::Inbound).inc();
-                    let first = std::mem::take(&mut first);
-                    let standing = connection.clone();
-                    lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), first, standing, send, receive));
+                    session.lane_opened(&hub.limits);
+                    let (first, standing) = (std::mem::take(&mut first), connection.clone());
+                    lanes.spawn(accept(Arc::clone(hub), Arc::clone(session), first, standing, stream));
                     turn = (turn + 1) % ACCEPTED_AT_ONCE;
                     if turn == 0 {
                         tokio::task::yield_now().await;
@@ -239,26 +240,32 @@ pub(crate) fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
 }
 
 /// A lane that the peer opened. Whether it came to be decides nothing about the session.
-async fn accept(
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps all that is handed to it twice (rust-lang/rust#62958), in each lane"
+)]
+fn accept<S: Streams>(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
     first: bool,
-    connection: impl Streams,
-    send: impl Transmit,
-    receive: impl Receive,
-) -> Option<Reason> {
-    let (id, mailbox) = hub.admit_lane();
-    let guard = LaneGuard::new(&hub, id, Side::Remote);
-    hub.metrics.lanes.inc();
-    let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
-    let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
-    let ended = lane.run(receive, send).await;
-    hub.metrics.lanes.dec();
-    guard.down(ended.reason);
-    if ended.broken_off {
-        broken_off(&hub, &session, &connection);
+    connection: S,
+    (send, receive): (S::Transmit, S::Receive),
+) -> impl Future<Output = Option<Reason>> + Send {
+    async move {
+        let (id, mailbox) = hub.admit_lane();
+        let guard = LaneGuard::new(&hub, id, Side::Remote);
+        hub.metrics.lanes.inc();
+        let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
+        let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
+        let ended = lane.run(receive, send).await;
+        hub.metrics.lanes.dec();
+        session.credit.closed();
+        guard.down(ended.reason);
+        if ended.broken_off {
+            broken_off(&hub, &session, &connection);
+        }
+        None
     }
-    None
 }
 
 /// The peer broke a lane off while the connection stood. Too many of them at once end the session: each has cost us a lane,
@@ -280,59 +287,97 @@ fn broken_off(hub: &Hub, session: &SessionShared, connection: &impl Streams) {
 }
 
 /// A lane of ours. Why it did not come to be, if it didn't.
-async fn open(
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps all that is handed to it twice (rust-lang/rust#62958), in each lane"
+)]
+fn open<S: Streams>(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
-    connection: impl Streams,
+    connection: S,
     opening: Opening,
     first: bool,
-) -> Option<Reason> {
-    let Opening { lane: id, route, plain, mailbox, .. } = opening;
-    let guard = LaneGuard::new(&hub, id, Side::Remote);
-    let opened =
-        tokio::time::timeout(hub.limits.credit_wait.max(credit_patience(first, &hub)), connection.open());
-    let (send, receive) = match opened.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(reason)) => {
-            guard.down(reason);
-            return Some(reason);
+) -> impl Future<Output = Option<Reason>> + Send {
+    async move {
+        let guard = LaneGuard::new(&hub, opening.lane, Side::Remote);
+        let (turn, (send, receive)) = match stream(&hub, &session, &connection, first).await {
+            Ok(opened) => opened,
+            Err(LaneFailure::Other(reason)) => {
+                guard.down(reason);
+                return Some(reason);
+            }
+            Err(failure) => {
+                guard.failed(failure);
+                return Some(Reason::NotMultiplexed);
+            }
+        };
+        let run = begin(&hub, &session, &opening, first).in_turn(turn).run(receive, send);
+        let ended = run.await;
+        hub.metrics.lanes.dec();
+        let route = &opening.route;
+        if ended.reason == Reason::HostGone {
+            hub.host_is_gone(&session, &route.to);
         }
-        Err(_) => {
-            hub.metrics.limit_hit("credit_wait");
-            guard.failed(LaneFailure::SingleStream);
-            return Some(Reason::NotMultiplexed);
+        if ended.established {
+            guard.down(ended.reason);
+            return None;
         }
-    };
+        let failure = failure(&connection, ended, first);
+        let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
+        // The end of the first one is the end of the attempt, which the dialler tells.
+        if !first {
+            let detail = || format!("a stream for {route} in session {}", session.id.0);
+            hub.attempts.note(
+                Kind::Connection,
+                &route.to,
+                Some(&route.from),
+                ("stream", detail),
+                Err(reason),
+            );
+            warn!(parent: &session.span, pair = %route, %reason, ?failure, "lane not established");
+        }
+        guard.failed(failure);
+        Some(reason)
+    }
+}
+
+/// Open a stream for a lane, when it is its turn and the peer gives credit.
+async fn stream<S: Streams>(
+    hub: &Hub,
+    session: &SessionShared,
+    connection: &S,
+    first: bool,
+) -> Result<(Option<Turn>, (S::Transmit, S::Receive)), LaneFailure> {
+    let asked = clock::now();
     let turn = if first { None } else { session.openings.turn().await };
     if turn.is_none() && !first {
-        let reason = connection.closed().unwrap_or(Reason::Draining);
-        guard.down(reason);
-        return Some(reason);
+        return Err(LaneFailure::Other(connection.closed().unwrap_or(Reason::Draining)));
     }
+    let wait = hub.limits.credit_wait;
+    let patience = match first {
+        // For the handshake's end.
+        true => wait.max(hub.limits.handshake),
+        false => session.openings.patience(wait, asked, clock::now()),
+    };
+    let opened = tokio::time::timeout(patience, connection.open()).await;
+    session.openings.credited(opened.is_ok());
+    match opened {
+        Ok(opened) => Ok((turn, opened.map_err(LaneFailure::Other)?)),
+        Err(_) => {
+            hub.metrics.limit_hit("credit_wait");
+            Err(LaneFailure::SingleStream)
+        }
+    }
+}
+
+/// A lane of ours that has a stream.
+fn begin(hub: &Arc<Hub>, session: &Arc<SessionShared>, opening: &Opening, first: bool) -> Lane {
+    let Opening { lane: id, route, plain, mailbox, .. } = opening;
     hub.metrics.quic_streams(Opened::Outbound).inc();
-    let machine = Machine::Initiating(start(&hub, &session, &route, plain, &mailbox));
+    let machine = Machine::Initiating(start(hub, session, route, *plain, mailbox));
     hub.metrics.lanes.inc();
-    let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
-    let lane = Lane::new(&hub, id, mailbox, place, machine).in_turn(turn);
-    let ended = lane.run(receive, send).await;
-    hub.metrics.lanes.dec();
-    if ended.reason == Reason::HostGone {
-        hub.host_is_gone(&session, &route.to);
-    }
-    if ended.established {
-        guard.down(ended.reason);
-        return None;
-    }
-    let failure = failure(&connection, ended, first);
-    let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
-    // The end of the first one is the end of the attempt, which the dialler tells.
-    if !first {
-        let detail = || format!("a stream for {route} in session {}", session.id.0);
-        hub.attempts.note(Kind::Connection, &route.to, Some(&route.from), ("stream", detail), Err(reason));
-        warn!(parent: &session.span, pair = %route, %reason, ?failure, "lane not established");
-    }
-    guard.failed(failure);
-    Some(reason)
+    let place = Place::Session { session: Arc::clone(session), first, dialback: None };
+    Lane::new(hub, *id, Arc::clone(mailbox), place, machine)
 }
 
 /// Begin the negotiation of a lane of ours.
@@ -346,11 +391,6 @@ fn start(hub: &Hub, session: &SessionShared, route: &Route, plain: bool, mailbox
         mailbox.open();
     }
     machine
-}
-
-/// The first lane waits for the handshake's end; later ones learn in `credit_wait` that the peer gives no credit.
-fn credit_patience(first: bool, hub: &Hub) -> Duration {
-    if first { hub.limits.handshake } else { Duration::ZERO }
 }
 
 fn failure(connection: &impl Streams, ended: LaneEnd, first: bool) -> LaneFailure {

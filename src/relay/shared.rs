@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{Span, error_span, field, info};
 
 use super::attempts::Trace;
+use super::credit::Credit;
 use super::gauges::PathSeen;
 use super::hub::Command;
 use super::openings::Openings;
@@ -50,6 +51,8 @@ pub(crate) struct SessionShared {
     pub(crate) span: Span,
     pub(crate) verdict: Verdict,
     pub(crate) strain: Strain,
+    /// Lanes that the peer may open.
+    pub(crate) credit: Credit,
     /// Lanes that wait to be opened.
     pub(crate) openings: Openings,
     /// Lanes that wait to write.
@@ -145,13 +148,25 @@ impl SessionShared {
         self.up.load(Ordering::Acquire)
     }
 
-    /// Its first stream is authenticated: the peer may have as many as `limits` say. Whether that is news.
+    /// Its first stream is authenticated: the peer may have more than one that is not. Whether that is news.
     pub(crate) fn comes_up(&self, limits: &Limits) -> bool {
         let first = !self.up.swap(true, Ordering::AcqRel);
-        if let (true, Connection::Quic(connection)) = (first, &self.connection) {
-            connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(limits.lanes));
+        if first {
+            self.credit.begin(limits.lanes_unauthenticated, limits.lanes, |lanes| self.allow(lanes));
         }
         first
+    }
+
+    /// The peer has opened a lane.
+    pub(crate) fn lane_opened(&self, limits: &Limits) {
+        self.credit.opened(limits.lanes, |lanes| self.allow(lanes));
+    }
+
+    /// Tell the peer that it may have so many lanes.
+    fn allow(&self, lanes: u32) {
+        if let Connection::Quic(connection) = &self.connection {
+            connection.set_max_concurrent_bi_streams(quinn::VarInt::from_u32(lanes));
+        }
     }
 
     /// The first domain of the peer's is proven.

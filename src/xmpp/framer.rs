@@ -123,6 +123,24 @@ enum At {
     EndTagTail,
 }
 
+/// A framer that was left off between frames: a small part of its size.
+#[derive(Debug, Clone, Copy)]
+pub struct LeftOff {
+    content: &'static str,
+    authenticated: bool,
+    phase: Phase,
+    header: Inherited,
+}
+
+impl LeftOff {
+    /// Before anything of a stream with this content namespace.
+    #[must_use]
+    pub fn at_the_beginning(content: &'static str) -> Self {
+        let phase = Phase::ExpectHeader { declaration: true };
+        Self { content, authenticated: false, phase, header: Inherited::default() }
+    }
+}
+
 /// Reads one direction of one server stream. See the module.
 #[derive(Debug)]
 pub struct Framer {
@@ -155,12 +173,18 @@ impl Framer {
     /// A stream with another content namespace: a component's.
     #[must_use]
     pub fn of(content: &'static str, limits: XmlLimits) -> Self {
+        Self::resume(LeftOff::at_the_beginning(content), limits)
+    }
+
+    /// Go on where one was left off.
+    #[must_use]
+    pub fn resume(LeftOff { content, authenticated, phase, header }: LeftOff, limits: XmlLimits) -> Self {
         Self {
             limits,
             content,
-            authenticated: false,
-            phase: Phase::ExpectHeader { declaration: true },
-            header: Inherited::default(),
+            authenticated,
+            phase,
+            header,
             failed: None,
             chars: Chars::default(),
             at: At::Outside,
@@ -308,6 +332,14 @@ impl Framer {
         self.scope.clear(ENTRIES_KEPT);
         self.open.shrink_to(ENTRIES_KEPT);
         Progress::Frame(frame)
+    }
+
+    /// Leave off between frames, where nothing is kept of what was read; in the middle of one `None`.
+    #[must_use]
+    pub fn leave_off(&self) -> Option<LeftOff> {
+        let between = self.at == At::Outside && self.chars.clean() == 0 && self.failed.is_none();
+        let Self { content, authenticated, phase, header, .. } = *self;
+        between.then_some(LeftOff { content, authenticated, phase, header })
     }
 
     fn place(&self) -> Place {

@@ -15,6 +15,7 @@
     reason = "helpers of tests fail by panicking, like the tests themselves"
 )]
 
+mod credit;
 mod endings;
 mod many;
 mod outages;

@@ -49,6 +49,18 @@ pub struct Wants {
     pub sm_offered: bool,
 }
 
+impl Wants {
+    /// What is wanted of a stream that is established.
+    const NOTHING: Self = Self {
+        mux: false,
+        bidi: Bidi::Never,
+        dialback: None,
+        pipelining: Pipelining::Never,
+        manage: Manage::Enable,
+        sm_offered: false,
+    };
+}
+
 /// When all of the negotiation that is left may leave at once (XEP-0305).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pipelining {
@@ -122,11 +134,11 @@ impl Bidi {
 #[derive(Debug)]
 enum State {
     ExpectHeader,
-    ExpectFeatures { id: String },
-    ExpectSuccess { learned: Learned, bidi: bool, fallback: Option<String> },
-    ExpectRestartHeader { learned: Learned, bidi: bool },
-    ExpectFinalFeatures { learned: Learned, bidi: bool },
-    ExpectDialbackResult { learned: Learned, bidi: bool },
+    ExpectFeatures { id: Box<str> },
+    ExpectSuccess { learned: Box<Learned>, bidi: bool, fallback: Option<Box<str>> },
+    ExpectRestartHeader { learned: Box<Learned>, bidi: bool },
+    ExpectFinalFeatures { learned: Box<Learned>, bidi: bool },
+    ExpectDialbackResult { learned: Box<Learned>, bidi: bool },
     Established,
     Ended,
 }
@@ -135,7 +147,8 @@ enum State {
 #[derive(Debug)]
 pub struct Initiating {
     route: Route,
-    wants: Wants,
+    /// What is left of it when the stream is established: nothing, since there are very many of them.
+    wants: Option<Box<Wants>>,
     state: State,
     ahead: Ahead,
     managing: Managing,
@@ -146,19 +159,23 @@ impl Initiating {
     #[must_use]
     pub fn start(route: Route, wants: Wants, out: &mut Outbox) -> Self {
         let (state, ahead, managing) = (State::ExpectHeader, Ahead::Nothing, Managing::Off);
-        let mut machine = Self { route, wants, state, ahead, managing };
+        let mut machine = Self { route, wants: Some(Box::new(wants)), state, ahead, managing };
         machine.write_header(&mut out.octets);
-        if machine.wants.pipelining == Pipelining::AtOnce {
-            machine.write_requests(&mut out.octets, machine.wants.mux, machine.wants.bidi != Bidi::Never);
+        if machine.wants().pipelining == Pipelining::AtOnce {
+            machine.write_requests(&mut out.octets, machine.wants().mux, machine.wants().bidi != Bidi::Never);
             sasl_external::write_auth(&mut out.octets, &machine.route.from);
             machine.write_header(&mut out.octets);
-            if machine.wants.sm_offered {
+            if machine.wants().sm_offered {
                 machine.manage(out);
             }
             // What the peer offered on another stream it offers here: if there is no stream management among it, there is none.
             machine.ahead = Ahead::Everything;
         }
         machine
+    }
+
+    fn wants(&self) -> &Wants {
+        self.wants.as_deref().unwrap_or(&Wants::NOTHING)
     }
 
     /// Whether stanzas may be sent: the negotiation is done.
@@ -182,7 +199,7 @@ impl Initiating {
     /// The id of the broken stream that it is to go on with.
     #[must_use]
     pub fn resumes(&self) -> Option<&str> {
-        match &self.wants.manage {
+        match &self.wants().manage {
             Manage::Resume { previd, .. } => Some(previd),
             Manage::Enable => None,
         }
@@ -222,11 +239,11 @@ impl Initiating {
             (State::ExpectRestartHeader { learned, bidi }, Event::Header { header, .. }) => {
                 self.on_header(header)?;
                 let stream_id = header.id.clone().unwrap_or_default();
-                State::ExpectFinalFeatures { learned: Learned { stream_id, ..learned }, bidi }
+                State::ExpectFinalFeatures { learned: Box::new(Learned { stream_id, ..*learned }), bidi }
             }
             (State::ExpectFinalFeatures { learned, bidi }, Event::Element(element)) => {
                 let Features { mux, authorize, sm, .. } = Features::parse(element)?;
-                let learned = Learned { listed: mux.unwrap_or_default(), authorize, sm, ..learned };
+                let learned = Learned { listed: mux.unwrap_or_default(), authorize, sm, ..*learned };
                 if sm && self.managing == Managing::Off {
                     self.manage(out);
                 }
@@ -234,7 +251,7 @@ impl Initiating {
             }
             (State::ExpectDialbackResult { learned, bidi }, Event::Element(element)) => {
                 if self.on_dialback_result(element)? {
-                    self.establish(learned, bidi, out)
+                    self.establish(*learned, bidi, out)
                 } else {
                     State::ExpectDialbackResult { learned, bidi }
                 }
@@ -254,15 +271,15 @@ impl Initiating {
         if header.from.as_ref().is_some_and(|from| *from != self.route.to) {
             return Err(Reason::ImproperAddressing.into());
         }
-        let id = header.id.clone().ok_or(Reason::BadFormat)?;
+        let id = header.id.as_deref().ok_or(Reason::BadFormat)?.into();
         Ok(State::ExpectFeatures { id })
     }
 
     fn on_features(&mut self, element: &Element, id: &str, out: &mut Outbox) -> Result<State, Violation> {
         let features = Features::parse(element)?;
-        let bidi = self.wants.bidi.wanted(&features);
-        let mux = self.wants.mux && features.mux.is_some();
-        let learned = Learned { mux, pipelining: features.pipelining, ..Learned::default() };
+        let bidi = self.wants().bidi.wanted(&features);
+        let mux = self.wants().mux && features.mux.is_some();
+        let mut learned = Box::new(Learned { mux, pipelining: features.pipelining, ..Learned::default() });
         if self.is_pipelined() {
             return Ok(State::ExpectSuccess { learned, bidi, fallback: None });
         }
@@ -273,27 +290,28 @@ impl Initiating {
             self.write_requests(&mut out.octets, mux, bidi);
             sasl_external::write_auth(&mut out.octets, &self.route.from);
             // Dialback proves one pair: a stream on which all were asked for is not settled by it.
-            let may_fall_back = self.wants.dialback.is_some() && features.dialback && !mux;
-            let fallback = may_fall_back.then(|| id.to_owned());
+            let may_fall_back = self.wants().dialback.is_some() && features.dialback && !mux;
+            let fallback = may_fall_back.then(|| id.into());
             // Behind a header that was sent ahead there is no stream on which to fall back.
-            if features.pipelining && self.wants.pipelining != Pipelining::Never && !may_fall_back {
+            if features.pipelining && self.wants().pipelining != Pipelining::Never && !may_fall_back {
                 self.send_ahead(&features, out);
             }
             return Ok(State::ExpectSuccess { learned, bidi, fallback });
         }
         // Dialback stands in the features only with XEP-0220's later revisions; servers that speak it without saying so
         // answer the request all the same.
-        let keys = self.wants.dialback.as_ref().ok_or(Reason::ExternalNotOffered)?;
+        let keys = self.wants().dialback.as_ref().ok_or(Reason::ExternalNotOffered)?;
         self.write_requests(&mut out.octets, false, bidi);
         dialback::write_request(&mut out.octets, &self.route, &keys.key(&self.route, id));
-        Ok(State::ExpectDialbackResult { learned: Learned { mux: false, ..learned }, bidi })
+        learned.mux = false;
+        Ok(State::ExpectDialbackResult { learned, bidi })
     }
 
     /// The features offer all that the rest relies on: it leaves at once, behind `<auth/>`.
     fn send_ahead(&mut self, features: &Features, out: &mut Outbox) {
         self.write_header(&mut out.octets);
         self.ahead = Ahead::Negotiation;
-        if features.sm || self.wants.sm_offered {
+        if features.sm || self.wants().sm_offered {
             self.ahead = Ahead::Everything;
             self.manage(out);
             out.tell(Notice::Ahead);
@@ -317,7 +335,7 @@ impl Initiating {
         if !element.is("failure", ns::SASL) {
             return Err(Reason::BadFormat.into());
         }
-        let (Some(id), Some(keys)) = (fallback, &self.wants.dialback) else {
+        let (Some(id), Some(keys)) = (fallback, &self.wants().dialback) else {
             return Err(Reason::ExternalRefused.into());
         };
         dialback::write_request(&mut out.octets, &self.route, &keys.key(&self.route, id));
@@ -360,7 +378,7 @@ impl Initiating {
 
     /// Ask for stream management, or for the stream that broke.
     fn manage(&mut self, out: &mut Outbox) {
-        self.managing = match &self.wants.manage {
+        self.managing = match &self.wants().manage {
             Manage::Enable => {
                 out.octets.push_str(sm::ENABLE);
                 Managing::ExpectEnabled
@@ -397,7 +415,8 @@ impl Initiating {
         Ok(())
     }
 
-    fn establish(&self, learned: Learned, bidi: bool, out: &mut Outbox) -> State {
+    fn establish(&mut self, learned: Learned, bidi: bool, out: &mut Outbox) -> State {
+        self.wants = None;
         out.tell(Notice::Learned(learned));
         out.tell(Notice::Proven { route: self.route.clone(), bidi });
         State::Established

@@ -107,6 +107,10 @@ impl Receipts {
             self.first += 1;
             self.h = self.h.wrapping_add(self.runs.front().map_or(0, |next| next.handled));
         }
+        if self.runs.is_empty() {
+            // Streams are many, and few of them have something unhandled.
+            self.runs = VecDeque::new();
+        }
     }
 
     /// Answer for what has waited long enough. How many that were.

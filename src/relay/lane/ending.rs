@@ -90,6 +90,7 @@ impl Drop for Lane {
             let left = self.sending.end(false);
             self.part(Ended::Lost(Reason::InternalServerError), left);
         }
+        self.mailbox.parts();
     }
 }
 
@@ -116,7 +117,7 @@ impl Lane {
         match outcome {
             Outcome::Continue => None,
             Outcome::Connected(domain) => {
-                self.framer.authenticated();
+                self.framer().authenticated();
                 self.carry = Some(Carry::new(&self.hub, component::scope(domain), None));
                 self.mailbox.open();
                 None

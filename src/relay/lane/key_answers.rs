@@ -1,6 +1,9 @@
 //! What the servers of hosts answer about dialback keys, for the stream on which the keys came. Few streams ever ask, and there are
 //! very many: nothing is kept for it before the first question.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use tokio::sync::mpsc;
 
 use crate::reason::Reason;
@@ -20,10 +23,10 @@ impl KeyAnswers {
     }
 
     /// The next answer; never, if there was no question.
-    pub(super) async fn next(&mut self) -> Option<KeyAnswer> {
-        match &mut self.0 {
-            Some((_, answers)) => answers.recv().await,
-            None => std::future::pending().await,
-        }
+    pub(super) fn next(&mut self) -> impl Future<Output = Option<KeyAnswer>> + Send {
+        poll_fn(|context| match &mut self.0 {
+            Some((_, answers)) => answers.poll_recv(context),
+            None => Poll::Pending,
+        })
     }
 }

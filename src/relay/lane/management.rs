@@ -41,7 +41,7 @@ impl Lane {
                 self.resumable = id.zip(self.route()).map(|(id, route)| Resumable { id, route, within });
             }
             Managed::Refused => self.sending.unmanage(),
-            Managed::Resume { previd, h } => self.claim = Some((previd, h)),
+            Managed::Resume { previd, h } => self.claim = Some(Box::new((previd, h))),
             Managed::Resumed { h } => self.resumed(h)?,
             Managed::Lost { h } => self.lost(h),
             Managed::Asked => self.mailbox.acknowledge(),
@@ -190,7 +190,7 @@ impl Lane {
         let Some(route) = self.route() else { return Err(Reason::BadFormat.into()) };
         let asked = self.asks.take().and_then(|id| Some((self.hub.keeper(&route, &id)?, id)));
         let Some((outlet, id)) = asked else { return Err(Reason::BadFormat.into()) };
-        let sent = |broken: &mut Broken| (broken.id == id && !broken.sent.is_empty()).then_some(());
+        let sent = |broken: &mut Broken| (*broken.id == *id && !broken.sent.is_empty()).then_some(());
         if outlet.look_at_broken(sent).is_some() {
             let lane = self.id;
             self.hub.control(|router, _| router.lane_resumed(lane, &outlet.route));
@@ -253,7 +253,7 @@ impl Lane {
         if let (Some(id), Some(route)) = (self.asks.take(), self.route())
             && let Some(outlet) = self.hub.keeper(&route, &id)
         {
-            outlet.look_at_broken(|broken| (broken.id == id).then(|| broken.asked = false));
+            outlet.look_at_broken(|broken| (*broken.id == *id).then(|| broken.asked = false));
         }
         let mut sent = match left {
             Remainder::Unknown(sent) => sent,

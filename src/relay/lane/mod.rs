@@ -32,7 +32,7 @@ use crate::reason::Reason;
 use crate::transport::quic::Code;
 use crate::xmpp::content::Rescoping;
 use crate::xmpp::element::Element;
-use crate::xmpp::framer::{Frame, FrameKind, Framer, Progress};
+use crate::xmpp::framer::{Frame, FrameKind, Progress};
 use crate::xmpp::header::StreamHeader;
 use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
@@ -43,12 +43,14 @@ mod ending;
 mod holding;
 mod key_answers;
 mod management;
+mod reading;
 mod told;
 
 use ending::Ended;
 pub(crate) use ending::LaneEnd;
 use key_answers::KeyAnswers;
 use management::Resumable;
+use reading::Reading;
 
 /// A read that brought so much may not have been the last.
 const MUCH: usize = LARGE_BYTES / 2;
@@ -79,11 +81,12 @@ pub(crate) struct Lane {
     mailbox: Arc<Mailbox>,
     place: Place,
     machine: Machine,
-    framer: Framer,
+    reading: Reading,
     /// How stanzas become those of a server stream, if they aren't.
     rescoping: Option<Box<Rescoping>>,
     sending: Arc<Sending>,
-    learned: Learned,
+    /// What the negotiation has taught, until the stream is established.
+    learned: Option<Box<Learned>>,
     /// Set once the stream is established.
     carry: Option<Carry>,
     /// The peer's stream header has come.
@@ -95,9 +98,9 @@ pub(crate) struct Lane {
     /// How the stream may be resumed when it breaks.
     resumable: Option<Resumable>,
     /// The broken stream that we ask to go on with here.
-    asks: Option<String>,
+    asks: Option<Box<str>>,
     /// The stream that the other end wants to go on with here, and what of it it has handled.
-    claim: Option<(String, u32)>,
+    claim: Option<Box<(String, u32)>>,
     /// Since when we don't send because the other end may still turn stream management on.
     waits_to_send: Option<Instant>,
     /// What came last said how much is handled.
@@ -124,7 +127,7 @@ impl Lane {
     ) -> Self {
         let (pipelined, managed, asks) = match &machine {
             Machine::Initiating(machine) => {
-                (machine.is_pipelined(), machine.is_managed(), machine.resumes().map(str::to_owned))
+                (machine.is_pipelined(), machine.is_managed(), machine.resumes().map(Box::from))
             }
             Machine::Receiving(_) | Machine::Component(_) => (false, false, None),
         };
@@ -137,12 +140,12 @@ impl Lane {
             id,
             mailbox,
             place,
-            framer: Framer::of(machine.content(), hub.xml_limits()),
+            reading: Reading::new(machine.content()),
             rescoping: matches!(machine, Machine::Component(_))
                 .then(|| Box::new(Rescoping::component_to_server())),
             machine,
             sending,
-            learned: Learned::default(),
+            learned: None,
             carry: None,
             answered: false,
             heard: false,
@@ -175,14 +178,13 @@ impl Lane {
             let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
             let session = self.place.session();
             let (ended, said_all) = {
-                let patience = (self.hub.limits.ack_wait, self.hub.limits.drain);
                 let row = session.as_ref().map(|session| &session.row);
-                let writer = sending.write(&mailbox, &mut transmit, row, LAST_WORDS, patience);
+                let writer = sending.write(&mailbox, &mut transmit, row);
                 tokio::pin!(writer);
                 let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
                 self.conclude(ended);
                 if wrote.is_none() && !matches!(ended, Ended::Lost(_)) && mailbox.closing().is_some() {
-                    wrote = tokio::time::timeout(LAST_WORDS, writer).await.ok();
+                    wrote = Box::pin(tokio::time::timeout(LAST_WORDS, writer)).await.ok();
                 }
                 (ended, matches!(wrote, Some(Ok(()))))
             };
@@ -192,13 +194,13 @@ impl Lane {
                     if !said_all {
                         transmit.reset(Code::Violation);
                     }
-                    receive.stop(Code::Violation, LAST_WORDS).await;
+                    Box::pin(receive.stop(Code::Violation, LAST_WORDS)).await;
                 }
                 Ended::Unspoken => {
                     transmit.reset(Code::Framing);
-                    receive.stop(Code::Framing, LAST_WORDS).await;
+                    Box::pin(receive.stop(Code::Framing, LAST_WORDS)).await;
                 }
-                Ended::Closed(_) | Ended::Usurped => receive.linger(LAST_WORDS).await,
+                Ended::Closed(_) | Ended::Usurped => Box::pin(receive.linger(LAST_WORDS)).await,
                 Ended::Lost(_) => {}
             }
             let reason = ended.reason();
@@ -226,7 +228,7 @@ impl Lane {
                 // Having finished, we carry what the other end still sends until it closes too. If it takes nothing
                 // more, it has its time to say why. In either case, what was read and waits for room is seen to.
                 let patience = if wrote.is_ok() { hub.limits.drain } else { LAST_WORDS };
-                let read = tokio::time::timeout(patience + hub.limits.read_pause, reader).await;
+                let read = Box::pin(tokio::time::timeout(patience + hub.limits.read_pause, reader)).await;
                 let silent = || wrote.err().or_else(|| mailbox.closing()).unwrap_or(Reason::ConnectionLost);
                 (read.unwrap_or_else(|_| Ended::by_us(silent())), Some(wrote))
             }
@@ -240,7 +242,8 @@ impl Lane {
         let mut partial: Option<Instant> = None;
         loop {
             let before = buffer.len();
-            match self.frames(&mut buffer).await {
+            // What it takes while there is something to do, no lane holds while there isn't.
+            match Box::pin(self.frames(&mut buffer)).await {
                 Ok(None) => {}
                 Ok(Some(ended)) => return ended,
                 Err(violation) => return Ended::Violated(violation),
@@ -295,7 +298,7 @@ impl Lane {
         let mut at = 0;
         let mut ended = None;
         while ended.is_none() {
-            match self.framer.next(&buffer[at..]).map_err(|error| error.reason())? {
+            match self.framer().next(&buffer[at..]).map_err(|error| error.reason())? {
                 Progress::More => break,
                 Progress::Skip(len) => {
                     self.flush(buffer, at).await?;
@@ -307,7 +310,8 @@ impl Lane {
                     }
                     ended = self.frame(buffer, at, frame).await?;
                     at += frame.len;
-                    if let Some((previd, h)) = self.claim.take() {
+                    if let Some(claim) = self.claim.take() {
+                        let (previd, h) = *claim;
                         Box::pin(self.resume_theirs(&previd, h)).await?;
                     }
                 }
@@ -315,6 +319,7 @@ impl Lane {
         }
         self.flush(buffer, at).await?;
         buffer.advance(at);
+        self.rest(buffer.is_empty());
         Ok(ended)
     }
 
@@ -404,13 +409,13 @@ impl Lane {
     fn on_notice(&mut self, notice: Notice) -> Option<Ended> {
         match notice {
             Notice::Restart => {
-                self.framer.restart();
-                self.framer.authenticated();
+                self.framer().restart();
+                self.framer().authenticated();
             }
             Notice::Ahead => self.go_ahead(),
-            Notice::Learned(learned) => self.learned = learned,
+            Notice::Learned(learned) => self.learned = Some(Box::new(learned)),
             Notice::Proven { route, bidi } => {
-                self.framer.authenticated();
+                self.framer().authenticated();
                 self.sending.confirm();
                 debug!(parent: &self.place.span(), lane = self.id.0, pair = %route, bidi, "stream established");
                 self.proven(&route, bidi);
@@ -454,7 +459,8 @@ impl Lane {
     fn proven(&mut self, route: &Route, bidi: bool) {
         let initiating = matches!(self.machine, Machine::Initiating(_));
         let known = self.carry.as_ref().map(Carry::scope);
-        let proven = Proof { lane: self.id, route, bidi, initiating, learned: &self.learned, known };
+        let learned = self.learned.take().map(|learned| *learned).unwrap_or_default();
+        let proven = Proof { lane: self.id, route, bidi, initiating, learned: &learned, known };
         let mut scope = self.place.proven(&self.hub, &proven);
         if initiating && !bidi {
             // Without bidi nothing may come back on a stream that we opened (RFC 6120 section 4.5).

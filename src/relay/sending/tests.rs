@@ -3,7 +3,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 
 use super::super::outlet::TotalQueued;
-use super::super::row::PLACES;
+use super::super::row::{PLACES, Row};
 use super::*;
 use crate::proto::queue::Mark;
 use crate::transport::quic::Code;
@@ -42,7 +42,7 @@ async fn what_was_sent_behind_a_refused_flight_goes_back_to_its_own_queue_in_ord
     let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
-    let writing = sending.write(&lane, &mut taken, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let writing = sending.write(&lane, &mut taken, None);
     let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
     assert_eq!((taken.0.len(), total.stanzas(), delivered.get()), (20_004, 5, 0));
     let Remainder::PutBack(runs) = sending.end(true) else { panic!("it was refused") };
@@ -60,7 +60,7 @@ async fn what_was_sent_behind_a_confirmed_flight_is_delivered() {
     let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Remote, true, false);
     lane.open();
     let mut taken = Taken(Vec::new());
-    let writing = sending.write(&lane, &mut taken, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let writing = sending.write(&lane, &mut taken, None);
     let _for_ever = tokio::time::timeout(Duration::from_millis(1), writing).await;
     sending.confirm();
     assert_eq!((delivered.get(), total.stanzas()), (2, 0));
@@ -76,7 +76,7 @@ async fn large_stanzas_are_asked_for_before_they_fill_a_queue() {
     let sending = Sending::new(delivered, &acknowledger(), Side::Remote, false, true);
     lane.open();
     let mut taken = Taken(Vec::new());
-    let writing = sending.write(&lane, &mut taken, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let writing = sending.write(&lane, &mut taken, None);
     let _for_ever = tokio::time::timeout(Duration::from_millis(100), writing).await;
     // At once, and then after each five: 256 KiB are a quarter of what a pair may have waiting.
     let asked = taken.0.windows(REQUEST.len()).filter(|octets| *octets == REQUEST.as_bytes()).count();
@@ -115,8 +115,7 @@ async fn lanes_of_one_session_wait_in_its_row_but_those_that_may_have_filled_the
     let writing: Vec<_> = lanes
         .iter_mut()
         .map(|(_, lane, sending, transmit)| {
-            let writing =
-                sending.write(lane, transmit, Some(&row), Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+            let writing = sending.write(lane, transmit, Some(&row));
             let mut writing = Box::pin(writing);
             let mut context = Context::from_waker(Waker::noop());
             assert!(writing.as_mut().poll(&mut context).is_pending());
@@ -144,7 +143,7 @@ async fn what_comes_alone_leaves_at_once_and_what_follows_several_waits_for_more
     lane.open();
     let taken = Arc::new(Mutex::new(Vec::new()));
     let mut transmit = Noted(Arc::clone(&taken));
-    let writing = sending.write(&lane, &mut transmit, None, Duration::ZERO, (Duration::ZERO, Duration::ZERO));
+    let writing = sending.write(&lane, &mut transmit, None);
     let mut writing = std::pin::pin!(writing);
     // In each step stanzas come, and some time passes; what the transport is given meanwhile.
     for (stanzas, passes, given) in [
@@ -184,8 +183,7 @@ async fn a_relay_that_ends_lets_nobody_take_what_it_said_before_for_its_last_wor
         lane.acknowledge();
         let taken = Arc::new(Mutex::new(Vec::new()));
         let mut transmit = Noted(Arc::clone(&taken));
-        let patience = (Duration::ZERO, Duration::ZERO);
-        let mut writing = Box::pin(sending.write(&lane, &mut transmit, None, Duration::ZERO, patience));
+        let mut writing = Box::pin(sending.write(&lane, &mut transmit, None));
         let mut context = Context::from_waker(Waker::noop());
         assert!(writing.as_mut().poll(&mut context).is_pending());
         lane.close(super::super::mailbox::Close::Now, Reason::Draining);

@@ -394,6 +394,41 @@ fn an_idle_framer_is_small() {
 }
 
 #[test]
+fn a_framer_that_was_left_off_goes_on_as_if_it_had_not_been() {
+    let stanza = "<message from='a@a' to='b@b'><body>x</body></message>";
+    let mut framer = Framer::new(LIMITS);
+    framer.authenticated();
+    let mut input = format!("{HEADER}{stanza}");
+    let mut found = Vec::new();
+    for octets in [stanza, "</stream:stream>", "<"] {
+        loop {
+            match framer.next(input.as_bytes()) {
+                Ok(Progress::Frame(frame)) => {
+                    found.push(frame.kind);
+                    input.drain(..frame.len);
+                }
+                Ok(Progress::More) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        framer = Framer::resume(framer.leave_off().unwrap(), LIMITS);
+        input.push_str(octets);
+    }
+    let message = FrameKind::Stanza(StanzaKind::Message);
+    assert_eq!(found, [FrameKind::Header, message, message, FrameKind::End]);
+    assert_eq!(framer.next(b"<"), Err(XmlError::AfterEnd));
+    assert!(framer.leave_off().is_none(), "it has failed");
+}
+
+#[test]
+fn a_framer_is_not_left_off_in_the_middle_of_anything() {
+    let mut framer = Framer::new(LIMITS);
+    assert!(framer.leave_off().is_some());
+    assert_eq!(framer.next(b"<stream:stream"), Ok(Progress::More));
+    assert!(framer.leave_off().is_none());
+}
+
+#[test]
 fn an_input_that_shrinks_is_not_read() {
     let mut framer = Framer::new(LIMITS);
     assert_eq!(framer.next(&HEADER.as_bytes()[..50]), Ok(Progress::More));
