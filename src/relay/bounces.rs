@@ -99,7 +99,7 @@ impl Hub {
         }
     }
 
-    /// Answer what waits for `route`. `keeps`: errors of our own making go on waiting.
+    /// Answer what waits for `route`. `keeps`: what answers somebody itself goes on waiting, whoever made it.
     pub(super) fn bounce_queue(
         &self,
         control: &mut Control,
@@ -110,7 +110,8 @@ impl Hub {
     ) {
         self.gave_up(route, reason);
         if let Some(outlet) = self.known_outlet(route) {
-            let stanzas = if keeps { outlet.drain_all_but_answers() } else { outlet.drain() };
+            let is_answer = |mark: Mark| mark.wait == Wait::Answer;
+            let stanzas = if keeps { outlet.drain_all_but(is_answer) } else { outlet.drain() };
             self.bounce(control, route, &stanzas, reason, now);
             self.retire(route, &outlet);
             if outlet.has_waiting() {

@@ -114,7 +114,7 @@ impl Hub {
         self.give_up_broken(Reason::Draining);
         let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
         for outlet in outlets {
-            let stanzas = outlet.drain_all_but_answers();
+            let stanzas = outlet.drain_all_but(|mark| mark.ours);
             self.bounce_all(&outlet.route, &stanzas, Reason::Draining);
         }
         self.finish_lanes(clock::now() + LAST_ANSWERS).await;

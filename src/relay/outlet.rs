@@ -437,14 +437,14 @@ impl Outlet {
         drained
     }
 
-    /// Take out everything that waits but what answers somebody.
-    pub(crate) fn drain_all_but_answers(&self) -> Vec<Waited> {
+    /// Take out everything that waits but what `keeps` says.
+    pub(crate) fn drain_all_but(&self, keeps: impl Fn(Mark) -> bool) -> Vec<Waited> {
         let mut state = lock(&self.state);
-        let (answers, others): (Vec<_>, Vec<_>) =
-            state.queue.drain().into_iter().partition(|stanza| stanza.mark.ours);
+        let (kept, others): (Vec<_>, Vec<_>) =
+            state.queue.drain().into_iter().partition(|stanza| keeps(stanza.mark));
         state.full_since = None;
-        if !answers.is_empty() {
-            state.queue.put_back(Run::of(answers));
+        if !kept.is_empty() {
+            state.queue.put_back(Run::of(kept));
         }
         self.publish(&state);
         drop(state);

@@ -84,8 +84,8 @@ pub enum Action {
         /// Why.
         reason: Reason,
     },
-    /// Bounce what is in the queue of `route`, but for errors of our own making: nobody can be told that these didn't arrive, so they
-    /// go on waiting. If there are none, [`super::Router::unwanted`].
+    /// Bounce what is in the queue of `route`, but for errors and results, our own and others': nobody can be told that these didn't
+    /// arrive, so they go on waiting. If there are none, [`super::Router::unwanted`].
     BounceAllButAnswers {
         /// The route.
         route: Route,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::proto::queue::Wait;
 use crate::xmpp::domain::Domain;
 
 const LIMIT: usize = 1 << 20;
@@ -88,6 +89,18 @@ fn a_route_takes_nothing_more_while_too_many_of_its_errors_wait() {
         answers.release(&run);
     }
     assert_eq!(push(&asked, 1), Pushed::Wanted);
+}
+
+#[test]
+fn what_is_kept_of_a_queue_that_is_emptied_stays_in_order_and_counted() {
+    let total = Arc::new(TotalQueued::new(LIMIT));
+    let outlet = outlet(&total, "a.test");
+    let answer = Mark { wait: Wait::Answer, ..Mark::of(1) };
+    outlet.push(b"1234", &[answer, Mark::of(1), answer, Mark::of(1)], None, Instant::now());
+    let names = |stanzas: Vec<Waited>| stanzas.iter().map(|waited| waited.octets[0]).collect::<Vec<u8>>();
+    assert_eq!(names(outlet.drain_all_but(|mark| mark.wait == Wait::Answer)), b"24");
+    assert_eq!((total.bytes(), total.stanzas()), (2, 2));
+    assert_eq!(names(outlet.drain()), b"13");
 }
 
 #[test]
