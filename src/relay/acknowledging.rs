@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::clock;
 use super::hub::Hub;
 use super::inbound::{Inbound, Run, Waited};
-use super::mailbox::{Mailbox, lock};
+use super::mailbox::{Mailbox, When, lock};
 use super::outlet::Outlet;
 use crate::proto::admission::Side;
 use crate::proto::limits::Limits;
@@ -142,10 +142,10 @@ impl Acknowledger {
         self.work.notify_one();
     }
 
-    fn ask(&self, now: Instant) {
+    pub(super) fn ask(&self, now: Instant) {
         let due: Vec<_> = lock(&self.asking).extract_if(.., |(due, _)| *due <= now).collect();
         for (_, lane) in due {
-            lane.request();
+            lane.request(When::Due);
         }
     }
 

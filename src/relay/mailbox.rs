@@ -31,8 +31,8 @@ pub(crate) enum Next {
     Again(Bytes),
     /// Say how many stanzas are handled.
     Acknowledge,
-    /// Ask how many are.
-    Request,
+    /// Ask how many are, if it is time for that, or at once.
+    Request(When),
     /// Everything was written; before the end, wait for what isn't acknowledged.
     Settle,
     /// Write the end of the stream: this, behind the last acknowledgement.
@@ -43,6 +43,15 @@ pub(crate) enum Next {
     Finish,
     /// Wait to be woken.
     Wait,
+}
+
+/// When to ask for an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum When {
+    /// If enough time has passed.
+    Due,
+    /// Something finds no room before there is an answer.
+    AtOnce,
 }
 
 /// How a lane is to end.
@@ -60,7 +69,7 @@ struct MailboxState {
     own: VecDeque<String>,
     again: VecDeque<Bytes>,
     acknowledge: bool,
-    request: bool,
+    request: Option<When>,
     ready: VecDeque<Arc<Outlet>>,
     /// Stanzas may be sent.
     open: bool,
@@ -130,7 +139,7 @@ impl MailboxState {
         if let Some(own) = self.own.pop_front() {
             return Some(Next::Own(own));
         }
-        std::mem::take(&mut self.request).then_some(Next::Request)
+        self.request.take().map(Next::Request)
     }
 }
 
@@ -192,9 +201,9 @@ impl Mailbox {
     }
 
     /// Ask how many stanzas are handled, with the next octets.
-    pub(crate) fn request(&self) {
+    pub(crate) fn request(&self, when: When) {
         let mut state = lock(&self.state);
-        state.request = true;
+        state.request = state.request.max(Some(when));
         wake(state);
     }
 
@@ -386,7 +395,7 @@ mod tests {
                 Next::Stanzas(run, _) => text.push_str(std::str::from_utf8(&run.octets).unwrap()),
                 Next::Again(octets) => text.push_str(std::str::from_utf8(&octets).unwrap()),
                 Next::Acknowledge => text.push_str("<a/>"),
-                Next::Request => text.push_str("<r/>"),
+                Next::Request(_) => text.push_str("<r/>"),
                 Next::Settle => text.push('?'),
                 Next::Finish => return text + "|",
                 Next::Wait => return text,

@@ -17,7 +17,7 @@ use super::broken::Broken;
 use super::depth::Depth;
 pub(crate) use super::depth::TotalQueued;
 use super::inbound::{Inbound, Origin, Run, Waited};
-use super::mailbox::{Mailbox, lock};
+use super::mailbox::{Mailbox, When, lock};
 use crate::proto::queue::{Hold, Mark, Queue};
 use crate::xmpp::route::Route;
 
@@ -186,6 +186,10 @@ impl Outlet {
         let little = state.is_clear() && (octets.len() <= LITTLE_BYTES || marks.len() == 1);
         let has_room = state.held() + octets.len() <= self.limit && self.total.has_room(octets.len());
         if state.choked || !(little || has_room) || state.queue.push(octets, marks, origin, now).is_err() {
+            if let Some(taker) = state.taker.as_ref().filter(|_| state.queue.is_empty()) {
+                // Only what is acknowledged makes room.
+                taker.request(When::AtOnce);
+            }
             return Pushed::Full(*state.full_since.get_or_insert(now));
         }
         self.count(octets.len(), marks.iter().filter(|mark| !mark.ours).count());

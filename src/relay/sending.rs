@@ -5,7 +5,7 @@
 //! - without it, when it was written: nobody will ever say more;
 //! - behind a pipelined negotiation, not before that has succeeded, because behind a refusal nothing was read.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::acknowledging::Acknowledger;
 use super::clock;
 use super::inbound::{self, Inbound, Run};
 use super::io::Transmit;
-use super::mailbox::{Mailbox, lock};
+use super::mailbox::{Mailbox, When, lock};
 use super::outlet::Outlet;
 use super::row::MUCH_BYTES;
 use crate::proto::admission::Side;
@@ -28,6 +28,10 @@ use crate::reason::Reason;
 mod writing;
 
 use writing::To;
+
+/// Where nothing more is sent along with which an acknowledgement could be asked for, it is asked for alone after so many times the
+/// time between two questions: on a path that loses packets each of them may hold up the stanzas behind it.
+const ALONE: f64 = 1.5;
 
 /// Octets of stanzas that are copied so that what asks for their acknowledgement goes in the same call: another one costs more.
 const JOINED_BYTES: usize = 16 * 1024;
@@ -48,10 +52,6 @@ pub(crate) struct Sending {
     asks_within: Duration,
     /// What came the other way: the writer says how much of it is handled.
     inbound: Mutex<Option<Arc<Inbound>>>,
-    /// The lane asks for an acknowledgement soon.
-    asking: AtomicBool,
-    /// When we ask again if there is no answer, in milliseconds since `epoch`.
-    again: AtomicU64,
     /// When something was last written, in milliseconds since `epoch`.
     written: AtomicU64,
     epoch: Instant,
@@ -70,6 +70,10 @@ struct State {
     unasked: (u32, usize),
     /// When that was.
     asked: Option<Instant>,
+    /// When the lane is woken to ask for what was sent since, unless it has asked by then.
+    asks_at: Option<Instant>,
+    /// When it is woken to ask again if there is no answer.
+    again_at: Option<Instant>,
     /// Since when nothing of `sent` was acknowledged.
     waits: Option<Instant>,
 }
@@ -100,6 +104,8 @@ impl Sending {
             managed,
             unasked: (0, 0),
             asked: None,
+            asks_at: None,
+            again_at: None,
             waits: None,
         };
         Arc::new(Self {
@@ -108,8 +114,6 @@ impl Sending {
             acknowledger: Arc::clone(acknowledger),
             asks_within: acknowledger.asks_within(side),
             inbound: Mutex::default(),
-            asking: AtomicBool::new(false),
-            again: AtomicU64::new(0),
             written: AtomicU64::new(0),
             epoch: clock::now(),
         })
@@ -147,9 +151,7 @@ impl Sending {
             }
         }
         self.wrote(count);
-        if let Ask::At(due) = ask
-            && !self.asking.swap(true, Ordering::AcqRel)
-        {
+        if let Ask::At(due) = ask {
             self.acknowledger.ask_at(due, mailbox);
         }
         Ok(())
@@ -160,11 +162,12 @@ impl Sending {
         millis(clock::now().saturating_duration_since(self.epoch))
     }
 
-    /// `count` stanzas of so many octets are about to be written. Whether to ask for their acknowledgement.
+    /// `count` stanzas of so many octets are about to be written. Whether to ask for their acknowledgement: along with the first that
+    /// follow when it is time, and alone where none do.
     fn asks(&self, count: u32, octets: usize) -> Ask {
         let mut state = lock(&self.state);
         if !state.managed {
-            return Ask::Never;
+            return Ask::Not;
         }
         state.unasked.0 += count;
         state.unasked.1 += octets;
@@ -172,9 +175,24 @@ impl Sending {
         if state.unasked.0 >= *ack_request_every || state.unasked.1 >= *ack_request_octets {
             return Ask::Now;
         }
-        let due = state.asked.map(|asked| asked + self.asks_within);
-        let now = clock::now();
-        due.filter(|due| *due > now).map_or(Ask::Now, Ask::At)
+        match state.asked {
+            Some(asked) if asked + self.asks_within > clock::now() => self.asks_later(&mut state, asked),
+            _ => Ask::Now,
+        }
+    }
+
+    fn asks_alone_within(&self) -> Duration {
+        self.asks_within.mul_f64(ALONE)
+    }
+
+    /// We asked at `asked`, and not for everything. When the lane has to be woken to ask alone, unless it is already.
+    fn asks_later(&self, state: &mut State, asked: Instant) -> Ask {
+        if state.asks_at.is_some() {
+            return Ask::Not;
+        }
+        let at = asked + self.asks_alone_within();
+        state.asks_at = Some(at);
+        Ask::At(at)
     }
 
     /// `count` stanzas were written.
@@ -194,32 +212,59 @@ impl Sending {
         Ok(())
     }
 
-    /// Whether an acknowledgement is to be asked for now.
+    /// Whether an acknowledgement is to be asked for now, if anything waits for one.
     fn requests(&self, mailbox: &Arc<Mailbox>) -> bool {
-        self.asking.store(false, Ordering::Release);
-        let (due, stalled) = {
-            let (mut state, now) = (lock(&self.state), clock::now());
-            state.unasked = (0, 0);
-            state.asked = Some(now);
-            let stalled = |waits| waits + self.acknowledger.stall <= now;
-            (state.managed && !state.sent.is_empty(), state.waits.is_some_and(stalled))
-        };
-        if due && stalled {
-            mailbox.break_off(Reason::Stalled);
-        } else if due {
-            self.ask_again(mailbox);
+        let now = clock::now();
+        let mut state = lock(&self.state);
+        state.unasked = (0, 0);
+        state.asked = Some(now);
+        if !state.managed || state.sent.is_empty() {
+            return false;
         }
-        due && !stalled
+        if state.waits.is_some_and(|waits| waits + self.acknowledger.stall <= now) {
+            drop(state);
+            mailbox.break_off(Reason::Stalled);
+            return false;
+        }
+        self.ask_again(&mut state, now, mailbox);
+        true
     }
 
-    /// Whoever gives no answer is asked again, as long as something isn't acknowledged.
-    fn ask_again(&self, mailbox: &Arc<Mailbox>) {
-        let elapsed = self.elapsed();
-        if self.again.load(Ordering::Relaxed) <= elapsed {
-            let wait = self.acknowledger.ask_again;
-            self.again.store(elapsed.saturating_add(millis(wait)), Ordering::Relaxed);
-            self.acknowledger.ask_at(clock::now() + wait, mailbox);
+    /// Whoever gives no answer in time from `since` on is asked again, as long as something isn't acknowledged.
+    fn ask_again(&self, state: &mut State, since: Instant, mailbox: &Arc<Mailbox>) {
+        if state.again_at.is_none() {
+            let at = since + self.acknowledger.ask_again;
+            state.again_at = Some(at);
+            self.acknowledger.ask_at(at, mailbox);
         }
+    }
+
+    /// The lane was woken to ask. Whether it still has to: it may have asked along with stanzas, and have had its answers.
+    fn requests_still(&self, when: When, mailbox: &Arc<Mailbox>) -> bool {
+        let now = clock::now();
+        let mut state = lock(&self.state);
+        state.asks_at = state.asks_at.filter(|at| *at > now);
+        let unasked = state.unasked.0 > 0;
+        let asked = state.asked.filter(|asked| *asked + self.asks_alone_within() > now);
+        let mut asks = unasked && (asked.is_none() || when == When::AtOnce);
+        if state.again_at.is_some_and(|at| at <= now) {
+            state.again_at = None;
+            let since = state.waits.max(state.asked).unwrap_or(now);
+            if since + self.acknowledger.ask_again <= now {
+                asks = true;
+            } else if !state.sent.is_empty() {
+                self.ask_again(&mut state, since, mailbox);
+            }
+        }
+        if !asks
+            && unasked
+            && let Some(asked) = asked
+            && let Ask::At(at) = self.asks_later(&mut state, asked)
+        {
+            self.acknowledger.ask_at(at, mailbox);
+        }
+        drop(state);
+        asks && self.requests(mailbox)
     }
 
     /// The acknowledgement of what came the other way.
@@ -351,10 +396,11 @@ impl Sending {
         mailbox.send_again(sent.runs().map(|run| run.octets.clone()));
         state.written = h.wrapping_add(sent.unacknowledged());
         state.waits = (!sent.is_empty()).then(clock::now);
+        (state.unasked, state.asked) = ((sent.unacknowledged(), sent.octets()), None);
         state.sent = sent;
         state.managed = true;
         drop(state);
-        mailbox.request();
+        mailbox.request(When::Due);
         Ok(())
     }
 
@@ -397,7 +443,7 @@ fn millis(span: Duration) -> u64 {
 
 /// When to ask for an acknowledgement.
 enum Ask {
-    Never,
+    Not,
     At(Instant),
     Now,
 }

@@ -1,3 +1,4 @@
+use super::super::mailbox::Next;
 use super::*;
 use crate::proto::queue::Wait;
 use crate::xmpp::domain::Domain;
@@ -63,6 +64,22 @@ fn an_empty_queue_takes_no_more_at_once_than_it_holds() {
     let many = |of: usize| outlet.push(&vec![b'x'; 2 * of], &[Mark::of(of); 2], None, Instant::now());
     assert!(matches!(many(LIMIT / 2 + 1), Pushed::Full(_)));
     assert_eq!(many(LIMIT / 2), Pushed::Wanted);
+}
+
+#[test]
+fn whatever_finds_no_room_has_what_is_under_way_asked_for() {
+    let (total, lane) = (Arc::new(TotalQueued::new(8 * LIMIT)), Arc::new(Mailbox::default()));
+    let outlet = outlet(&total, "a.test");
+    let asks = || matches!(lane.next(|| true), Next::Request(When::AtOnce));
+    outlet.attach(&lane);
+    lane.open();
+    push(&outlet, LIMIT);
+    assert!(matches!(push(&outlet, 1), Pushed::Full(_)));
+    let Next::Stanzas(run, _) = lane.next(|| true) else { panic!("that makes room, and nobody asked") };
+    assert!(matches!(push(&outlet, 1), Pushed::Full(_)));
+    assert!(asks());
+    outlet.release(&run);
+    assert_eq!((push(&outlet, 1), asks()), (Pushed::Taken, false));
 }
 
 #[test]

@@ -166,6 +166,49 @@ async fn what_comes_alone_leaves_at_once_and_what_follows_several_waits_for_more
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_is_asked_for_along_with_stanzas_and_alone_where_none_follow() {
+    const STEP: Duration = Duration::from_millis(100);
+    let (total, lane, acknowledger) =
+        (Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()), acknowledger());
+    let outlet = outlet(&total, "a.test", &lane, &[]);
+    let delivered = IntCounter::new("delivered", "x").unwrap();
+    let sending = Sending::new(delivered.clone(), &acknowledger, Side::Remote, false, true);
+    lane.open();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let mut transmit = Noted(Arc::clone(&taken));
+    let mut writing = Box::pin(sending.write(&lane, &mut transmit, None));
+    let (mut along, mut alone) = (Vec::new(), Vec::new());
+    // Five seconds with a stanza every 100 ms, five in which nothing comes, and a last one that nobody ever answers. Twice somebody is in
+    // a hurry, the second time when there is nothing left to ask for.
+    for step in 0..=220 {
+        if step < 50 || step == 100 {
+            outlet.push(b"1", &[Mark::of(1)], None, clock::now());
+        }
+        if step == 33 || step == 101 {
+            lane.request(When::AtOnce);
+        }
+        acknowledger.ask(clock::now());
+        assert!(writing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let wrote = String::from_utf8(std::mem::take(&mut *lock(&taken))).unwrap();
+        for call in wrote.split_terminator('|') {
+            match call.strip_suffix(REQUEST) {
+                Some("") => alone.push(step),
+                Some(_) => along.push(step),
+                None => continue,
+            }
+            if step < 100 {
+                sending.acknowledged(50.min(step + 1), &lane).unwrap();
+            }
+        }
+        tokio::time::advance(STEP).await;
+    }
+    assert_eq!(along, [0, 10, 20, 30, 43, 100]);
+    // A second and a half after the last one, and every five seconds (`limits.ack_wait`) as long as there is no answer.
+    assert_eq!(alone, [33, 58, 150, 200]);
+    assert_eq!((delivered.get(), sending.unacknowledged()), (50, 1));
+}
+
 #[tokio::test]
 async fn a_relay_that_ends_lets_nobody_take_what_it_said_before_for_its_last_word() {
     for (ends, last) in [(false, "<a xmlns='urn:xmpp:sm:3' h='2'/>"), (true, REQUEST)] {

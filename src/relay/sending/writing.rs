@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Sending, run_of_own};
+use super::{REQUEST, Sending, run_of_own};
 use crate::reason::Reason;
 use crate::relay::acknowledging::Acknowledger;
 use crate::relay::clock;
@@ -90,7 +90,11 @@ impl Sending {
                     self.put(to, answer.into()).await?;
                 }
             }
-            Next::Request => self.request(to, mailbox).await?,
+            Next::Request(when) => {
+                if self.requests_still(when, mailbox) {
+                    self.put(to, Bytes::from_static(REQUEST.as_bytes())).await?;
+                }
+            }
             Next::Settle => {
                 if settling.is_none() {
                     self.request(to, mailbox).await?;
