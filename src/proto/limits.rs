@@ -56,7 +56,9 @@ pub struct Limits {
     pub ack_within: Duration,
     /// Stanzas sent after which we ask for an acknowledgement; a quarter of `pair_queue_bytes` is enough, too.
     pub ack_request_every: u32,
-    /// With fewer, how often we ask our own servers at the most. A peer is asked once in `ack_within`, if that is longer.
+    /// With fewer, how often we ask our own servers at the most. A peer is asked once in `ack_within`, if that is longer. We ask along
+    /// with the first stanza that follows then, or alone if none does in half that time again; at once where nothing but an
+    /// acknowledgement makes room.
     pub ack_request_within: Duration,
     /// The shortest time between two turns of writing on a stream that carries many stanzas: what comes meanwhile goes together. What
     /// comes alone leaves at once. 0: no time.
