@@ -267,6 +267,8 @@ async fn flood(pairs: &mut Vec<Pair>, until: Instant) -> Result<(), Failed> {
     while let Some(pair) = floods.join_next().await {
         pairs.push(pair??);
     }
+    // They end in any order.
+    pairs.sort_by_key(|pair| pair.at);
     Ok(())
 }
 
