@@ -45,8 +45,10 @@ pub(crate) async fn certificates(
     names: &[Vec<String>; 2],
     folder: &Path,
 ) -> Result<(), Failed> {
+    // It is run in another folder than where its path was given.
+    let binary = std::fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
     for names in names {
-        let made = Command::new(binary)
+        let made = Command::new(&binary)
             .args(["certs", "dev", "--out", "certs"])
             .args(names)
             .current_dir(folder)
