@@ -315,14 +315,20 @@ fn open<S: Streams>(
         let ended = run.await;
         hub.metrics.lanes.dec();
         let route = &opening.route;
-        if ended.reason == Reason::HostGone {
+        // Its answer to our word that we believe it was lost, or its hosts changed at that moment: it has proven the host and doesn't
+        // know it. The host needs another way, or another proof.
+        let forgets = ended.reason == Reason::HostUnknown && lock(&session.machine).theirs_granted(&route.to);
+        if ended.reason == Reason::HostGone || forgets {
             hub.host_is_gone(&session, &route.to);
         }
         if ended.established {
             guard.down(ended.reason);
             return None;
         }
-        let failure = failure(&connection, ended, first);
+        let failure = match failure(&connection, ended, first) {
+            LaneFailure::Other(Reason::HostUnknown) if forgets => LaneFailure::Other(Reason::MuxRefused),
+            failure => failure,
+        };
         let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
         // The end of the first one is the end of the attempt, which the dialler tells.
         if !first {

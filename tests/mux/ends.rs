@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use fedmux::identity::development::Request;
 use fedmux::relay::settings::Placement;
+use fedmux::xmpp::namespace as ns;
 
 use crate::scene::{Scene, second_with};
 use crate::support::log::Log;
 use crate::support::until;
-use crate::support::wire::{Heard, message};
+use crate::support::wire::{Heard, answer, message};
 
 impl Scene {
     /// n.test has joined, until its certificate ends.
@@ -87,4 +88,24 @@ async fn one_stream_carries_a_host_as_soon_as_it_joins_and_until_it_leaves() {
     scene.lane.say(message("m.test", "v.test", "never")).await;
     assert_eq!(scene.lane.expect_error("invalid-from").await, "invalid-from");
     scene.relay.assert_unharmed();
+}
+
+#[tokio::test]
+async fn a_host_of_whose_grant_its_own_relay_does_not_know_finds_another_way() {
+    let mut scene = Scene::set().await;
+    let secret = scene.secret("n.test").await;
+    // The answer to this doesn't arrive, or is for a configuration that is replaced at that moment.
+    assert!(scene.offer(&secret).await);
+    scene.v.send("n.test", "1").await;
+    let mut lane = scene.first.accept().await;
+    let Heard::Header(_) = lane.hear().await else { panic!("no header") };
+    let error =
+        format!("<stream:error><host-unknown xmlns='{}'/></stream:error></stream:stream>", ns::STREAM_ERRORS);
+    lane.say(answer("n.test", "v.test", "s0") + &error).await;
+    // A connection of its own, for which this peer has no certificate.
+    let _attempt = scene.prover.try_accept().await;
+    assert_eq!(scene.v.receive().await.attribute("type"), Some("error"));
+    let bounced = |reason| scene.relay.metric("fedmux_stanzas_bounced_total", &[("reason", reason)]);
+    assert_eq!((bounced("host-unknown"), bounced("certificate-wrong-name")), (0, 1));
+    scene.speaks_not_for("n.test").await;
 }

@@ -97,7 +97,10 @@ fn partition(world: &World, dice: &mut Dice, between: [usize; 2]) -> &'static st
     for wire in lock(&world.wires).iter() {
         if wire.between == between || wire.between == [between[1], between[0]] {
             for side in 0..2 {
-                wire.lose(side, at + dice.millis(0..500), Reason::ConnectionLost);
+                let noticed = at + dice.millis(0..500);
+                wire.lose(side, noticed, Reason::ConnectionLost);
+                // The path is repaired before that, perhaps, and the connection isn't.
+                world.seems_to_stand(noticed);
             }
         }
     }

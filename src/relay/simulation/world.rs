@@ -102,7 +102,7 @@ pub(super) struct World {
     /// Stanzas that relays had acknowledged before their next hop did, and that they were killed with or stopped with an error
     /// for them that found nobody to tell, at the most.
     pub(super) acknowledged_early: AtomicU64,
-    /// Until when connections to relays that were killed seem to stand.
+    /// Until when connections to relays that were killed, or on paths that died, seem to stand.
     unnoticed: Mutex<Option<Instant>>,
     /// A relay was killed, or began to drain.
     relay_ended: AtomicBool,
@@ -236,12 +236,15 @@ impl World {
         let Some(running) = lock(&self.relays)[index].take() else { return };
         let early = running.hub.metrics.custody.acknowledged_early.get();
         self.acknowledged_early.fetch_add(early, Ordering::Relaxed);
-        {
-            let mut unnoticed = lock(&self.unnoticed);
-            *unnoticed = unnoticed.max(Some(noticed));
-        }
+        self.seems_to_stand(noticed);
         self.cut_off(index, noticed);
         running.supervisor.abort();
+    }
+
+    /// Connections over which nothing passes seem to stand until then.
+    pub(super) fn seems_to_stand(&self, until: Instant) {
+        let mut unnoticed = lock(&self.unnoticed);
+        *unnoticed = unnoticed.max(Some(until));
     }
 
     /// Whether somebody may have forgotten what was handled: a relay that ended, or a stream that wasn't resumed.
