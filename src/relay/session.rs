@@ -315,8 +315,8 @@ fn open<S: Streams>(
         let ended = run.await;
         hub.metrics.lanes.dec();
         let route = &opening.route;
-        // Its answer to our word that we believe it was lost, or its hosts changed at that moment: it has proven the host and doesn't
-        // know it. The host needs another way, or another proof.
+        // The peer proved this host by a secret and doesn't know it: our grant was lost with the lane that carried it. As long as we went
+        // by it, the host would have no other way and no other proof.
         let forgets = ended.reason == Reason::HostUnknown && lock(&session.machine).theirs_granted(&route.to);
         if ended.reason == Reason::HostGone || forgets {
             hub.host_is_gone(&session, &route.to);
