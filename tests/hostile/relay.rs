@@ -23,14 +23,6 @@ pub(crate) struct Relay {
     admin: SocketAddr,
 }
 
-fn free<T>(bind: impl Fn(SocketAddr) -> std::io::Result<T>, at: impl Fn(&T) -> SocketAddr) -> SocketAddr {
-    at(&bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap())
-}
-
-fn tcp() -> SocketAddr {
-    free(TcpListener::bind, |socket| socket.local_addr().unwrap())
-}
-
 impl Relay {
     /// A relay that shows `certificate`; `limits` and `tables` end its configuration.
     pub(crate) async fn start(
@@ -40,8 +32,12 @@ impl Relay {
         tables: &str,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let quic = free(UdpSocket::bind, |socket| socket.local_addr().unwrap());
-        let (direct_tls, s2s, admin) = (tcp(), tcp(), tcp());
+        // All are held until all are chosen, or one could be chosen twice.
+        let held_udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let held_tcp = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let quic = held_udp.local_addr().unwrap();
+        let [direct_tls, s2s, admin] = held_tcp.each_ref().map(|socket| socket.local_addr().unwrap());
+        drop((held_udp, held_tcp));
         std::fs::create_dir(folder.path().join("certs")).unwrap();
         certificate.write_into(&folder.path().join("certs"), "hosts");
         let trust = authority.file();
@@ -59,9 +55,12 @@ impl Relay {
             .stderr(log)
             .spawn()
             .unwrap();
-        let relay = Self { process, folder, quic, direct_tls, s2s, admin };
+        let mut relay = Self { process, folder, quic, direct_tls, s2s, admin };
         soon("the relay to listen", async {
             while TcpStream::connect(relay.admin).await.is_err() {
+                if let Some(status) = relay.process.try_wait().unwrap() {
+                    panic!("the relay ended before it listened: {status}");
+                }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         })
