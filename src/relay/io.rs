@@ -38,6 +38,9 @@ pub(crate) trait Receive: Send {
 pub(crate) trait Transmit: Send {
     /// Write all of `octets`.
     fn write(&mut self, octets: Bytes) -> impl Future<Output = Result<(), Reason>> + Send;
+    /// What is written from here on, and what of it hasn't left, goes by `priority`: the higher, the sooner. For transports that carry
+    /// others beside it.
+    fn set_priority(&mut self, _priority: i32) {}
     /// Everything was written: finish, and wait until it has arrived, at most `patience`.
     fn finish(&mut self, patience: Duration) -> impl Future<Output = ()> + Send;
     /// Break off what was not finished; the other end is told why, where the transport can.
@@ -100,6 +103,11 @@ impl Transmit for quinn::SendStream {
             quinn::WriteError::ConnectionLost(lost) => quic::reason(&lost),
             _ => Reason::ConnectionLost,
         })
+    }
+
+    fn set_priority(&mut self, priority: i32) {
+        // It fails only if the stream is over already.
+        let _over = quinn::SendStream::set_priority(self, priority);
     }
 
     async fn finish(&mut self, patience: Duration) {

@@ -15,7 +15,8 @@
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `depth.rs`: how much that is; `sending.rs`: what it has sent
-//! - `openings.rs`: how many lanes of a session are opened at once; `row.rs`: in which order they write where it is full
+//! - `openings.rs`: how many lanes of a session are opened at once; `row.rs`: in which order they write where it is full;
+//!   `turns.rs`: in which order what they wrote leaves
 //! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
 //!   `broken.rs`, `held.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
@@ -76,6 +77,7 @@ mod starttls;
 pub mod status;
 mod streams;
 mod tasks;
+mod turns;
 mod unacknowledged;
 
 pub use drain::DrainReport;

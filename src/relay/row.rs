@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::turns::Turns;
+
 /// Lanes that wait for the window itself. One wake-up of all of them is cheap, and together they take what comes free at once.
 pub(super) const PLACES: usize = 64;
 /// How long one of them keeps others waiting.
@@ -30,11 +32,13 @@ pub(crate) struct Row {
     places: Semaphore,
     /// Lanes in the row, those that have a place among them.
     waiting: AtomicUsize,
+    /// In which order leaves what they have written.
+    pub(super) turns: Turns,
 }
 
 impl Default for Row {
     fn default() -> Self {
-        Self { places: Semaphore::new(PLACES), waiting: AtomicUsize::new(0) }
+        Self { places: Semaphore::new(PLACES), waiting: AtomicUsize::new(0), turns: Turns::default() }
     }
 }
 

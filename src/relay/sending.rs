@@ -19,6 +19,7 @@ use super::io::Transmit;
 use super::mailbox::{Mailbox, When, lock};
 use super::outlet::Outlet;
 use super::row::MUCH_BYTES;
+use super::turns::Rank;
 use crate::proto::admission::Side;
 use crate::proto::queue::{Mark, Wait, Waited};
 use crate::proto::stream_management::element::{REQUEST, write_answer};
@@ -133,13 +134,15 @@ impl Sending {
         mailbox: &Arc<Mailbox>,
     ) -> Result<(), Reason> {
         let (octets, count) = (run.octets.clone(), run.len());
-        {
+        let rank = {
             let mut state = lock(&self.state);
             if state.sent.is_empty() {
                 state.waits = Some(clock::now());
             }
             state.sent.push(run, outlet);
-        }
+            Rank::of(state.sent.octets())
+        };
+        to.takes_turn(rank);
         let ask = self.asks(count, octets.len());
         let asked = matches!(ask, Ask::Now) && self.requests(mailbox);
         if asked && octets.len() <= JOINED_BYTES {

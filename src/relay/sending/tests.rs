@@ -236,6 +236,44 @@ async fn a_relay_that_ends_lets_nobody_take_what_it_said_before_for_its_last_wor
     }
 }
 
+/// A transport that takes everything, and notes by which priorities.
+struct Ranked(Arc<Mutex<Vec<i32>>>);
+
+impl Transmit for Ranked {
+    async fn write(&mut self, _: Bytes) -> Result<(), Reason> {
+        Ok(())
+    }
+    fn set_priority(&mut self, priority: i32) {
+        lock(&self.0).push(priority);
+    }
+    async fn finish(&mut self, _: Duration) {}
+    fn reset(&mut self, _: Code) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_goes_behind_others_while_it_has_much_under_way_and_no_longer() {
+    let (row, total, lane) =
+        (Row::default(), Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()));
+    let outlet = outlet(&total, "a.test", &lane, &[]);
+    let sending =
+        Sending::new(IntCounter::new("delivered", "x").unwrap(), &acknowledger(), Side::Remote, false, true);
+    lane.open();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut transmit = Ranked(Arc::clone(&told));
+    let mut writing = std::pin::pin!(sending.write(&lane, &mut transmit, Some(&row)));
+    let mut write = async |octets: usize| {
+        outlet.push(&vec![b'1'; octets], &[Mark::of(octets)], None, clock::now());
+        let _for_ever = tokio::time::timeout(Duration::from_secs(1), writing.as_mut()).await;
+        std::mem::take(&mut *lock(&told))
+    };
+    assert!(write(10_000).await.is_empty(), "as all lanes begin");
+    let [busy] = write(10_000).await[..] else { panic!("it has much under way") };
+    let [busier] = write(20_000).await[..] else { panic!("it still has") };
+    assert!(busier < busy && busy < 0);
+    sending.acknowledged(3, &lane).unwrap();
+    assert_eq!((write(10).await, write(10).await), (vec![0], vec![]));
+}
+
 /// A transport that notes each call.
 struct Noted(Arc<Mutex<Vec<u8>>>);
 

@@ -13,12 +13,29 @@ use crate::relay::clock;
 use crate::relay::io::{LAST_WORDS, Transmit};
 use crate::relay::mailbox::{Mailbox, Next};
 use crate::relay::row::{self, Row};
+use crate::relay::turns::Rank;
+
+/// Writes of one lane, answers to a flood of requests say, after which it is everybody else's turn.
+const IN_A_ROW: u32 = 16;
 
 /// Where octets go.
 pub(super) struct To<'a, T> {
     transmit: &'a mut T,
     /// Of the session, if there is one.
     row: Option<&'a Row>,
+    /// As it last told the transport.
+    rank: Rank,
+}
+
+impl<T: Transmit> To<'_, T> {
+    /// Something is written for which the lane has so much under way.
+    pub(super) fn takes_turn(&mut self, rank: Rank) {
+        let Some(row) = self.row else { return };
+        if !(rank.is_lowest() && self.rank.is_lowest()) {
+            self.transmit.set_priority(row.turns.priority(rank));
+            self.rank = rank;
+        }
+    }
 }
 
 impl Sending {
@@ -35,12 +52,17 @@ impl Sending {
         transmit: &'a mut T,
         row: Option<&'a Row>,
     ) -> impl Future<Output = Result<(), Reason>> + Send + 'a {
-        let mut to = To { transmit, row };
+        let mut to = To { transmit, row, rank: Rank::default() };
         async move {
             let mut settling: Option<Instant> = None;
             // Stanzas that were found since the lane last had nothing to write.
             let mut found = 0;
+            let mut writes = 0_u32;
             loop {
+                writes = writes.wrapping_add(1);
+                if writes % IN_A_ROW == 0 {
+                    tokio::task::yield_now().await;
+                }
                 let says = match mailbox.next(|| self.is_settled()) {
                     Next::Wait => None,
                     next => Some(Box::pin(self.say(&mut to, mailbox, next, &mut settling))),
@@ -51,6 +73,7 @@ impl Sending {
                         ControlFlow::Break(()) => return Ok(()),
                     },
                     None => {
+                        writes = 0;
                         // What comes alone leaves at once. Where several came together more is likely: what has come a moment after
                         // the last of them goes in one piece, and costs one call.
                         let busy = std::mem::take(&mut found) > 1;
