@@ -115,7 +115,7 @@ pub struct Limits {
     pub rates: Rates,
     /// What a peer may send on one lane before we read it (QUIC's stream window).
     pub lane_window: u32,
-    /// What a peer may send in a session before we read it (QUIC's connection window).
+    /// What a peer may send in a session before we read it (QUIC's connection window), and what QUIC may hold of what we send.
     pub session_window: u32,
     /// A lane with nothing to carry closes after this.
     pub lane_idle: Duration,

@@ -43,9 +43,11 @@ impl From<Code> for VarInt {
     }
 }
 
-/// What one session may have unacknowledged in its send buffers, in octets. A lane that can't send pushes back on its
-/// own pair alone long before.
-const SEND_WINDOW: u64 = 8 * 1024 * 1024;
+/// What one session may have unacknowledged in its send buffers, in octets, at the least. It may have as much as it takes from its peer
+/// in `limits.session_window`, so that this is hardly ever what a lane waits for: when there is room QUIC wakes all that do, the last
+/// one first, and a few take it every time. What a lane has there under stream management is in our custody still, and counts for
+/// `limits.queue_bytes`.
+const SEND_WINDOW_MIN: u64 = 8 * 1024 * 1024;
 
 /// How all connections are tuned.
 #[must_use]
@@ -61,7 +63,7 @@ pub fn transport_config(limits: &Limits) -> Arc<TransportConfig> {
         .datagram_receive_buffer_size(None)
         .stream_receive_window(VarInt::from_u32(limits.lane_window))
         .receive_window(VarInt::from_u32(limits.session_window))
-        .send_window(SEND_WINDOW)
+        .send_window(SEND_WINDOW_MIN.max(limits.session_window.into()))
         .keep_alive_interval(Some(limits.path_idle / 3))
         .max_idle_timeout(quinn::IdleTimeout::try_from(limits.path_idle).ok())
         .congestion_controller_factory(controller);
