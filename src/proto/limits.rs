@@ -32,7 +32,7 @@ pub struct Limits {
     pub threads: usize,
     /// Stanzas waiting for one direction of a domain pair, or sent and not acknowledged.
     pub pair_queue_bytes: usize,
-    /// Stanzas waiting in the whole relay.
+    /// Stanzas waiting in the whole relay. No pair takes more than eight times of what is left of it.
     pub queue_bytes: usize,
     /// Directions of domain pairs that the relay remembers at once.
     pub pairs: usize,

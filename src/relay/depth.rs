@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use crate::proto::queue::Queue;
 
+/// How many times what is left for all one queue may hold.
+const SHARE: usize = 8;
+
 /// The figures of one queue. Each is right by itself; together they may be of two moments.
 #[derive(Debug, Default)]
 pub(crate) struct Depth {
@@ -79,8 +82,11 @@ impl TotalQueued {
         self.stanzas.load(Ordering::Relaxed)
     }
 
-    pub(super) fn has_room(&self, octets: usize) -> bool {
-        self.bytes() + octets <= self.limit
+    /// Whether a queue finds room for `octets` that would hold so many with them. The less is left, the less one queue may hold: those
+    /// that hold much leave room for those that hold little, however many they are.
+    pub(super) fn has_room(&self, octets: usize, held: usize) -> bool {
+        let left = self.limit.saturating_sub(self.bytes());
+        octets <= left && held <= left.saturating_mul(SHARE)
     }
 
     /// Whether even answers find no room, but those to what was held.
@@ -95,6 +101,25 @@ mod tests {
 
     use super::*;
     use crate::proto::queue::Mark;
+
+    #[test]
+    fn however_many_queues_hold_much_there_is_room_for_one_that_holds_little() {
+        const LIMIT: usize = 256_000_000;
+        let total = TotalQueued::new(LIMIT);
+        let fill = |piece: usize| {
+            let mut held = 0;
+            while total.has_room(piece, held + piece) {
+                held += piece;
+                total.bytes.fetch_add(piece, Ordering::Relaxed);
+            }
+            held
+        };
+        let first = fill(1_000);
+        assert!(first.abs_diff(LIMIT / (SHARE + 1) * SHARE) < 10_000, "{first}");
+        let others: Vec<usize> = (0..4).map(|_| fill(1_000)).collect();
+        assert!(others.iter().all(|held| *held >= 4_000), "{others:?}");
+        assert!(total.bytes() < LIMIT);
+    }
 
     #[test]
     fn what_waits_is_read_without_the_lock() {

@@ -184,7 +184,8 @@ impl Outlet {
         }
         // A little, one stanza at least, always finds room where nothing is.
         let little = state.is_clear() && (octets.len() <= LITTLE_BYTES || marks.len() == 1);
-        let has_room = state.held() + octets.len() <= self.limit && self.total.has_room(octets.len());
+        let held = state.held() + octets.len();
+        let has_room = held <= self.limit && self.total.has_room(octets.len(), held);
         if state.choked || !(little || has_room) || state.queue.push(octets, marks, origin, now).is_err() {
             if let Some(taker) = state.taker.as_ref().filter(|_| state.queue.is_empty()) {
                 // Only what is acknowledged makes room.

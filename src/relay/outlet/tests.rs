@@ -39,9 +39,12 @@ fn a_stanza_counts_until_it_was_passed_on() {
 #[test]
 fn pairs_that_are_stalled_leave_room_for_those_that_flow() {
     let total = Arc::new(TotalQueued::new(LIMIT));
-    let stalled = outlet(&total, "a.test");
-    while matches!(push(&stalled, 1024), Pushed::Wanted) {}
-    assert_eq!(total.bytes(), LIMIT);
+    let mut stalled = Vec::new();
+    while total.bytes() < LIMIT {
+        let another = outlet(&total, &format!("s{}.test", stalled.len()));
+        while matches!(push(&another, 1024), Pushed::Wanted) {}
+        stalled.push(another);
+    }
     let (flowing, lane) = (outlet(&total, "c.test"), Arc::new(Mailbox::default()));
     flowing.attach(&lane);
     for len in [LITTLE_BYTES, 100, 10 * LITTLE_BYTES] {
