@@ -79,6 +79,14 @@ struct State {
     waits: Option<Instant>,
 }
 
+impl State {
+    /// In which order what the lane writes leaves.
+    fn rank(&self) -> Rank {
+        let waited = self.waits.map(|since| clock::now().saturating_duration_since(since));
+        Rank::of(self.sent.octets(), waited.unwrap_or_default())
+    }
+}
+
 /// What is left of the sending half when its lane has ended.
 #[derive(Debug)]
 pub(crate) enum Remainder {
@@ -140,7 +148,7 @@ impl Sending {
                 state.waits = Some(clock::now());
             }
             state.sent.push(run, outlet);
-            Rank::of(state.sent.octets())
+            state.rank()
         };
         to.takes_turn(rank);
         let ask = self.asks(count, octets.len());

@@ -5,10 +5,11 @@
 //! leaves in one piece, before what others hand over later. And whoever has less under way goes before whoever has more: a lane
 //! with a stanza now and then waits behind no flood, and what one lane has in QUIC doesn't keep long from others what they need.
 //!
-//! Nobody waits for ever: who is kept from sending soon has as much under way as those that keep it, and a lane that hands over more
-//! goes behind all that waited with it.
+//! Nobody waits for ever: a lane that hands over more goes behind all that waited with it, and one that has had nothing acknowledged for
+//! [`LONG`] goes with the first when it next writes, if only to ask (`limits.ack_wait`).
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::row::MUCH_BYTES;
 
@@ -17,14 +18,19 @@ const RANK_MAX: u32 = 6;
 /// Turns that are told apart, in bits: 4 TB of a session. Later ones are all the same, and QUIC sends one datagram of each.
 const TURN_BITS: u32 = 28;
 const TURN_LAST: u32 = (1 << TURN_BITS) - 1;
+/// How long those with less under way may keep a lane from sending.
+const LONG: Duration = Duration::from_secs(1);
 
 /// How much a lane has under way: 0, little; and one more for each time that it is twice as much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Rank(u32);
 
 impl Rank {
-    /// That of a lane on which so many octets aren't acknowledged.
-    pub(super) fn of(under_way: usize) -> Self {
+    /// That of a lane on which so many octets aren't acknowledged, and none have been for this long.
+    pub(super) fn of(under_way: usize, waited: Duration) -> Self {
+        if waited >= LONG {
+            return Self::default();
+        }
         let times = u32::try_from(under_way.saturating_sub(1) / MUCH_BYTES).unwrap_or(u32::MAX);
         Self(times.checked_ilog2().map_or(0, |twice| twice + 1).min(RANK_MAX))
     }
@@ -63,17 +69,19 @@ mod tests {
     #[test]
     fn lanes_with_little_under_way_are_equal_and_go_first() {
         let turns = Turns::default();
-        let little = [0, 1, 16 * KIB].map(|octets| turns.priority(Rank::of(octets)));
+        let little = [0, 1, 16 * KIB].map(|octets| turns.priority(Rank::of(octets, Duration::ZERO)));
         assert_eq!(little, [0; 3]);
-        assert!(turns.priority(Rank::of(16 * KIB + 1)) < 0);
+        assert!(turns.priority(Rank::of(16 * KIB + 1, Duration::ZERO)) < 0);
     }
 
     #[test]
     fn who_has_less_under_way_goes_first_and_among_equals_who_came_first() {
         let turns = Turns::default();
         let octets = [300 * KIB, 40 * KIB, 300 * KIB, 60 * KIB, 1 << 30, usize::MAX];
-        let mut order: Vec<_> =
-            octets.iter().map(|octets| (turns.priority(Rank::of(*octets)), *octets)).collect();
+        let mut order: Vec<_> = octets
+            .iter()
+            .map(|octets| (turns.priority(Rank::of(*octets, Duration::ZERO)), *octets))
+            .collect();
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         let order = order.into_iter().map(|(_, octets)| octets);
         assert_eq!(
@@ -84,9 +92,15 @@ mod tests {
 
     #[test]
     fn a_rank_is_twice_as_much() {
-        let ranks =
-            [16, 17, 32, 33, 64, 65, 128, 129, 256, 257, 512, 513, 100_000].map(|kib| Rank::of(kib * KIB).0);
+        let ranks = [16, 17, 32, 33, 64, 65, 128, 129, 256, 257, 512, 513, 100_000]
+            .map(|kib| Rank::of(kib * KIB, Duration::ZERO).0);
         assert_eq!(ranks, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]);
+    }
+
+    #[test]
+    fn who_has_waited_for_long_goes_with_the_first() {
+        let just_before = LONG - Duration::from_millis(1);
+        assert!(!Rank::of(usize::MAX, just_before).is_lowest() && Rank::of(usize::MAX, LONG).is_lowest());
     }
 
     #[test]

@@ -261,17 +261,19 @@ async fn a_lane_goes_behind_others_while_it_has_much_under_way_and_no_longer() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let mut transmit = Ranked(Arc::clone(&told));
     let mut writing = std::pin::pin!(sending.write(&lane, &mut transmit, Some(&row)));
-    let mut write = async |octets: usize| {
+    let mut write = async |octets: usize, passes: u64| {
         outlet.push(&vec![b'1'; octets], &[Mark::of(octets)], None, clock::now());
-        let _for_ever = tokio::time::timeout(Duration::from_secs(1), writing.as_mut()).await;
+        let _for_ever = tokio::time::timeout(Duration::from_millis(passes), writing.as_mut()).await;
         std::mem::take(&mut *lock(&told))
     };
-    assert!(write(10_000).await.is_empty(), "as all lanes begin");
-    let [busy] = write(10_000).await[..] else { panic!("it has much under way") };
-    let [busier] = write(20_000).await[..] else { panic!("it still has") };
+    assert!(write(10_000, 10).await.is_empty(), "as all lanes begin");
+    let [busy] = write(10_000, 10).await[..] else { panic!("it has much under way") };
+    let [busier] = write(20_000, 10).await[..] else { panic!("it still has") };
     assert!(busier < busy && busy < 0);
     sending.acknowledged(3, &lane).unwrap();
-    assert_eq!((write(10).await, write(10).await), (vec![0], vec![]));
+    assert_eq!((write(10, 10).await, write(10, 10).await), (vec![0], vec![]));
+    let [busy] = write(20_000, 1_000).await[..] else { panic!("it has much again") };
+    assert_eq!((busy < 0, write(10, 10).await), (true, vec![0]), "nothing was acknowledged meanwhile");
 }
 
 /// A transport that notes each call.

@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::relay::acknowledging::Acknowledger;
 use crate::relay::clock;
 use crate::relay::io::{LAST_WORDS, Transmit};
-use crate::relay::mailbox::{Mailbox, Next};
+use crate::relay::mailbox::{Mailbox, Next, lock};
 use crate::relay::row::{self, Row};
 use crate::relay::turns::Rank;
 
@@ -115,6 +115,7 @@ impl Sending {
             }
             Next::Request(when) => {
                 if self.requests_still(when, mailbox) {
+                    to.takes_turn(lock(&self.state).rank());
                     self.put(to, Bytes::from_static(REQUEST.as_bytes())).await?;
                 }
             }
