@@ -60,7 +60,7 @@ impl Sending {
             let mut writes = 0_u32;
             loop {
                 writes = writes.wrapping_add(1);
-                if writes % IN_A_ROW == 0 {
+                if writes.is_multiple_of(IN_A_ROW) {
                     tokio::task::yield_now().await;
                 }
                 let says = match mailbox.next(|| self.is_settled()) {
