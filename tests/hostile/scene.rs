@@ -39,6 +39,8 @@ pub(crate) const GROWTH_MAX: u64 = 16 << 20;
 const LATER_MAX: f64 = 1.5;
 /// Below this nobody notices: what a debug build on two busy processors needs for itself.
 const FLOOR: Duration = Duration::from_millis(150);
+/// And below so many times what one stanza takes in calm, which is more on a slow machine.
+const FLOOR_TIMES: u32 = 100;
 
 /// Calm and attack take turns so often, and each turn is so many rounds of each pair at least.
 const TURNS: usize = 3;
@@ -181,7 +183,8 @@ impl Scene {
         for (which, pair) in ["in the same session", "of another peer"].iter().enumerate() {
             let (usual, under) = (Times::of(&mut calm[which]), Times::of(&mut attacked[which]));
             println!("{name}, {moves} moves; the pair {pair}: {usual} in calm, {under} under attack");
-            if under.late > usual.late.mul_f64(LATER_MAX).max(FLOOR) {
+            let floor = FLOOR.max(usual.median * FLOOR_TIMES);
+            if under.late > usual.late.mul_f64(LATER_MAX).max(floor) {
                 disturbed.push(format!("the pair {pair} took {usual} in calm and {under} under attack"));
             }
         }
