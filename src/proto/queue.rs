@@ -206,6 +206,11 @@ impl<O: Clone> Queue<O> {
         let count = count(marks.len());
         if count > 0 {
             self.octets.push(octets, marks.iter().map(|mark| mark.len));
+            if self.is_empty() {
+                // Of very many queues in which something waits most hold what came together.
+                self.marks.reserve_exact(marks.len());
+                self.segments.reserve_exact(1);
+            }
             self.marks.extend(marks);
             self.segments.push_back(Segment { count, origin, since: now });
         }

@@ -36,6 +36,10 @@ impl<Q: Clone, O: Clone> Sent<Q, O> {
     pub fn push(&mut self, run: Run<O>, queue: Q) {
         self.count += run.len();
         self.octets += run.octets.len();
+        if self.runs.capacity() == 0 {
+            // Of very many streams with something under way most have one run.
+            self.runs.reserve_exact(1);
+        }
         self.runs.push_back((run, queue));
     }
 
