@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+mod met;
+
 /// Longest domain, in octets of its normalised form (RFC 7622 section 3.2: at most 1023 octets; DNS allows 253).
 pub const DOMAIN_BYTES_MAX: usize = 253;
 
@@ -38,6 +40,10 @@ impl Domain {
     /// [`DomainError`] if `text` is no domain; an address with a localpart or a resource is not one either.
     pub fn parse(text: &str) -> Result<Self, DomainError> {
         let text = text.strip_suffix('.').unwrap_or(text);
+        met::find(text).map_or_else(|| Self::normalise(text).inspect(met::note), Ok)
+    }
+
+    fn normalise(text: &str) -> Result<Self, DomainError> {
         if text.is_empty() {
             return Err(DomainError::Empty);
         }
@@ -260,6 +266,17 @@ mod tests {
         }
         for (one, other) in [("b.test", "*.b.test"), ("*.a.test", "*.b.test"), ("a.test", "b.test")] {
             assert!(!overlap(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn of_a_domain_that_was_met_there_is_one_copy() {
+        let domain = |text: &str| Domain::parse(text).unwrap();
+        let [one, again, with_dot] = ["met.test", "met.test", "met.test."].map(domain);
+        assert!(Arc::ptr_eq(&one.0, &again.0) && Arc::ptr_eq(&one.0, &with_dot.0));
+        assert_eq!((domain("MET.test"), domain("met.test")), (one.clone(), one));
+        for text in ["", ".", "127.0.0.1", "-a.test", "met..test"] {
+            assert!([(); 2].iter().all(|()| Domain::parse(text).is_err()), "{text}");
         }
     }
 }
