@@ -18,6 +18,9 @@ use crate::transport::quic::{self, Code};
 /// Behind a piece of a QUIC stream of so many octets, which nearly fill a datagram, there may be more.
 const MORE_BYTES: usize = 1_000;
 
+/// Octets that are copied so that what follows them goes in the same call.
+const JOINED_BYTES: usize = 16 * 1024;
+
 /// How long the last octets of a stream may take to arrive.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -38,6 +41,16 @@ pub(crate) trait Receive: Send {
 pub(crate) trait Transmit: Send {
     /// Write all of `octets`.
     fn write(&mut self, octets: Bytes) -> impl Future<Output = Result<(), Reason>> + Send;
+    /// Write all of `first` and `then`: in one call, unless the copy that this takes costs more than another one.
+    fn write_both(&mut self, first: Bytes, then: Bytes) -> impl Future<Output = Result<(), Reason>> + Send {
+        async move {
+            if first.len() <= JOINED_BYTES {
+                return self.write([first, then].concat().into()).await;
+            }
+            self.write(first).await?;
+            self.write(then).await
+        }
+    }
     /// What is written from here on, and what of it hasn't left, goes by `priority`: the higher, the sooner. For transports that carry
     /// others beside it.
     fn set_priority(&mut self, _priority: i32) {}
@@ -86,6 +99,14 @@ fn read_error(error: &quinn::ReadError) -> Reason {
     }
 }
 
+fn write_error(error: &quinn::WriteError) -> Reason {
+    match error {
+        quinn::WriteError::Stopped(code) => of_code(*code),
+        quinn::WriteError::ConnectionLost(lost) => quic::reason(lost),
+        _ => Reason::ConnectionLost,
+    }
+}
+
 fn of_code(code: quinn::VarInt) -> Reason {
     match code.into_inner() {
         1 => Reason::ExternalRefused,
@@ -98,11 +119,11 @@ fn of_code(code: quinn::VarInt) -> Reason {
 
 impl Transmit for quinn::SendStream {
     async fn write(&mut self, octets: Bytes) -> Result<(), Reason> {
-        self.write_chunk(octets).await.map_err(|error| match error {
-            quinn::WriteError::Stopped(code) => of_code(code),
-            quinn::WriteError::ConnectionLost(lost) => quic::reason(&lost),
-            _ => Reason::ConnectionLost,
-        })
+        self.write_chunk(octets).await.map_err(|error| write_error(&error))
+    }
+
+    async fn write_both(&mut self, first: Bytes, then: Bytes) -> Result<(), Reason> {
+        self.write_all_chunks(&mut [first, then]).await.map_err(|error| write_error(&error))
     }
 
     fn set_priority(&mut self, priority: i32) {

@@ -116,6 +116,26 @@ impl Signal {
 }
 
 impl MailboxState {
+    fn post(&mut self, octets: String) {
+        if self.octets.is_empty() {
+            self.octets = octets;
+        } else {
+            self.octets.push_str(&octets);
+        }
+    }
+
+    /// Whether nothing but stanzas of the queues is next.
+    fn carries(&self) -> bool {
+        let nothing_before = self.octets.is_empty() && self.again.is_empty() && self.own.is_empty();
+        let says_nothing = !self.acknowledge && self.request.is_none();
+        nothing_before
+            && says_nothing
+            && self.open
+            && !self.resuming
+            && !self.closed
+            && self.closing.is_none()
+    }
+
     /// What goes before the stanzas of the queues.
     fn before_stanzas(&mut self) -> Option<Next> {
         if !self.octets.is_empty() {
@@ -164,11 +184,11 @@ impl Mailbox {
     }
 
     /// Octets of the negotiation; they go before any stanza that isn't being written yet.
-    pub(crate) fn post(&self, octets: &str) {
+    pub(crate) fn post(&self, octets: String) {
         if !octets.is_empty() {
             let mut state = lock(&self.state);
             if !state.closed {
-                state.octets.push_str(octets);
+                state.post(octets);
             }
             wake(state);
         }
@@ -177,7 +197,7 @@ impl Mailbox {
     /// What the router wants said: a stanza of our own making counts as one (XEP-0198), anything else is negotiation.
     pub(crate) fn post_own(&self, octets: String) {
         if !octets.starts_with("<iq") {
-            return self.post(&octets);
+            return self.post(octets);
         }
         let mut state = lock(&self.state);
         if !state.closed {
@@ -326,15 +346,34 @@ impl Mailbox {
                 return Next::Close(last_words(reason));
             };
             drop(state);
-            if let Some((run, more)) = outlet.take(self) {
-                let mut state = lock(&self.state);
-                state.budget = state.budget.saturating_sub(run.octets.len());
-                if more {
-                    state.ready.push_back(Arc::clone(&outlet));
-                }
+            if let Some(run) = self.take(&outlet) {
                 return Next::Stanzas(run, outlet);
             }
         }
+    }
+
+    /// The stanzas that are next, if nothing else is: they may go along with those before them.
+    pub(crate) fn next_stanzas(self: &Arc<Self>) -> Option<(Run, Arc<Outlet>)> {
+        loop {
+            let mut state = lock(&self.state);
+            let outlet = if state.carries() { state.ready.pop_front() } else { None }?;
+            drop(state);
+            if let Some(run) = self.take(&outlet) {
+                return Some((run, outlet));
+            }
+        }
+    }
+
+    /// Take what is next of `outlet`, which was ready.
+    fn take(self: &Arc<Self>, outlet: &Arc<Outlet>) -> Option<Run> {
+        // Lock order is outlet, then mailbox.
+        let (run, more) = outlet.take(self)?;
+        let mut state = lock(&self.state);
+        state.budget = state.budget.saturating_sub(run.octets.len());
+        if more {
+            state.ready.push_back(Arc::clone(outlet));
+        }
+        Some(run)
     }
 
     /// Resolves when there may be something to write.
@@ -369,106 +408,4 @@ fn last_words(reason: Option<Reason>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::super::outlet::{Left, Pushed, TURN_BYTES, TotalQueued};
-    use super::*;
-    use crate::proto::queue::Mark;
-    use crate::xmpp::domain::Domain;
-    use crate::xmpp::route::Route;
-
-    fn outlet(name: &str) -> Arc<Outlet> {
-        let route = Route::new(Domain::parse(name).unwrap(), Domain::parse("b.test").unwrap());
-        Arc::new(Outlet::new(route, 1 << 20, Arc::new(TotalQueued::new(1 << 20))))
-    }
-
-    fn push(outlet: &Arc<Outlet>, stanza: &[u8]) -> Pushed {
-        outlet.push(stanza, &[Mark::of(stanza.len())], None, Instant::now())
-    }
-
-    fn written(mailbox: &Arc<Mailbox>) -> String {
-        let mut text = String::new();
-        loop {
-            match mailbox.next(|| true) {
-                Next::Octets(octets) | Next::Own(octets) | Next::Close(octets) => text.push_str(&octets),
-                Next::Stanzas(run, _) => text.push_str(std::str::from_utf8(&run.octets).unwrap()),
-                Next::Again(octets) => text.push_str(std::str::from_utf8(&octets).unwrap()),
-                Next::Acknowledge => text.push_str("<a/>"),
-                Next::Request(_) => text.push_str("<r/>"),
-                Next::Settle => text.push('?'),
-                Next::Finish => return text + "|",
-                Next::Wait => return text,
-            }
-        }
-    }
-
-    #[test]
-    fn negotiation_goes_first_and_stanzas_wait_until_the_lane_is_open() {
-        let (mailbox, outlet) = (Arc::new(Mailbox::default()), outlet("a.test"));
-        assert_eq!(push(&outlet, b"1"), Pushed::Wanted);
-        outlet.attach(&mailbox);
-        assert_eq!(push(&outlet, b"2"), Pushed::Taken);
-        mailbox.post("<h>");
-        assert_eq!(written(&mailbox), "<h>");
-        mailbox.open();
-        assert_eq!(written(&mailbox), "12");
-        assert_eq!(push(&outlet, b"3"), Pushed::Taken);
-        assert_eq!(written(&mailbox), "3");
-    }
-
-    #[test]
-    fn a_lane_takes_from_its_outlets_in_turn() {
-        let (mailbox, busy, quiet) = (Arc::new(Mailbox::default()), outlet("a.test"), outlet("c.test"));
-        busy.attach(&mailbox);
-        quiet.attach(&mailbox);
-        let large = vec![b'x'; TURN_BYTES];
-        for _ in 0..3 {
-            push(&busy, &large);
-        }
-        push(&quiet, b"q");
-        mailbox.open();
-        let turns: Vec<usize> = std::iter::from_fn(|| match mailbox.next(|| true) {
-            Next::Stanzas(run, _) => Some(run.octets.len()),
-            _ => None,
-        })
-        .collect();
-        assert_eq!(turns, [TURN_BYTES, 1, TURN_BYTES, TURN_BYTES]);
-    }
-
-    #[test]
-    fn nothing_of_our_own_overtakes_a_stream_that_is_being_resumed() {
-        let mailbox = Arc::new(Mailbox::default());
-        mailbox.resumes();
-        mailbox.post_own("<iq/>".to_owned());
-        mailbox.post("<resume/>");
-        assert_eq!(written(&mailbox), "<resume/>");
-        mailbox.send_again([Bytes::from_static(b"1")].into_iter());
-        mailbox.open();
-        assert_eq!(written(&mailbox), "1<iq/>");
-    }
-
-    #[test]
-    fn a_lane_that_closes_after_its_queue_sends_what_was_there_and_no_more() {
-        let (mailbox, outlet) = (Arc::new(Mailbox::default()), outlet("a.test"));
-        outlet.attach(&mailbox);
-        mailbox.open();
-        push(&outlet, b"1");
-        mailbox.close(Close::AfterQueue, Reason::Draining);
-        assert_eq!(written(&mailbox), "1</stream:stream>|");
-        push(&outlet, b"2");
-        assert_eq!(written(&mailbox), "");
-        assert_eq!(outlet.detach(), Left::Waiting, "for another lane");
-    }
-
-    #[test]
-    fn a_lane_that_closes_during_its_negotiation_waits_for_what_is_queued() {
-        let (mailbox, outlet) = (Arc::new(Mailbox::default()), outlet("a.test"));
-        outlet.attach(&mailbox);
-        push(&outlet, b"1");
-        mailbox.close(Close::AfterQueue, Reason::Draining);
-        assert_eq!(written(&mailbox), "");
-        mailbox.open();
-        assert_eq!(written(&mailbox), "1</stream:stream>|");
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prometheus::IntCounter;
 
 use super::acknowledging::Acknowledger;
@@ -34,8 +34,8 @@ use writing::To;
 /// time between two questions: on a path that loses packets each of them may hold up the stanzas behind it.
 const ALONE: f64 = 1.5;
 
-/// Octets of stanzas that are copied so that what asks for their acknowledgement goes in the same call: another one costs more.
-const JOINED_BYTES: usize = 16 * 1024;
+/// What several queues have for a stream is copied as long as it is less, in octets, so that it goes in one call: another one costs more.
+const JOINED_BYTES: usize = 8 * 1024;
 
 /// Stanzas of a lane that aren't acknowledged, and the queues that they came from; `None`: they are the relay's own.
 pub(crate) type Unacknowledged = Sent<Option<Arc<Outlet>>, Arc<Inbound>>;
@@ -134,38 +134,54 @@ impl Sending {
         (state.managed || !state.confirmed) && state.sent.octets() <= MUCH_BYTES
     }
 
+    /// Write `run` of `outlet`, and with it what other queues have for the stream. How many stanzas that are.
     async fn write_run<T: Transmit>(
         &self,
         to: &mut To<'_, T>,
         run: Run,
         outlet: Option<Arc<Outlet>>,
         mailbox: &Arc<Mailbox>,
-    ) -> Result<(), Reason> {
-        let (octets, count) = (run.octets.clone(), run.len());
-        let rank = {
-            let mut state = lock(&self.state);
-            if state.sent.is_empty() {
-                state.waits = Some(clock::now());
+    ) -> Result<u32, Reason> {
+        let (first, mut count) = (run.octets.clone(), run.len());
+        let mut rank = self.sends(run, outlet);
+        let mut joined = BytesMut::new();
+        while first.len().max(joined.len()) < JOINED_BYTES
+            && let Some((run, outlet)) = mailbox.next_stanzas()
+        {
+            let run = self.acknowledger.wanted(&outlet, run);
+            if run.is_empty() {
+                continue;
             }
-            state.sent.push(run, outlet);
-            state.rank()
-        };
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&run.octets);
+            count += run.len();
+            rank = self.sends(run, Some(outlet));
+        }
+        let octets = if joined.is_empty() { first } else { joined.freeze() };
         to.takes_turn(rank);
         let ask = self.asks(count, octets.len());
-        let asked = matches!(ask, Ask::Now) && self.requests(mailbox);
-        if asked && octets.len() <= JOINED_BYTES {
-            self.put(to, [&octets, REQUEST.as_bytes()].concat().into()).await?;
+        if matches!(ask, Ask::Now) && self.requests(mailbox) {
+            self.put_both(to, octets, Bytes::from_static(REQUEST.as_bytes())).await?;
         } else {
             self.put(to, octets).await?;
-            if asked {
-                self.put(to, Bytes::from_static(REQUEST.as_bytes())).await?;
-            }
         }
         self.wrote(count);
         if let Ask::At(due) = ask {
             self.acknowledger.ask_at(due, mailbox);
         }
-        Ok(())
+        Ok(count)
+    }
+
+    /// `run` of `outlet` is about to be written. In which order it leaves.
+    fn sends(&self, run: Run, outlet: Option<Arc<Outlet>>) -> Rank {
+        let mut state = lock(&self.state);
+        if state.sent.is_empty() {
+            state.waits = Some(clock::now());
+        }
+        state.sent.push(run, outlet);
+        state.rank()
     }
 
     /// Milliseconds since `epoch`.

@@ -392,7 +392,7 @@ fn start(hub: &Hub, session: &SessionShared, route: &Route, plain: bool, mailbox
     wants.manage = hub.manage(route, session);
     let mut out = Outbox::default();
     let machine = Initiating::start(route.clone(), wants, &mut out);
-    mailbox.post(&out.octets);
+    mailbox.post(out.octets);
     if machine.may_send() {
         mailbox.open();
     }

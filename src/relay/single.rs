@@ -52,7 +52,7 @@ pub(crate) async fn run(
             }
             wants.manage = hub.manage(&route, &session);
             let machine = Machine::Initiating(Initiating::start(route, wants, &mut out));
-            mailbox.post(&out.octets);
+            mailbox.post(out.octets);
             (lane, mailbox, machine)
         }
         None => {

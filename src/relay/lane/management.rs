@@ -109,7 +109,7 @@ impl Lane {
         let mut octets = String::new();
         write_enabled(&mut octets, id.as_deref().map(|id| (id, within)));
         self.sending.manage();
-        self.mailbox.post(&octets);
+        self.mailbox.post(octets);
         if self.mailbox.is_closed() {
             // We have ended the stream, without a word on this: nothing of what comes is handled.
             let _none = self.inbound.as_ref().map(|inbound| inbound.tell_finally());

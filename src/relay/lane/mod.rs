@@ -394,11 +394,11 @@ impl Lane {
                 let live = self.hub.live();
                 let components = Components { hub: &self.hub, live: &live, lane: self.id };
                 let outcome = machine.handle(event, &components, &mut out.octets);
-                self.mailbox.post(&out.octets);
+                self.mailbox.post(out.octets);
                 return outcome.map(|outcome| self.on_outcome(outcome));
             }
         };
-        self.mailbox.post(&out.octets);
+        self.mailbox.post(out.octets);
         let mut ended = None;
         for notice in out.notices {
             ended = self.on_notice(notice).or(ended);

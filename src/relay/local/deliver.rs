@@ -54,7 +54,7 @@ pub(crate) async fn carry(
     };
     let mut out = Outbox::default();
     let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));
-    mailbox.post(&out.octets);
+    mailbox.post(out.octets);
     let place = Place::ToServer { server, dialback: Box::new(Dialling::new(route.clone())) };
     let ended = Lane::new(&hub, lane, mailbox, place, machine).run(receive, send).await;
     hub.metrics.local_streams(Opened::Outbound).dec();

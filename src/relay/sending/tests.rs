@@ -236,6 +236,50 @@ async fn a_relay_that_ends_lets_nobody_take_what_it_said_before_for_its_last_wor
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_several_queues_have_for_a_stream_goes_in_one_call_as_long_as_it_is_little() {
+    let (total, lane) = (Arc::new(TotalQueued::new(1 << 20)), Arc::new(Mailbox::default()));
+    let large = [b'x'; JOINED_BYTES];
+    let names = ["a.test", "c.test", "d.test", "e.test"];
+    let outlets = names.map(|name| outlet(&total, name, &lane, &[]));
+    let push = |at: usize, stanza: &[u8]| {
+        outlets[at].push(stanza, &[Mark::of(stanza.len())], None, clock::now());
+    };
+    let delivered = IntCounter::new("delivered", "x").unwrap();
+    let sending = Sending::new(delivered.clone(), &acknowledger(), Side::Local, false, true);
+    lane.open();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let mut transmit = Noted(Arc::clone(&taken));
+    let mut writing = Box::pin(sending.write(&lane, &mut transmit, None));
+    let mut write = async || {
+        let _for_ever = tokio::time::timeout(Duration::from_millis(10), writing.as_mut()).await;
+        String::from_utf8(std::mem::take(&mut *lock(&taken))).unwrap()
+    };
+    for (at, stanza) in [b"1", b"2", b"3"].into_iter().enumerate() {
+        push(at, stanza);
+    }
+    assert_eq!(write().await, format!("123{REQUEST}|"));
+    sending.acknowledged(3, &lane).unwrap();
+    assert_eq!((delivered.get(), total.stanzas()), (3, 0));
+    for (at, stanza) in [&b"4"[..], &large, b"5", b"6"].into_iter().enumerate() {
+        push(at, stanza);
+    }
+    let large = String::from_utf8(large.to_vec()).unwrap();
+    assert_eq!(write().await, format!("4{large}|56|"));
+    // What isn't acknowledged goes back to its own queue.
+    let Remainder::Unknown(sent) = sending.end(false) else { panic!("it may have been handled") };
+    let of =
+        |(run, outlet): (&Run, &Option<Arc<Outlet>>)| (run.octets[0], outlet.clone().unwrap().route.clone());
+    let sent: Vec<_> = sent.queues().map(of).collect();
+    assert_eq!(
+        sent,
+        [b'4', b'x', b'5', b'6']
+            .into_iter()
+            .zip(outlets.map(|outlet| outlet.route.clone()))
+            .collect::<Vec<_>>()
+    );
+}
+
 /// A transport that takes everything, and notes by which priorities.
 struct Ranked(Arc<Mutex<Vec<i32>>>);
 

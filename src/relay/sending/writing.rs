@@ -98,15 +98,16 @@ impl Sending {
     ) -> Result<ControlFlow<(), u32>, Reason> {
         match next {
             Next::Octets(octets) => self.put(to, octets.into()).await?,
-            Next::Own(octets) => self.write_run(to, run_of_own(octets), None, mailbox).await?,
+            Next::Own(octets) => {
+                self.write_run(to, run_of_own(octets), None, mailbox).await?;
+            }
             Next::Again(octets) => self.put(to, octets).await?,
             Next::Stanzas(run, outlet) => {
                 let run = self.acknowledger.wanted(&outlet, run);
-                let found = run.len();
                 if !run.is_empty() {
-                    self.write_run(to, run, Some(outlet), mailbox).await?;
+                    let found = self.write_run(to, run, Some(outlet), mailbox).await?;
+                    return Ok(ControlFlow::Continue(found));
                 }
-                return Ok(ControlFlow::Continue(found));
             }
             Next::Acknowledge => {
                 if let Some(answer) = self.answer(|inbound| Some(inbound.tell())) {
@@ -155,5 +156,17 @@ impl Sending {
         let stands = || self.stands_in_row();
         let written = row::pass(to.row, stands, self.acknowledger.stall, to.transmit.write(octets));
         written.await.unwrap_or(Err(Reason::Stalled))
+    }
+
+    /// The same for octets and what follows them at once.
+    pub(super) async fn put_both<T: Transmit>(
+        &self,
+        to: &mut To<'_, T>,
+        first: Bytes,
+        then: Bytes,
+    ) -> Result<(), Reason> {
+        let stands = || self.stands_in_row();
+        let write = to.transmit.write_both(first, then);
+        row::pass(to.row, stands, self.acknowledger.stall, write).await.unwrap_or(Err(Reason::Stalled))
     }
 }
