@@ -8,6 +8,10 @@ use quick_xml::NsReader;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, PrefixDeclaration, ResolveResult};
 
+mod repeated;
+
+pub use repeated::read;
+
 /// Deepest nesting that is parsed. Negotiation nests three deep; the bound keeps a hostile tree from costing stack.
 const DEPTH_MAX: usize = 128;
 

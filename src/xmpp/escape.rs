@@ -11,7 +11,11 @@ const REFERENCE_DIGITS_MAX: usize = 8;
 /// White space is written as character references in no case: in an attribute value a line break comes back as a
 /// space, which no address or identifier holds. Characters that XML can't carry at all become U+FFFD.
 pub fn escape_into(out: &mut String, text: &str) {
-    for c in text.chars() {
+    // Nearly all that is written is plain, and then it is so to its end.
+    let plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'&' | b'<' | b'>' | b'\'' | b'"');
+    let (plain, rest) = text.split_at(text.bytes().take_while(|b| plain(b)).count());
+    out.push_str(plain);
+    for c in rest.chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

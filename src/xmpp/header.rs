@@ -11,6 +11,9 @@ use quick_xml::events::Event;
 /// Longest stream identifier that is accepted, in octets.
 pub const STREAM_ID_BYTES_MAX: usize = 256;
 
+/// Room for a header and what usually follows it, in octets.
+const HEADER_BYTES: usize = 512;
+
 /// Longest language tag that is kept, in octets; RFC 5646 section 4.4.1 asks for 35.
 const LANGUAGE_BYTES_MAX: usize = 64;
 
@@ -87,6 +90,7 @@ impl StreamHeader {
 
     /// Append the header with its XML declaration to `out`.
     pub fn write_into(&self, out: &mut String) {
+        out.reserve(HEADER_BYTES);
         out.push_str("<?xml version='1.0'?><stream:stream");
         write_attribute(out, "xmlns", namespace::SERVER);
         write_attribute(out, "xmlns:db", namespace::DIALBACK);

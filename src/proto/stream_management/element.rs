@@ -1,6 +1,5 @@
 //! The elements of stream management (XEP-0198 sections 3 to 6), read and written.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::reason::Reason;
@@ -14,11 +13,13 @@ pub const FEATURE: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
 /// Asks for an acknowledgement.
 pub const REQUEST: &str = "<r xmlns='urn:xmpp:sm:3'/>";
 
-/// [`REQUEST`], read: most of what is read on a stream beside stanzas.
+/// `<a/>` as [`write_answer`] writes it, read without a parser: a busy stream is answered again and again, with another number each
+/// time. `None`: it is something else, or written otherwise.
 #[must_use]
-pub fn request() -> Option<&'static Element> {
-    static READ: LazyLock<Option<Element>> = LazyLock::new(|| Element::parse(REQUEST.as_bytes()).ok());
-    READ.as_ref()
+pub fn read_answer(octets: &[u8]) -> Option<Element> {
+    let h = octets.strip_prefix(b"<a xmlns='urn:xmpp:sm:3' h='")?.strip_suffix(b"'/>")?;
+    let h = std::str::from_utf8(h).ok().filter(|h| h.bytes().all(|octet| octet.is_ascii_digit()))?;
+    Some(Element::new("a", ns::STREAM_MANAGEMENT).with_attribute("h", h))
 }
 
 /// Turns stream management on, so that the stream may be resumed.
@@ -204,5 +205,24 @@ mod tests {
             read("<enabled xmlns='urn:xmpp:sm:3' id='x'/>"),
             Ok(Some(Management::Enabled { id: None, max: None }))
         );
+    }
+
+    #[test]
+    fn an_answer_is_read_without_a_parser_as_by_one() {
+        for h in [0, 1, 17, u32::MAX] {
+            let mut octets = String::new();
+            write_answer(&mut octets, h);
+            let element = Element::parse(octets.as_bytes()).unwrap();
+            assert_eq!(read_answer(octets.as_bytes()), Some(element), "{h}");
+        }
+        for other in [
+            REQUEST,
+            "<a xmlns='urn:xmpp:sm:3' h='-1'/>",
+            "<a xmlns='urn:xmpp:sm:3' h='1' x='2'/>",
+            "<a xmlns='urn:xmpp:sm:3' h='1'></a>",
+            "<a h='1' xmlns='urn:xmpp:sm:3'/>",
+        ] {
+            assert_eq!(read_answer(other.as_bytes()), None, "{other}");
+        }
     }
 }

@@ -27,11 +27,11 @@ use crate::proto::router::LaneId;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
 use crate::proto::stream::{Event, Learned, Notice, Outbox, Violation};
-use crate::proto::stream_management::element;
+use crate::proto::stream_management::element::read_answer;
 use crate::reason::Reason;
 use crate::transport::quic::Code;
 use crate::xmpp::content::Rescoping;
-use crate::xmpp::element::Element;
+use crate::xmpp::element;
 use crate::xmpp::framer::{Frame, FrameKind, Progress};
 use crate::xmpp::header::StreamHeader;
 use crate::xmpp::namespace as ns;
@@ -360,18 +360,21 @@ impl Lane {
             FrameKind::Header => {
                 self.answers();
                 let header = StreamHeader::parse(octets)?;
-                let fresh_id = super::random::identifier().ok_or(Reason::InternalServerError)?;
+                // Whoever opened the stream doesn't name it.
+                let fresh_id = match self.machine {
+                    Machine::Initiating(_) => String::new(),
+                    _ => super::random::identifier().ok_or(Reason::InternalServerError)?,
+                };
                 self.place.header_came(&self.hub, &header, self.carry.is_some());
                 let handled = self.handle(Event::Header { header: &header, fresh_id: &fresh_id });
                 self.leave_session();
                 handled
             }
             FrameKind::Element => {
-                // A busy stream asks and asks.
-                if let Some(request) = element::request().filter(|_| octets == element::REQUEST.as_bytes()) {
-                    return self.handle(Event::Element(request));
+                if let Some(answer) = read_answer(octets) {
+                    return self.handle(Event::Element(&answer));
                 }
-                let element = Element::parse_within(octets, self.machine.content())?;
+                let element = element::read(octets, self.machine.content())?;
                 self.note(&element);
                 self.handle(Event::Element(&element))
             }
