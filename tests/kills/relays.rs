@@ -1,8 +1,9 @@
 //! Two `fedmux run` as processes.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -13,8 +14,7 @@ use crate::support::scrape::Scrape;
 pub(crate) const OURS: &str = "a.test";
 pub(crate) const THEIRS: [&str; 2] = ["b.test", "rooms.b.test"];
 
-/// Where the two relays are and where their servers are, at ports that were free a moment ago; all stay the same over
-/// restarts.
+/// Where the two relays are and where their servers are; all stay the same over restarts.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Where each relay is for the other, and listens.
@@ -36,8 +36,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// They find each other where they are.
     pub(crate) fn new(limits: &'static str) -> Self {
-        let udp = || UdpSocket::bind("127.0.0.1:0").unwrap();
-        let tcp = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let ip = own_address();
+        let udp = || UdpSocket::bind((ip, 0)).unwrap();
+        let tcp = || TcpListener::bind((ip, 0)).unwrap();
         let (quic, tcp) = ([udp(), udp()], [tcp(), tcp(), tcp(), tcp(), tcp(), tcp()]);
         let quic = quic.each_ref().map(|socket| socket.local_addr().unwrap());
         let [a, b, c, d, e, f] = tcp.each_ref().map(|socket| socket.local_addr().unwrap());
@@ -155,6 +156,15 @@ impl Relays {
         }
         panic!("relay {which} doesn't listen");
     }
+}
+
+/// An address for one test alone: whoever goes away lets go of its port, and another test that was given that would be sent what is
+/// meant for this one. Where the system has but one address on loopback, that one.
+fn own_address() -> Ipv4Addr {
+    static TESTS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, high | 1, low, TESTS.fetch_add(1, Ordering::Relaxed).max(1));
+    if UdpSocket::bind((own, 0)).is_ok() { own } else { Ipv4Addr::LOCALHOST }
 }
 
 const NAMES: [&str; 2] = ["a", "b"];
