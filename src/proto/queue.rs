@@ -139,53 +139,70 @@ pub struct Run<O> {
 /// The queue of one route.
 #[derive(Debug)]
 pub struct Queue<O> {
+    /// Boxed, and there only while something waits: there are very many queues.
+    waiting: Option<Box<Waiting<O>>>,
+    limit: usize,
+}
+
+/// What waits in a queue.
+#[derive(Debug)]
+struct Waiting<O> {
     octets: Pieces,
     marks: VecDeque<Mark>,
     segments: VecDeque<Segment<O>>,
-    limit: usize,
+}
+
+impl<O> Default for Waiting<O> {
+    fn default() -> Self {
+        Self { octets: Pieces::default(), marks: VecDeque::new(), segments: VecDeque::new() }
+    }
 }
 
 impl<O: Clone> Queue<O> {
     /// An empty queue for at most `limit` octets. One stanza always fits into an empty queue.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { octets: Pieces::default(), marks: VecDeque::new(), segments: VecDeque::new(), limit }
+        Self { waiting: None, limit }
+    }
+
+    fn marks(&self) -> impl Iterator<Item = &Mark> {
+        self.waiting.iter().flat_map(|waiting| &waiting.marks)
     }
 
     /// Octets waiting.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.octets.len()
+        self.waiting.as_ref().map_or(0, |waiting| waiting.octets.len())
     }
 
     /// Octets waiting, of stanzas that somebody sent.
     #[cfg(test)]
     pub(crate) fn accepted_len(&self) -> usize {
-        self.marks.iter().filter(|mark| !mark.ours).map(|mark| mark.len).sum()
+        self.marks().filter(|mark| !mark.ours).map(|mark| mark.len).sum()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.marks.is_empty()
+        self.waiting.is_none()
     }
 
     /// Stanzas waiting, those of our own making not counted.
     #[must_use]
     pub fn stanzas(&self) -> usize {
-        self.marks.iter().filter(|mark| !mark.ours).count()
+        self.marks().filter(|mark| !mark.ours).count()
     }
 
     /// Stanzas waiting, whoever made them.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.marks.len()
+        self.waiting.as_ref().map_or(0, |waiting| waiting.marks.len())
     }
 
     /// Since when the oldest stanza waits.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
-        self.segments.front().map(|segment| segment.since)
+        self.waiting.as_ref().and_then(|waiting| waiting.segments.front()).map(|segment| segment.since)
     }
 
     /// Append whole stanzas, all or none. `origin`: the stream that they came on, and the ticket of the first there.
@@ -200,54 +217,57 @@ impl<O: Clone> Queue<O> {
         now: Instant,
     ) -> Result<(), Full> {
         debug_assert_eq!(octets.len(), marks.iter().map(|mark| mark.len).sum::<usize>());
-        if !self.is_empty() && self.octets.len() + octets.len() > self.limit {
+        if !self.is_empty() && self.len() + octets.len() > self.limit {
             return Err(Full);
         }
         let count = count(marks.len());
         if count > 0 {
-            self.octets.push(octets, marks.iter().map(|mark| mark.len));
-            if self.is_empty() {
+            let waiting = self.waiting.get_or_insert_with(|| {
                 // Of very many queues in which something waits most hold what came together.
-                self.marks.reserve_exact(marks.len());
-                self.segments.reserve_exact(1);
-            }
-            self.marks.extend(marks);
-            self.segments.push_back(Segment { count, origin, since: now });
+                let (kept, segments) = (VecDeque::with_capacity(marks.len()), VecDeque::with_capacity(1));
+                Box::new(Waiting { octets: Pieces::default(), marks: kept, segments })
+            });
+            waiting.octets.push(octets, marks.iter().map(|mark| mark.len));
+            waiting.marks.extend(marks);
+            waiting.segments.push_back(Segment { count, origin, since: now });
         }
         Ok(())
     }
 
     /// Take stanzas from the head: as many as fit into `most` octets and lie in one piece, and one at least.
     pub fn take(&mut self, most: usize) -> Option<Run<O>> {
-        let most = most.min(self.octets.first_len());
-        let mut len = self.marks.front()?.len;
+        let waiting = self.waiting.as_mut()?;
+        let most = most.min(waiting.octets.first_len());
+        let mut len = waiting.marks.front()?.len;
         let mut count = 1;
-        for mark in self.marks.iter().skip(1) {
+        for mark in waiting.marks.iter().skip(1) {
             if len + mark.len > most {
                 break;
             }
             len += mark.len;
             count += 1;
         }
-        let octets = self.octets.take(len);
-        if count == self.marks.len() {
-            // A queue that is idle costs next to nothing.
-            self.octets.shrink();
-            let (marks, segments) = (std::mem::take(&mut self.marks), std::mem::take(&mut self.segments));
+        let octets = waiting.octets.take(len);
+        if count == waiting.marks.len() {
+            let Waiting { marks, segments, .. } = *self.waiting.take()?;
             return Some(Run { octets, marks, segments });
         }
-        let marks: VecDeque<Mark> = self.marks.drain(..count).collect();
-        let segments = split_segments(&mut self.segments, self::count(count));
+        let marks: VecDeque<Mark> = waiting.marks.drain(..count).collect();
+        let segments = split_segments(&mut waiting.segments, self::count(count));
         Some(Run { octets, marks, segments })
     }
 
     /// Put a run back at the head: it goes before whatever waits. The one taken last comes first.
     pub fn put_back(&mut self, run: Run<O>) {
-        self.octets.put_back(run.octets);
+        if run.is_empty() {
+            return;
+        }
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.octets.put_back(run.octets);
         let (mut marks, mut segments) = (run.marks, run.segments);
-        marks.append(&mut self.marks);
-        segments.append(&mut self.segments);
-        (self.marks, self.segments) = (marks, segments);
+        marks.append(&mut waiting.marks);
+        segments.append(&mut waiting.segments);
+        (waiting.marks, waiting.segments) = (marks, segments);
     }
 
     /// Take out what has waited for its full time, and say when the next of the others will have.
@@ -265,8 +285,9 @@ impl<O: Clone> Queue<O> {
     }
 
     fn due(&self, hold: Hold) -> impl Iterator<Item = Instant> {
-        let since = self.segments.iter().flat_map(|segment| (0..segment.count).map(|_| segment.since));
-        self.marks.iter().zip(since).map(move |(mark, since)| hold.of(*mark, since))
+        let segments = self.waiting.iter().flat_map(|waiting| &waiting.segments);
+        let since = segments.flat_map(|segment| (0..segment.count).map(|_| segment.since));
+        self.marks().zip(since).map(move |(mark, since)| hold.of(*mark, since))
     }
 
     /// Take out everything, stanza by stanza.

@@ -66,8 +66,8 @@ pub(crate) enum Close {
 #[derive(Debug, Default)]
 struct MailboxState {
     octets: String,
-    own: VecDeque<String>,
-    again: VecDeque<Bytes>,
+    /// Boxed, and there only while there is any: there are very many lanes.
+    rare: Option<Box<Rare>>,
     acknowledge: bool,
     request: Option<When>,
     ready: VecDeque<Arc<Outlet>>,
@@ -89,6 +89,15 @@ struct MailboxState {
     wake: Signal,
     /// Told with `broken_off`.
     broken: Signal,
+}
+
+/// What few lanes ever have to say.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Stanzas of our own making.
+    own: VecDeque<String>,
+    /// Stanzas of a stream that is resumed.
+    again: VecDeque<Bytes>,
 }
 
 /// What the one task of a lane waits for: told once, it is told to whoever waits, or comes to wait.
@@ -124,9 +133,19 @@ impl MailboxState {
         }
     }
 
+    /// Take something out of what is rare.
+    fn rare<T>(&mut self, take: impl FnOnce(&mut Rare) -> Option<T>) -> Option<T> {
+        let rare = self.rare.as_mut()?;
+        let taken = take(rare);
+        if rare.own.is_empty() && rare.again.is_empty() {
+            self.rare = None;
+        }
+        taken
+    }
+
     /// Whether nothing but stanzas of the queues is next.
     fn carries(&self) -> bool {
-        let nothing_before = self.octets.is_empty() && self.again.is_empty() && self.own.is_empty();
+        let nothing_before = self.octets.is_empty() && self.rare.is_none();
         let says_nothing = !self.acknowledge && self.request.is_none();
         nothing_before
             && says_nothing
@@ -150,13 +169,13 @@ impl MailboxState {
         if std::mem::take(&mut self.acknowledge) {
             return Some(Next::Acknowledge);
         }
-        if let Some(again) = self.again.pop_front() {
+        if let Some(again) = self.rare(|rare| rare.again.pop_front()) {
             return Some(Next::Again(again));
         }
         if self.resuming {
             return None;
         }
-        if let Some(own) = self.own.pop_front() {
+        if let Some(own) = self.rare(|rare| rare.own.pop_front()) {
             return Some(Next::Own(own));
         }
         self.request.take().map(Next::Request)
@@ -201,7 +220,7 @@ impl Mailbox {
         }
         let mut state = lock(&self.state);
         if !state.closed {
-            state.own.push_back(octets);
+            state.rare.get_or_insert_default().own.push_back(octets);
         }
         wake(state);
     }
@@ -209,7 +228,10 @@ impl Mailbox {
     /// Stanzas that were sent on the stream that is resumed here: they go before all others.
     pub(crate) fn send_again(&self, runs: impl Iterator<Item = Bytes>) {
         let mut state = lock(&self.state);
-        state.again.extend(runs);
+        let mut runs = runs.peekable();
+        if runs.peek().is_some() {
+            state.rare.get_or_insert_default().again.extend(runs);
+        }
         wake(state);
     }
 

@@ -69,11 +69,6 @@ impl Pieces {
             self.full.push_front(octets);
         }
     }
-
-    /// Nothing waits: give back the room of those that did.
-    pub(super) fn shrink(&mut self) {
-        self.full.shrink_to_fit();
-    }
 }
 
 #[cfg(test)]

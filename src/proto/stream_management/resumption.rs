@@ -15,7 +15,14 @@ use crate::xmpp::route::Route;
 #[derive(Debug)]
 enum Place<L, S> {
     Live(L),
-    Broken { state: S, until: Instant },
+    /// Boxed: of very many streams few are broken.
+    Broken(Box<Left<S>>),
+}
+
+#[derive(Debug)]
+struct Left<S> {
+    state: S,
+    until: Instant,
 }
 
 /// What was found under an id.
@@ -52,7 +59,7 @@ impl<L: Clone, S> Resumptions<L, S> {
     /// It broke, and `state` is left of it. What can't be kept comes back: of the stream that would be forgotten first.
     pub fn broke(&mut self, id: &str, state: S, until: Instant) -> Option<S> {
         let Some((_, place)) = self.streams.get_mut(id) else { return Some(state) };
-        *place = Place::Broken { state, until };
+        *place = Place::Broken(Box::new(Left { state, until }));
         self.expiries.insert((until, id.to_owned()));
         if self.expiries.len() <= self.broken_max {
             return None;
@@ -63,9 +70,9 @@ impl<L: Clone, S> Resumptions<L, S> {
     /// It will not be resumed. What is left of it, if it broke.
     pub fn forget(&mut self, id: &str) -> Option<S> {
         let (_, place) = self.streams.remove(id)?;
-        let Place::Broken { state, until } = place else { return None };
-        self.expiries.remove(&(until, id.to_owned()));
-        Some(state)
+        let Place::Broken(left) = place else { return None };
+        self.expiries.remove(&(left.until, id.to_owned()));
+        Some(left.state)
     }
 
     /// The other end asks for the stream `id`; `may`: whether it is authenticated for a stream's pair, in the initiating entity's
@@ -73,12 +80,8 @@ impl<L: Clone, S> Resumptions<L, S> {
     pub fn claim(&mut self, id: &str, may: impl Fn(&Route) -> bool) -> Claim<L, S> {
         match self.streams.get(id) {
             Some((pair, Place::Live(lane))) if may(pair) => Claim::Live(lane.clone()),
-            Some((pair, Place::Broken { .. })) if may(pair) => {
-                let Some((_, Place::Broken { state, until })) = self.streams.remove(id) else {
-                    return Claim::Unknown;
-                };
-                self.expiries.remove(&(until, id.to_owned()));
-                Claim::Broken(state)
+            Some((pair, Place::Broken(_))) if may(pair) => {
+                self.forget(id).map_or(Claim::Unknown, Claim::Broken)
             }
             _ => Claim::Unknown,
         }
@@ -121,7 +124,7 @@ impl<L: Clone, S> Resumptions<L, S> {
     fn pop_first(&mut self) -> Option<S> {
         let (_, id) = self.expiries.pop_first()?;
         match self.streams.remove(&id) {
-            Some((_, Place::Broken { state, .. })) => Some(state),
+            Some((_, Place::Broken(left))) => Some(left.state),
             _ => None,
         }
     }
