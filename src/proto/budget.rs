@@ -32,7 +32,8 @@ pub struct Rates {
     pub host: Rate,
     /// From all peers at one address (an IPv4 address, or an IPv6 /64).
     pub peer: Rate,
-    /// Stanzas of one direction of a pair that may be answered with errors in a second. 0: any number.
+    /// Stanzas of one direction of a pair that may be answered with errors in a second, mux secrets that are refused among
+    /// them. 0: any number.
     pub pair_bounces: u32,
     /// How long's worth of each may come at once after a quiet time.
     pub burst: Duration,

@@ -191,6 +191,14 @@ impl Meter {
         self.hold(hold);
     }
 
+    /// An IQ of connection authorization came that had no use: it is worth no more than a stanza that comes back, and costs as
+    /// much.
+    pub(crate) fn charge_in_vain(&mut self, route: &Route) {
+        let (rates, now) = (self.hub.live().settings.limits.rates, clock::now());
+        self.hub.budgets.bounced(route, 1, rates, now);
+        self.hold(self.hub.budgets.held_for_bounces(route, rates, now));
+    }
+
     fn hold(&mut self, hold: Option<Hold>) {
         let held = self.hold.take().map(|hold| *hold);
         self.hold = Hold::longer(held, hold).map(Box::new);

@@ -247,9 +247,8 @@ impl Carry {
         Some((Arc::clone(inbound), inbound.receive(count, clock::now())))
     }
 
-    /// Deal with a stanza that may be the relay's own: connection authorization (XEP-0451 section 3.2). Such stanzas are
-    /// never forwarded either way: from a peer they are for us, and from our own server, which may have been handed a
-    /// secret by somebody, they are refused. Whether it was one.
+    /// Deal with a stanza that may be the relay's own: connection authorization (XEP-0451 section 3.2). Such stanzas are never
+    /// forwarded: from a peer they are for us, and our own server's, which was handed a secret, are refused. Whether it was one.
     fn relays_own(&mut self, stanza: &[u8], mark: Mark, from: &str, to: &str) -> Result<bool, Reason> {
         let element = Element::parse(stanza)?;
         let said = if element.name() == "iq" { MuxIq::read(&element) } else { None };
@@ -268,8 +267,11 @@ impl Carry {
         }
         self.discard(mark, Reason::MuxOwn);
         if let (Some(Place { session, lane, .. }), Some(said)) = (&self.stands, said) {
-            let unix = unix_seconds();
-            self.hub.control(|router, now| router.mux_iq(session.id, *lane, &said, Clocks { now, unix }));
+            let clocks = |now| Clocks { now, unix: unix_seconds() };
+            let useful = self.hub.control(|router, now| router.mux_iq(session.id, *lane, &said, clocks(now)));
+            if !useful {
+                self.meter.charge_in_vain(&route);
+            }
         }
         Ok(true)
     }

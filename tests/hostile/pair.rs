@@ -72,6 +72,13 @@ impl Pair {
         }
     }
 
+    /// It says no more, so that what it spoke over can go.
+    pub(crate) async fn ends(mut self) {
+        self.task.abort();
+        let ended = (&mut self.task).await;
+        assert!(ended.is_err_and(|why| why.is_cancelled()), "the well-behaved pair was disturbed");
+    }
+
     /// What the rounds of this range took.
     pub(crate) fn took(&self, rounds: std::ops::Range<usize>) -> Vec<Duration> {
         self.measured.rounds.lock().unwrap()[rounds].to_vec()

@@ -56,7 +56,7 @@ async fn a_storm_of_errors_is_slow_and_complete() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_the_relays_own_go_no_further() {
-    let mut scene = Scene::set().await;
+    let mut scene = Scene::with_limits("pair_bounces_rate = 500\nrate_burst = \"1s\"\n").await;
     let mut lane = scene.attacker.session.lane(EVIL, OURS).await;
     let counted = scene
         .withstands("a flood of mux requests", async |_| {
@@ -68,6 +68,9 @@ async fn requests_that_are_the_relays_own_go_no_further() {
             assert_eq!(ids, (0..STORM).collect::<Vec<_>>());
         })
         .await;
+    // Each is worth two seconds, as errors are.
+    let waited = counted.grown("fedmux_limit_wait_seconds_total", &[("limit", "pair_bounces_rate")]);
+    assert!(waited >= 0.5, "the lane waited {waited} s");
     let all = (scene.attacker.moves * STORM) as f64;
     assert_eq!(counted.grown("fedmux_stanzas_discarded_total", &[("reason", "mux-own")]), all);
     let refused = [("proof", "mux-secret"), ("reason", "mux-forged")];

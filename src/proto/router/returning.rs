@@ -102,6 +102,7 @@ impl Router {
         self.actions.push(Action::Post { lane, octets });
     }
 
+    /// The peer answers a secret that we returned. Whether one of ours waits for that.
     pub(super) fn answered(
         &mut self,
         first: SessionId,
@@ -109,22 +110,25 @@ impl Router {
         (from, to): (&str, &str),
         granted: bool,
         now: Instant,
-    ) {
+    ) -> bool {
         let is = |text: &str, domain: &Domain| Domain::parse(text).is_ok_and(|parsed| parsed == *domain);
         let matches = self.returned.get(id).is_some_and(|returned| {
             returned.first == first && is(from, &returned.verifier) && is(to, &returned.prover)
         });
         // An answer to nothing of ours, or from somebody else: without effect.
-        let Some(mut returned) = matches.then(|| self.returned.remove(id)).flatten() else { return };
+        let Some(mut returned) = matches.then(|| self.returned.remove(id)).flatten() else { return false };
         if !granted && let Some((first, lane)) = returned.others.pop() {
             returned.first = first;
-            return self.return_secret(format!("{id}-"), lane, returned);
+            self.return_secret(format!("{id}-"), lane, returned);
+            return true;
         }
         let key = (first, returned.host.clone());
-        if !granted {
-            return self.not_taken(&key, returned.own, Reason::MuxRefused, now);
+        if granted {
+            self.taken(returned, now);
+        } else {
+            self.not_taken(&key, returned.own, Reason::MuxRefused, now);
         }
-        self.taken(returned, now);
+        true
     }
 
     /// The peer opens a stream to `host` in the session `first`. If its answer to our secret for that host is awaited,

@@ -106,8 +106,9 @@ impl Router {
         self.actions.push(Action::MakeSecret { first, host });
     }
 
-    /// An IQ of this protocol came on `lane` of the session `first`.
-    pub fn mux_iq(&mut self, first: SessionId, lane: LaneId, iq: &MuxIq, clocks: Clocks) {
+    /// An IQ of this protocol came on `lane` of the session `first`. Whether it had a use: a secret that is refused has none, nor
+    /// has an answer that nobody waits for.
+    pub fn mux_iq(&mut self, first: SessionId, lane: LaneId, iq: &MuxIq, clocks: Clocks) -> bool {
         match iq {
             MuxIq::Offer { id, from, to, host, secret } => {
                 let judged = self.judge(first, Offer { from, to, host: host.as_deref(), secret }, clocks);
@@ -115,9 +116,9 @@ impl Router {
                 iq::write_answer(&mut octets, id, from, to, judged.is_ok());
                 // The grant stands before the peer hears of it: what follows the answer is already admitted.
                 self.actions.push(Action::Post { lane, octets });
-                if let Ok(host) = judged {
-                    self.joined(first, &host, clocks.now);
-                }
+                let Ok(host) = judged else { return false };
+                self.joined(first, &host, clocks.now);
+                true
             }
             MuxIq::Answer { id, from, to, granted } => {
                 self.answered(first, id, (from, to), *granted, clocks.now)
