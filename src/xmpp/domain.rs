@@ -14,7 +14,12 @@ pub const DOMAIN_BYTES_MAX: usize = 253;
 
 /// A domain, normalised: lower case, U-labels, no trailing dot. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Domain(Arc<str>);
+pub struct Domain(Arc<Text>);
+
+/// Behind a pointer of its own: what is kept of each of very many pairs names its domains a dozen times, and a pointer to a
+/// text of unknown length is twice as large.
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Text(Box<str>);
 
 /// Why a text is not a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,32 +84,32 @@ impl Domain {
                 && !label.ends_with('-')
                 && label.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
         });
-        if valid { Ok(Self(text.into())) } else { Err(DomainError::Invalid) }
+        if valid { Ok(Self(Arc::new(Text(text.into())))) } else { Err(DomainError::Invalid) }
     }
 
     /// The normalised text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.0.0
     }
 
     /// The A-label form, for DNS look-ups and TLS server names.
     #[must_use]
     pub fn to_ascii(&self) -> String {
-        idna::domain_to_ascii(&self.0).unwrap_or_else(|_| self.0.to_string())
+        idna::domain_to_ascii(self.as_str()).unwrap_or_else(|_| self.as_str().to_owned())
     }
 
     /// The domain without its left-most label: what a wildcard that covers this domain is written under. What is left
     /// of `a.127.0.0.1` is no domain.
     #[must_use]
     pub fn parent(&self) -> Option<Domain> {
-        self.0.split_once('.').and_then(|(_, parent)| Self::checked(parent).ok())
+        self.as_str().split_once('.').and_then(|(_, parent)| Self::checked(parent).ok())
     }
 
     /// Whether this domain is `other` or lies below it.
     #[must_use]
     pub fn is_within(&self, other: &Domain) -> bool {
-        self.0.strip_suffix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        self.as_str().strip_suffix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 }
 
@@ -116,13 +121,13 @@ fn is_plain(text: &str) -> bool {
 
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
