@@ -22,6 +22,8 @@ const ASKS_A_QUEUE: usize = 4;
 /// Who wants to hear of acknowledgements, and who has to be told.
 #[derive(Debug)]
 pub(crate) struct Acknowledger {
+    /// When the relay began.
+    epoch: Instant,
     pub(crate) patience: Patience,
     pub(crate) ack_every: u32,
     pub(crate) ack_request_every: u32,
@@ -55,6 +57,7 @@ impl Acknowledger {
     /// their senders took back.
     pub(crate) fn new(limits: &Limits, early: IntCounter, taken_back: IntCounter) -> Arc<Self> {
         Arc::new(Self {
+            epoch: clock::now(),
             patience: limits.patience(),
             ack_every: limits.ack_every,
             ack_request_every: limits.ack_request_every,
@@ -72,6 +75,17 @@ impl Acknowledger {
             early,
             taken_back,
         })
+    }
+
+    /// Milliseconds since the relay began.
+    pub(super) fn elapsed(&self) -> u64 {
+        let elapsed = clock::now().saturating_duration_since(self.epoch);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// So many milliseconds after the relay began.
+    pub(super) fn at(&self, elapsed: u64) -> Instant {
+        self.epoch + Duration::from_millis(elapsed)
     }
 
     /// The relay ends: what has no way out isn't promised any more.

@@ -32,7 +32,7 @@ pub(super) const LET_GO: std::time::Duration = std::time::Duration::from_secs(2)
 #[derive(Debug)]
 pub(crate) struct Broken {
     /// The id under which it may be resumed.
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     /// What was sent.
     pub(crate) sent: Unacknowledged,
     /// What came the other way.
@@ -135,7 +135,7 @@ impl Hub {
                 }
                 broken.asked = true;
                 broken.told = broken.inbound.as_ref().map_or(0, |inbound| inbound.tell());
-                Some(Manage::Resume { previd: broken.id.clone(), h: broken.told })
+                Some(Manage::Resume { previd: String::from(&*broken.id), h: broken.told })
             })
         });
         resume.unwrap_or(Manage::Enable)
@@ -146,7 +146,7 @@ impl Hub {
         let shared: Vec<Route> = lock(&self.broken).shared.iter().cloned().collect();
         std::iter::once(route).chain(&shared).find_map(|route| {
             let outlet = self.known_outlet(route)?;
-            outlet.look_at_broken(|broken| (broken.id == id).then_some(()))?;
+            outlet.look_at_broken(|broken| (*broken.id == *id).then_some(()))?;
             Some(outlet)
         })
     }

@@ -122,8 +122,6 @@ impl Budgets {
 pub(crate) struct Meter {
     hub: Arc<Hub>,
     side: Side,
-    /// Where its peer is.
-    address: Option<IpAddr>,
     /// Where pairs, hosts or peers have a rate.
     shares: Option<Box<Shares>>,
     hold: Option<Box<Hold>>,
@@ -133,6 +131,8 @@ pub(crate) struct Meter {
 #[derive(Debug)]
 struct Shares {
     rates: Rates,
+    /// Where the lane's peer is.
+    address: Option<IpAddr>,
     peer: Option<Shared>,
     /// Those of the route that came last.
     last: Option<(Route, Option<Shared>, Option<Shared>)>,
@@ -141,16 +141,16 @@ struct Shares {
 impl Meter {
     /// `address`: where the peer is, on the remote side.
     pub(crate) fn new(hub: &Arc<Hub>, side: Side, address: Option<IpAddr>) -> Self {
-        let mut meter = Self { hub: Arc::clone(hub), side, address, shares: None, hold: None };
-        meter.reconsider();
+        let mut meter = Self { hub: Arc::clone(hub), side, shares: None, hold: None };
+        meter.reconsider(address);
         meter
     }
 
     /// The configuration has changed.
-    pub(crate) fn reconsider(&mut self) {
+    pub(crate) fn reconsider(&mut self, address: Option<IpAddr>) {
         let rates = self.hub.live().settings.limits.rates;
         let limited = [rates.pair, rates.host, rates.peer].iter().any(|rate| !rate.is_unlimited());
-        self.shares = limited.then(|| Box::new(Shares { rates, peer: None, last: None }));
+        self.shares = limited.then(|| Box::new(Shares { rates, address, peer: None, last: None }));
     }
 
     /// Stanzas came; `None`: they weren't admitted for any route.
@@ -174,7 +174,7 @@ impl Meter {
             let host = of(Level::Host, Whose::Host(host.clone(), self.side));
             shares.last = Some((route.clone(), pair, host));
         }
-        if let (Some(address), None, false) = (self.address, &shares.peer, rates.peer.is_unlimited()) {
+        if let (Some(address), None, false) = (shares.address, &shares.peer, rates.peer.is_unlimited()) {
             shares.peer = Some(self.hub.budgets.of(Whose::Peer(Network::of(address)), now));
         }
         let last = shares.last.as_ref().filter(|_| route.is_some());

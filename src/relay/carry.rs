@@ -104,7 +104,7 @@ impl Ended {
 impl Carry {
     /// `stands`: on the remote side.
     pub(crate) fn new(hub: &Arc<Hub>, scope: Scope, stands: Option<Place>) -> Self {
-        let meter = Meter::new(hub, scope.side, stands.as_ref().map(|it| it.session.place.address.ip()));
+        let meter = Meter::new(hub, scope.side, stands.as_ref().map(|it| it.session.address()));
         Self {
             hub: Arc::clone(hub),
             // In this order: what is newer than its number is only looked up once more.
@@ -139,7 +139,7 @@ impl Carry {
     /// The configuration has changed.
     fn reconsider(&mut self) {
         self.generation = self.hub.generation();
-        self.meter.reconsider();
+        self.meter.reconsider(self.stands.as_ref().map(|it| it.session.address()));
         if self.scope.pair.is_none() {
             self.hosts = Arc::clone(&self.hub.live().hosts);
             self.known = None;

@@ -383,7 +383,7 @@ impl Outlet {
     /// The stream `id` is resumed, or gone.
     pub(crate) fn take_broken(self: &Arc<Self>, id: &str) -> Option<Broken> {
         let mut state = lock(&self.state);
-        let at = state.broken.iter().position(|broken| broken.id == id)?;
+        let at = state.broken.iter().position(|broken| *broken.id == *id)?;
         let broken = state.broken.remove(at);
         self.schedule(&mut state);
         Some(broken)

@@ -31,10 +31,10 @@ use crate::xmpp::route::Route;
 pub(crate) enum Place {
     /// In a session; `first`: it is the connection's first stream. `dialback`: we may have to prove ourselves by it.
     Session { session: Arc<SessionShared>, first: bool, dialback: Option<Box<Dialling>> },
-    /// One of our servers opened it, from this address.
-    FromServer { source: SocketAddr },
+    /// One of our servers opened it, from this address; boxed, because most of very many lanes are in sessions.
+    FromServer { source: Box<SocketAddr> },
     /// We opened it to the server of `route.to`.
-    ToServer { server: SocketAddr, dialback: Box<Dialling> },
+    ToServer { server: Box<SocketAddr>, dialback: Box<Dialling> },
 }
 
 /// A stream that we open and on which we may send a dialback key.

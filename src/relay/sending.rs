@@ -49,13 +49,11 @@ pub(crate) struct Sending {
     state: Mutex<State>,
     delivered: IntCounter,
     acknowledger: Arc<Acknowledger>,
-    /// How long we may wait before we ask again.
-    asks_within: Duration,
+    side: Side,
     /// What came the other way: the writer says how much of it is handled.
     inbound: Mutex<Option<Arc<Inbound>>>,
-    /// When something was last written, in milliseconds since `epoch`.
+    /// When something was last written, in milliseconds since the relay began.
     written: AtomicU64,
-    epoch: Instant,
 }
 
 #[derive(Debug)]
@@ -121,10 +119,9 @@ impl Sending {
             state: Mutex::new(state),
             delivered,
             acknowledger: Arc::clone(acknowledger),
-            asks_within: acknowledger.asks_within(side),
+            side,
             inbound: Mutex::default(),
-            written: AtomicU64::new(0),
-            epoch: clock::now(),
+            written: AtomicU64::new(acknowledger.elapsed()),
         })
     }
 
@@ -184,11 +181,6 @@ impl Sending {
         state.rank()
     }
 
-    /// Milliseconds since `epoch`.
-    fn elapsed(&self) -> u64 {
-        millis(clock::now().saturating_duration_since(self.epoch))
-    }
-
     /// `count` stanzas of so many octets are about to be written. Whether to ask for their acknowledgement: along with the first that
     /// follow when it is time, and alone where none do.
     fn asks(&self, count: u32, octets: usize) -> Ask {
@@ -203,13 +195,18 @@ impl Sending {
             return Ask::Now;
         }
         match state.asked {
-            Some(asked) if asked + self.asks_within > clock::now() => self.asks_later(&mut state, asked),
+            Some(asked) if asked + self.asks_within() > clock::now() => self.asks_later(&mut state, asked),
             _ => Ask::Now,
         }
     }
 
+    /// How long we may wait before we ask again.
+    fn asks_within(&self) -> Duration {
+        self.acknowledger.asks_within(self.side)
+    }
+
     fn asks_alone_within(&self) -> Duration {
-        self.asks_within.mul_f64(ALONE)
+        self.asks_within().mul_f64(ALONE)
     }
 
     /// We asked at `asked`, and not for everything. When the lane has to be woken to ask alone, unless it is already.
@@ -224,7 +221,7 @@ impl Sending {
 
     /// `count` stanzas were written.
     fn wrote(&self, count: u32) {
-        self.written.store(self.elapsed(), Ordering::Relaxed);
+        self.written.store(self.acknowledger.elapsed(), Ordering::Relaxed);
         let mut state = lock(&self.state);
         state.written = state.written.wrapping_add(count);
         if state.confirmed && !state.managed {
@@ -336,7 +333,7 @@ impl Sending {
 
     /// When a stanza was last written.
     pub(crate) fn last_written(&self) -> Instant {
-        self.epoch + Duration::from_millis(self.written.load(Ordering::Relaxed))
+        self.acknowledger.at(self.written.load(Ordering::Relaxed))
     }
 
     /// Stanzas that aren't acknowledged.
@@ -462,10 +459,6 @@ impl Sending {
         runs.reverse();
         Remainder::PutBack(runs)
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// When to ask for an acknowledgement.

@@ -240,10 +240,6 @@ pub(crate) fn end_grants(hub: &Arc<Hub>, session: &SessionShared) {
 }
 
 /// A lane that the peer opened. Whether it came to be decides nothing about the session.
-#[allow(
-    clippy::manual_async_fn,
-    reason = "an async fn keeps all that is handed to it twice (rust-lang/rust#62958), in each lane"
-)]
 fn accept<S: Streams>(
     hub: Arc<Hub>,
     session: Arc<SessionShared>,
@@ -251,13 +247,12 @@ fn accept<S: Streams>(
     connection: S,
     (send, receive): (S::Transmit, S::Receive),
 ) -> impl Future<Output = Option<Reason>> + Send {
-    async move {
-        let (id, mailbox) = hub.admit_lane();
-        let guard = LaneGuard::new(&hub, id, Side::Remote);
-        hub.metrics.lanes.inc();
-        let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
-        let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
-        let ended = lane.run(receive, send).await;
+    let (id, mailbox) = hub.admit_lane();
+    let guard = LaneGuard::new(&hub, id, Side::Remote);
+    hub.metrics.lanes.inc();
+    let place = Place::Session { session: Arc::clone(&session), first, dialback: None };
+    let lane = Lane::new(&hub, id, mailbox, place, Machine::Receiving(Receiving::default()));
+    lane.run(receive, send, move |ended| {
         hub.metrics.lanes.dec();
         session.credit.closed();
         guard.down(ended.reason);
@@ -265,7 +260,7 @@ fn accept<S: Streams>(
             broken_off(&hub, &session, &connection);
         }
         None
-    }
+    })
 }
 
 /// The peer broke a lane off while the connection stood. Too many of them at once end the session: each has cost us a lane,
@@ -311,7 +306,7 @@ fn open<S: Streams>(
                 return Some(Reason::NotMultiplexed);
             }
         };
-        let run = begin(&hub, &session, &opening, first).in_turn(turn).run(receive, send);
+        let run = begin(&hub, &session, &opening, first).in_turn(turn).run(receive, send, |ended| ended);
         let ended = run.await;
         hub.metrics.lanes.dec();
         let route = &opening.route;

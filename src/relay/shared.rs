@@ -1,5 +1,6 @@
 //! What the tasks of one session share: its machine, its connection, and what is known of the peer.
 
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
@@ -143,6 +144,11 @@ impl Connection {
 }
 
 impl SessionShared {
+    /// Where the peer is.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.place.address.ip()
+    }
+
     /// Whether a stream of it has been authenticated.
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)

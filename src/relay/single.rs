@@ -64,7 +64,8 @@ pub(crate) async fn run(
     hub.metrics.lanes.inc();
     let (receive, transmit) = halves::split(stream, &session);
     let place = Place::Session { session: Arc::clone(&session), first: true, dialback };
-    let lane = Lane::new(&hub, id, Arc::clone(&mailbox), place, machine).run(receive, transmit);
+    let lane =
+        Lane::new(&hub, id, Arc::clone(&mailbox), place, machine).run(receive, transmit, |ended| ended);
     let ended = attend(&hub, &session, (id, &mailbox), Box::pin(lane), commands).await;
     hub.metrics.lanes.dec();
     guard.reason = if session.is_leaving() { Reason::PeerChanged } else { ended.reason };

@@ -117,7 +117,7 @@ enum State {
 pub struct Receiving {
     state: State,
     /// The id in the last header that we sent; keys are made for it.
-    stream_id: String,
+    stream_id: Box<str>,
     /// A header of ours stands at the beginning of the present document.
     header_sent: bool,
     verifying: Vec<Route>,
@@ -128,7 +128,7 @@ impl Default for Receiving {
     fn default() -> Self {
         Self {
             state: State::ExpectHeader,
-            stream_id: String::new(),
+            stream_id: Box::default(),
             header_sent: false,
             verifying: Vec::new(),
             managing: Managing::NotOffered,
@@ -392,7 +392,7 @@ impl Receiving {
                 }
                 Ok(DialbackOffer::Verify) => {
                     self.verifying.push(route.clone());
-                    out.tell(Notice::VerifyKey { route, stream_id: self.stream_id.clone(), key });
+                    out.tell(Notice::VerifyKey { route, stream_id: String::from(&*self.stream_id), key });
                 }
             },
             Some(Dialback::Verify { route, stream_id, key }) => {
@@ -429,7 +429,7 @@ impl Receiving {
     }
 
     fn write_header(&mut self, route: &Route, fresh_id: &str, out: &mut Outbox) {
-        fresh_id.clone_into(&mut self.stream_id);
+        self.stream_id = fresh_id.into();
         self.header_sent = true;
         let header =
             StreamHeader::new(Some(route.to.clone()), Some(route.from.clone()), Some(fresh_id.to_owned()));

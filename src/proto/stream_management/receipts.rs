@@ -70,6 +70,10 @@ impl Receipts {
     /// `count` stanzas came. The ticket of the first, and how many others were answered for to make room.
     pub fn receive(&mut self, count: u32, now: Instant) -> (Ticket, u32) {
         let run = self.first + self.runs.len() as u64;
+        if self.runs.capacity() == 0 {
+            // Of very many streams on which something came most have one run.
+            self.runs.reserve_exact(1);
+        }
         self.runs.push_back(Run { count, handled: 0, beyond: 0, since: now });
         self.unhandled = self.unhandled.saturating_add(count);
         let mut early = 0;

@@ -6,6 +6,7 @@
 //! end has proven that one among others.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -39,8 +40,8 @@ pub enum Claim<L, S> {
 /// The streams. `L`: what leads to one that lives; `S`: what is left of one that broke.
 #[derive(Debug)]
 pub struct Resumptions<L, S> {
-    streams: FxHashMap<String, (Route, Place<L, S>)>,
-    expiries: BTreeSet<(Instant, String)>,
+    streams: FxHashMap<Arc<str>, (Route, Place<L, S>)>,
+    expiries: BTreeSet<(Instant, Arc<str>)>,
     broken_max: usize,
 }
 
@@ -52,15 +53,15 @@ impl<L: Clone, S> Resumptions<L, S> {
     }
 
     /// A stream was given an id: of `route`, in the initiating entity's direction.
-    pub fn opened(&mut self, id: String, route: Route, lane: L) {
+    pub fn opened(&mut self, id: Arc<str>, route: Route, lane: L) {
         self.streams.insert(id, (route, Place::Live(lane)));
     }
 
     /// It broke, and `state` is left of it. What can't be kept comes back: of the stream that would be forgotten first.
     pub fn broke(&mut self, id: &str, state: S, until: Instant) -> Option<S> {
-        let Some((_, place)) = self.streams.get_mut(id) else { return Some(state) };
-        *place = Place::Broken(Box::new(Left { state, until }));
-        self.expiries.insert((until, id.to_owned()));
+        let Some((id, (route, _))) = self.streams.remove_entry(id) else { return Some(state) };
+        self.expiries.insert((until, Arc::clone(&id)));
+        self.streams.insert(id, (route, Place::Broken(Box::new(Left { state, until }))));
         if self.expiries.len() <= self.broken_max {
             return None;
         }
@@ -69,9 +70,9 @@ impl<L: Clone, S> Resumptions<L, S> {
 
     /// It will not be resumed. What is left of it, if it broke.
     pub fn forget(&mut self, id: &str) -> Option<S> {
-        let (_, place) = self.streams.remove(id)?;
+        let (id, (_, place)) = self.streams.remove_entry(id)?;
         let Place::Broken(left) = place else { return None };
-        self.expiries.remove(&(left.until, id.to_owned()));
+        self.expiries.remove(&(left.until, id));
         Some(left.state)
     }
 
@@ -110,7 +111,7 @@ impl<L: Clone, S> Resumptions<L, S> {
     /// The ids of all streams, in order.
     #[cfg(test)]
     pub(crate) fn ids(&self) -> Vec<String> {
-        let mut ids: Vec<String> = self.streams.keys().cloned().collect();
+        let mut ids: Vec<String> = self.streams.keys().map(|id| String::from(&**id)).collect();
         ids.sort();
         ids
     }
@@ -145,7 +146,7 @@ mod tests {
     fn a_stream_is_resumed_by_its_own_pair_and_once() {
         let (mut streams, now) = (Resumptions::<u8, char>::new(8), Instant::now());
         let pair = route("a.test", "b.test");
-        streams.opened("x".to_owned(), pair.clone(), 1);
+        streams.opened("x".into(), pair.clone(), 1);
         assert_eq!(streams.claim("x", |known| *known == pair), Claim::Live(1));
         assert_eq!(streams.broke("x", 's', now), None);
         assert_eq!(streams.claim("x", |known| *known == route("c.test", "b.test")), Claim::Unknown);
@@ -164,7 +165,7 @@ mod tests {
     fn what_broke_is_kept_for_its_time_and_within_its_number() {
         let (mut streams, now) = (Resumptions::<u8, char>::new(2), Instant::now());
         for (id, state, seconds) in [("x", 'x', 3), ("y", 'y', 1), ("z", 'z', 2)] {
-            streams.opened(id.to_owned(), route("a.test", "b.test"), 1);
+            streams.opened(id.into(), route("a.test", "b.test"), 1);
             let left = streams.broke(id, state, now + Duration::from_secs(seconds));
             assert_eq!(left, (id == "z").then_some('y'), "the first to be forgotten makes room");
         }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::beginning::sends;
 use super::{Ended, Lane, Machine};
 use crate::proto::admission::Side;
 use crate::reason::Reason;
@@ -21,28 +22,30 @@ pub(super) enum Deadline {
 impl Lane {
     /// The same, as one of many that are opened.
     pub(crate) fn in_turn(mut self, turn: Option<Turn>) -> Self {
-        self.turn = turn;
+        self.begins().turn = turn;
         self
     }
 
     /// The other end has answered.
     pub(super) fn answers(&mut self) {
         self.answered = true;
-        if let (Some(turn), Some(session)) = (self.turn.take(), self.place.session()) {
-            session.openings.answered(turn, clock::now().saturating_duration_since(self.started));
+        if let Some(beginning) = &mut self.beginning
+            && let (Some(turn), Some(session)) = (beginning.turn.take(), self.place.session())
+        {
+            session.openings.answered(turn, clock::now().saturating_duration_since(beginning.started));
         }
     }
 
     /// When something has to have happened, and what it means if it has not.
     pub(super) fn deadline(&self, partial: Option<Instant>) -> (Instant, Deadline) {
         let limits = &self.hub.limits;
-        if self.carry.is_none() {
+        if let (None, Some(beginning)) = (&self.carry, &self.beginning) {
             let waits_for_header = matches!(self.machine, Machine::Initiating(_)) && !self.answered;
             let wait =
                 if waits_for_header { limits.header_wait.min(limits.handshake) } else { limits.handshake };
-            return (self.started + wait, Deadline::Negotiation);
+            return (beginning.started + wait, Deadline::Negotiation);
         }
-        if let Some(since) = self.waits_to_send {
+        if let Some(since) = self.waits_to_send() {
             return (since + limits.enable_wait, Deadline::Management);
         }
         if let Some(since) = partial {
@@ -58,7 +61,7 @@ impl Lane {
                 Some(Ended::Violated(Reason::NegotiationTimeout.into()))
             }
             Deadline::Management => {
-                self.waits_to_send = None;
+                sends(&mut self.beginning);
                 if self.place.side() == Side::Remote {
                     // It fell silent just when it should have spoken, and may be gone. On a lane of our own we learn what becomes
                     // of our stanzas, or that nobody will say.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::beginning::sends;
 use super::{Ended, Lane, Machine};
 use crate::proto::admission::{Direction, Side, admit};
 use crate::proto::stream::{Event, Managed, Violation};
@@ -22,7 +23,7 @@ use crate::xmpp::route::Route;
 /// How a stream may be resumed when it breaks.
 #[derive(Debug)]
 pub(super) struct Resumable {
-    id: String,
+    id: Arc<str>,
     /// Its pair, in the initiating entity's direction.
     route: Route,
     /// For how long after that.
@@ -38,10 +39,11 @@ impl Lane {
                 self.count(inbound, 0);
                 let within = max.unwrap_or(self.hub.limits.resume).min(self.hub.limits.resume);
                 let id = id.filter(|_| self.is_resumable());
-                self.resumable = id.zip(self.route()).map(|(id, route)| Resumable { id, route, within });
+                self.resumable =
+                    id.zip(self.route()).map(|(id, route)| Resumable { id: id.into(), route, within });
             }
             Managed::Refused => self.sending.unmanage(),
-            Managed::Resume { previd, h } => self.claim = Some(Box::new((previd, h))),
+            Managed::Resume { previd, h } => self.begins().claim = Some((previd, h)),
             Managed::Resumed { h } => self.resumed(h)?,
             Managed::Lost { h } => self.lost(h),
             Managed::Asked => self.mailbox.acknowledge(),
@@ -119,19 +121,19 @@ impl Lane {
                 self.hub.opened_anew(&route);
             }
             if let Some(id) = id {
-                self.is_live(id, route, within);
+                self.is_live(id.into(), route, within);
             }
         }
         self.send_now();
     }
 
-    fn is_live(&mut self, id: String, route: Route, within: Duration) {
-        lock(&self.hub.broken).theirs.opened(id.clone(), route.clone(), Arc::clone(&self.mailbox));
+    fn is_live(&mut self, id: Arc<str>, route: Route, within: Duration) {
+        lock(&self.hub.broken).theirs.opened(Arc::clone(&id), route.clone(), Arc::clone(&self.mailbox));
         self.resumable = Some(Resumable { id, route, within });
     }
 
     fn send_now(&mut self) {
-        if self.waits_to_send.take().is_some() {
+        if sends(&mut self.beginning) {
             self.mailbox.open();
         }
     }
@@ -188,7 +190,7 @@ impl Lane {
     /// The stream that broke goes on here; the other end has handled `h` stanzas of it.
     fn resumed(&mut self, h: u32) -> Result<(), Violation> {
         let Some(route) = self.route() else { return Err(Reason::BadFormat.into()) };
-        let asked = self.asks.take().and_then(|id| Some((self.hub.keeper(&route, &id)?, id)));
+        let asked = self.take_asked().and_then(|id| Some((self.hub.keeper(&route, &id)?, id)));
         let Some((outlet, id)) = asked else { return Err(Reason::BadFormat.into()) };
         let sent = |broken: &mut Broken| (*broken.id == *id && !broken.sent.is_empty()).then_some(());
         if outlet.look_at_broken(sent).is_some() {
@@ -218,7 +220,7 @@ impl Lane {
 
     /// The stream that broke is gone at the other end; it had handled `h` stanzas of it, if it knows.
     fn lost(&mut self, h: Option<u32>) {
-        let asked = self.asks.take().zip(self.route());
+        let asked = self.take_asked().zip(self.route());
         let broken = asked.and_then(|(id, route)| self.hub.keeper(&route, &id)?.take_broken(&id));
         if let Some(mut broken) = broken {
             if let Some(h) = h {
@@ -250,7 +252,7 @@ impl Lane {
                 inbound.take_back();
             }
         }
-        if let (Some(id), Some(route)) = (self.asks.take(), self.route())
+        if let (Some(id), Some(route)) = (self.take_asked(), self.route())
             && let Some(outlet) = self.hub.keeper(&route, &id)
         {
             outlet.look_at_broken(|broken| (*broken.id == *id).then(|| broken.asked = false));

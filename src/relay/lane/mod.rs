@@ -17,7 +17,6 @@ use super::inbound::Inbound;
 use super::io::{LAST_WORDS, Receive, Transmit};
 use super::local::component::Components;
 use super::mailbox::Mailbox;
-use super::openings::Turn;
 use super::place::{Place, Proof};
 use super::read_buffer::{LARGE_BYTES, ReadBuffer};
 use super::sending::Sending;
@@ -26,7 +25,7 @@ use crate::proto::component::Component;
 use crate::proto::router::LaneId;
 use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
-use crate::proto::stream::{Event, Learned, Notice, Outbox, Violation};
+use crate::proto::stream::{Event, Notice, Outbox, Violation};
 use crate::proto::stream_management::element::read_answer;
 use crate::reason::Reason;
 use crate::transport::quic::Code;
@@ -38,6 +37,7 @@ use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
 
 mod ahead;
+mod beginning;
 mod deadline;
 mod ending;
 mod holding;
@@ -46,6 +46,7 @@ mod management;
 mod reading;
 mod told;
 
+use beginning::Beginning;
 use ending::Ended;
 pub(crate) use ending::LaneEnd;
 use key_answers::KeyAnswers;
@@ -85,8 +86,7 @@ pub(crate) struct Lane {
     /// How stanzas become those of a server stream, if they aren't.
     rescoping: Option<Box<Rescoping>>,
     sending: Arc<Sending>,
-    /// What the negotiation has taught, until the stream is established.
-    learned: Option<Box<Learned>>,
+    beginning: Option<Box<Beginning>>,
     /// Set once the stream is established.
     carry: Option<Carry>,
     /// The peer's stream header has come.
@@ -97,12 +97,6 @@ pub(crate) struct Lane {
     inbound: Option<Arc<Inbound>>,
     /// How the stream may be resumed when it breaks.
     resumable: Option<Resumable>,
-    /// The broken stream that we ask to go on with here.
-    asks: Option<Box<str>>,
-    /// The stream that the other end wants to go on with here, and what of it it has handled.
-    claim: Option<Box<(String, u32)>>,
-    /// Since when we don't send because the other end may still turn stream management on.
-    waits_to_send: Option<Instant>,
     /// What came last said how much is handled.
     heard_answer: bool,
     /// So did what came last before the other end ended the stream: nothing beyond that is handled.
@@ -110,9 +104,6 @@ pub(crate) struct Lane {
     /// An answer came that nobody had asked for.
     unsolicited: bool,
     verified: KeyAnswers,
-    started: Instant,
-    /// Its turn to be opened, until it has an answer.
-    turn: Option<Turn>,
     /// What it had sent is in other hands.
     parted: bool,
 }
@@ -145,35 +136,29 @@ impl Lane {
                 .then(|| Box::new(Rescoping::component_to_server())),
             machine,
             sending,
-            learned: None,
+            beginning: Some(Box::new(Beginning { asks, ..Beginning::default() })),
             carry: None,
             answered: false,
             heard: false,
             inbound: None,
             resumable: None,
-            asks,
-            claim: None,
-            waits_to_send: None,
             heard_answer: false,
             said_all: false,
             unsolicited: false,
             verified: KeyAnswers::default(),
-            started: clock::now(),
-            turn: None,
             parted: false,
         }
     }
 
-    /// Run the stream to its end.
-    #[allow(
-        clippy::manual_async_fn,
-        reason = "an async fn keeps all that is handed to it twice (rust-lang/rust#62958), in each lane"
-    )]
-    pub(crate) fn run<R: Receive, T: Transmit>(
+    /// Run the stream to its end, and `then` see to that. An async fn, or one that awaits this, would keep all that is handed to
+    /// it twice (rust-lang/rust#62958), for each lane.
+    #[allow(clippy::manual_async_fn, reason = "see above")]
+    pub(crate) fn run<R: Receive, T: Transmit, E: Send>(
         mut self,
         mut receive: R,
         mut transmit: T,
-    ) -> impl Future<Output = LaneEnd> + Send {
+        then: impl FnOnce(LaneEnd) -> E + Send,
+    ) -> impl Future<Output = E> + Send {
         async move {
             let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
             let session = self.place.session();
@@ -208,7 +193,7 @@ impl Lane {
             let broken_off = matches!(ended, Ended::Lost(reason) if reason != Reason::Draining);
             let pipelined = matches!(&self.machine, Machine::Initiating(machine) if machine.is_pipelined());
             let (established, answered) = (self.carry.is_some(), self.answered);
-            LaneEnd { reason, established, answered, pipelined, broken_off }
+            then(LaneEnd { reason, established, answered, pipelined, broken_off })
         }
     }
 
@@ -310,8 +295,7 @@ impl Lane {
                     }
                     ended = self.frame(buffer, at, frame).await?;
                     at += frame.len;
-                    if let Some(claim) = self.claim.take() {
-                        let (previd, h) = *claim;
+                    if let Some((previd, h)) = self.take_claim() {
                         Box::pin(self.resume_theirs(&previd, h)).await?;
                     }
                 }
@@ -347,7 +331,7 @@ impl Lane {
             if matches!(&self.machine, Machine::Receiving(machine) if machine.is_resuming()) {
                 return Err(Reason::NotAuthorized.into());
             }
-            if self.waits_to_send.take().is_some() {
+            if beginning::sends(&mut self.beginning) {
                 // It has begun without: it won't turn it on any more.
                 self.mailbox.open();
             }
@@ -416,7 +400,7 @@ impl Lane {
                 self.framer().authenticated();
             }
             Notice::Ahead => self.go_ahead(),
-            Notice::Learned(learned) => self.learned = Some(Box::new(learned)),
+            Notice::Learned(learned) => self.begins().learned = Some(learned),
             Notice::Proven { route, bidi } => {
                 self.framer().authenticated();
                 self.sending.confirm();
@@ -461,8 +445,8 @@ impl Lane {
     /// The other end is believed for `route`, in the initiating entity's direction: stanzas may flow.
     fn proven(&mut self, route: &Route, bidi: bool) {
         let initiating = matches!(self.machine, Machine::Initiating(_));
+        let learned = self.beginning.as_mut().and_then(|it| it.learned.take()).unwrap_or_default();
         let known = self.carry.as_ref().map(Carry::scope);
-        let learned = self.learned.take().map(|learned| *learned).unwrap_or_default();
         let proven = Proof { lane: self.id, route, bidi, initiating, learned: &learned, known };
         let mut scope = self.place.proven(&self.hub, &proven);
         if initiating && !bidi {
@@ -491,7 +475,7 @@ impl Lane {
                 self.mailbox.open();
             }
             Machine::Receiving(machine) if bidi && machine.may_be_managed() => {
-                self.waits_to_send = Some(clock::now());
+                self.begins().waits_to_send = Some(clock::now());
             }
             _ if bidi => self.mailbox.open(),
             _ => {}

@@ -55,8 +55,9 @@ pub(crate) async fn carry(
     let mut out = Outbox::default();
     let machine = Machine::Initiating(Initiating::start(route.clone(), wants, &mut out));
     mailbox.post(out.octets);
-    let place = Place::ToServer { server, dialback: Box::new(Dialling::new(route.clone())) };
-    let ended = Lane::new(&hub, lane, mailbox, place, machine).run(receive, send).await;
+    let place =
+        Place::ToServer { server: Box::new(server), dialback: Box::new(Dialling::new(route.clone())) };
+    let ended = Lane::new(&hub, lane, mailbox, place, machine).run(receive, send, |ended| ended).await;
     hub.metrics.local_streams(Opened::Outbound).dec();
     if !ended.established {
         hub.metrics.dial_failed(Side::Local, ended.reason);

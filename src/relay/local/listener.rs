@@ -84,12 +84,15 @@ pub(crate) async fn carry(
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Local);
     hub.metrics.local_streams(Opened::Inbound).inc();
-    let lane = |machine| Lane::new(&hub, id, mailbox, Place::FromServer { source }, machine);
+    let lane =
+        |machine| Lane::new(&hub, id, mailbox, Place::FromServer { source: Box::new(source) }, machine);
     let ended = match who {
-        Who::Servers => lane(Machine::Receiving(Receiving::default())).run(receive, send).await,
+        Who::Servers => {
+            lane(Machine::Receiving(Receiving::default())).run(receive, send, |ended| ended).await
+        }
         Who::Components => {
             let lane = lane(Machine::Component(Component::default()));
-            let ended = lane.run(receive, ToComponent::new(send)).await;
+            let ended = lane.run(receive, ToComponent::new(send), |ended| ended).await;
             if ended.established {
                 info!(lane = id.0, %source, reason = %ended.reason, "component gone");
             }

@@ -1,0 +1,74 @@
+//! What a lane needs until it has begun, and not for as long as it stands: of very many lanes most stand, and are idle.
+
+use std::time::Instant;
+
+use super::Lane;
+use crate::proto::stream::Learned;
+use crate::relay::clock;
+use crate::relay::openings::Turn;
+
+/// See the module.
+pub(super) struct Beginning {
+    pub(super) started: Instant,
+    /// Its turn to be opened, until it has an answer.
+    pub(super) turn: Option<Turn>,
+    /// What the negotiation has taught, until the stream is established.
+    pub(super) learned: Option<Learned>,
+    /// The broken stream that we ask to go on with here.
+    pub(super) asks: Option<Box<str>>,
+    /// The stream that the other end wants to go on with here, and what of it it has handled.
+    pub(super) claim: Option<(String, u32)>,
+    /// Since when we don't send because the other end may still turn stream management on.
+    pub(super) waits_to_send: Option<Instant>,
+}
+
+impl Default for Beginning {
+    fn default() -> Self {
+        Self {
+            started: clock::now(),
+            turn: None,
+            learned: None,
+            asks: None,
+            claim: None,
+            waits_to_send: None,
+        }
+    }
+}
+
+impl Beginning {
+    fn is_over(&self) -> bool {
+        let Self { started: _, turn, learned, asks, claim, waits_to_send } = self;
+        turn.is_none() && learned.is_none() && asks.is_none() && claim.is_none() && waits_to_send.is_none()
+    }
+}
+
+/// A lane waits no longer for the other end to turn stream management on. Whether it did.
+pub(super) fn sends(beginning: &mut Option<Box<Beginning>>) -> bool {
+    beginning.as_mut().is_some_and(|beginning| beginning.waits_to_send.take().is_some())
+}
+
+impl Lane {
+    /// It begins; or, established, begins something else.
+    pub(super) fn begins(&mut self) -> &mut Beginning {
+        self.beginning.get_or_insert_default()
+    }
+
+    /// Give up what nobody needs any more.
+    pub(super) fn has_begun(&mut self) {
+        if self.carry.is_some() && self.beginning.as_ref().is_some_and(|beginning| beginning.is_over()) {
+            self.beginning = None;
+        }
+    }
+
+    pub(super) fn waits_to_send(&self) -> Option<Instant> {
+        self.beginning.as_ref()?.waits_to_send
+    }
+
+    pub(super) fn take_asked(&mut self) -> Option<Box<str>> {
+        self.beginning.as_mut()?.asks.take()
+    }
+
+    pub(super) fn take_claim(&mut self) -> Option<(String, u32)> {
+        self.beginning.as_mut()?.claim.take()
+    }
+}
