@@ -43,18 +43,18 @@ impl Beginning {
 }
 
 /// A lane waits no longer for the other end to turn stream management on. Whether it did.
-pub(super) fn sends(beginning: &mut Option<Box<Beginning>>) -> bool {
+pub(super) fn stop_waiting(beginning: &mut Option<Box<Beginning>>) -> bool {
     beginning.as_mut().is_some_and(|beginning| beginning.waits_to_send.take().is_some())
 }
 
 impl Lane {
-    /// It begins; or, established, begins something else.
-    pub(super) fn begins(&mut self) -> &mut Beginning {
+    /// What it needs to begin; or, established, for something else that begins, as another pair of a shared stream does.
+    pub(super) fn beginning_mut(&mut self) -> &mut Beginning {
         self.beginning.get_or_insert_default()
     }
 
-    /// Give up what nobody needs any more.
-    pub(super) fn has_begun(&mut self) {
+    /// Give it up when nobody needs it any more.
+    pub(super) fn forget_beginning(&mut self) {
         if self.carry.is_some() && self.beginning.as_ref().is_some_and(|beginning| beginning.is_over()) {
             self.beginning = None;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::beginning::sends;
+use super::beginning::stop_waiting;
 use super::{Ended, Lane, Machine};
 use crate::proto::admission::Side;
 use crate::reason::Reason;
@@ -22,7 +22,7 @@ pub(super) enum Deadline {
 impl Lane {
     /// The same, as one of many that are opened.
     pub(crate) fn in_turn(mut self, turn: Option<Turn>) -> Self {
-        self.begins().turn = turn;
+        self.beginning_mut().turn = turn;
         self
     }
 
@@ -61,7 +61,7 @@ impl Lane {
                 Some(Ended::Violated(Reason::NegotiationTimeout.into()))
             }
             Deadline::Management => {
-                sends(&mut self.beginning);
+                stop_waiting(&mut self.beginning);
                 if self.place.side() == Side::Remote {
                     // It fell silent just when it should have spoken, and may be gone. On a lane of our own we learn what becomes
                     // of our stanzas, or that nobody will say.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::beginning::sends;
+use super::beginning::stop_waiting;
 use super::{Ended, Lane, Machine};
 use crate::proto::admission::{Direction, Side, admit};
 use crate::proto::stream::{Event, Managed, Violation};
@@ -43,7 +43,7 @@ impl Lane {
                     id.zip(self.route()).map(|(id, route)| Resumable { id: id.into(), route, within });
             }
             Managed::Refused => self.sending.unmanage(),
-            Managed::Resume { previd, h } => self.begins().claim = Some((previd, h)),
+            Managed::Resume { previd, h } => self.beginning_mut().claim = Some((previd, h)),
             Managed::Resumed { h } => self.resumed(h)?,
             Managed::Lost { h } => self.lost(h),
             Managed::Asked => self.mailbox.acknowledge(),
@@ -133,7 +133,7 @@ impl Lane {
     }
 
     fn send_now(&mut self) {
-        if sends(&mut self.beginning) {
+        if stop_waiting(&mut self.beginning) {
             self.mailbox.open();
         }
     }

@@ -331,7 +331,7 @@ impl Lane {
             if matches!(&self.machine, Machine::Receiving(machine) if machine.is_resuming()) {
                 return Err(Reason::NotAuthorized.into());
             }
-            if beginning::sends(&mut self.beginning) {
+            if beginning::stop_waiting(&mut self.beginning) {
                 // It has begun without: it won't turn it on any more.
                 self.mailbox.open();
             }
@@ -400,7 +400,7 @@ impl Lane {
                 self.framer().authenticated();
             }
             Notice::Ahead => self.go_ahead(),
-            Notice::Learned(learned) => self.begins().learned = Some(learned),
+            Notice::Learned(learned) => self.beginning_mut().learned = Some(learned),
             Notice::Proven { route, bidi } => {
                 self.framer().authenticated();
                 self.sending.confirm();
@@ -475,7 +475,7 @@ impl Lane {
                 self.mailbox.open();
             }
             Machine::Receiving(machine) if bidi && machine.may_be_managed() => {
-                self.begins().waits_to_send = Some(clock::now());
+                self.beginning_mut().waits_to_send = Some(clock::now());
             }
             _ if bidi => self.mailbox.open(),
             _ => {}

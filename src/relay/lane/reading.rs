@@ -35,7 +35,7 @@ impl Lane {
         if is_all && let Some(left_off) = self.reading.framer.as_ref().and_then(|framer| framer.leave_off()) {
             self.reading = Reading { framer: None, left_off };
         }
-        self.has_begun();
+        self.forget_beginning();
         if let Some(carry) = &mut self.carry {
             carry.rest();
         }
