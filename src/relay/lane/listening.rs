@@ -11,7 +11,7 @@ use crate::proto::stream::Event;
 use crate::proto::stream_management::element::read_answer;
 use crate::relay::io::{LAST_WORDS, Receive};
 use crate::relay::outlet::TURN_BYTES;
-use crate::relay::read_buffer::ReadBuffer;
+use crate::relay::read_buffer::Ear;
 use crate::xmpp::framer::{FrameKind, Progress};
 
 /// Lanes that are listened to at once, over all streams of the process: the octets that each is read ahead for it are bounded by what its
@@ -41,14 +41,14 @@ impl Drop for Permit {
 impl Lane {
     /// The lane isn't read: read ahead of that as far as an acknowledgement can be behind what the other end has said before, and take
     /// those that come. Resolves if one of them ends the stream.
-    pub(super) async fn listen<R: Receive>(&mut self, receive: &mut R, buffer: &mut ReadBuffer) -> Ended {
+    pub(super) async fn listen<R: Receive>(&mut self, ear: &mut Ear<R>) -> Ended {
         // Whatever keeps us from that, the reader finds too.
         let in_vain = std::future::pending();
         let Some(_permit) = self.inbound.is_some().then(Permit::take).flatten() else { return in_vain.await };
         let window = usize::try_from(self.hub.limits.lane_window).unwrap_or(usize::MAX);
         let most = window.saturating_add(TURN_BYTES);
         let mut scout = self.reading.scout(self.hub.xml_limits());
-        let mut at = 0;
+        let (Ear { receive, buffer }, mut at) = (ear, 0);
         loop {
             match scout.next(&buffer[at..]) {
                 Ok(Progress::Skip(len)) => at += len,
@@ -80,15 +80,15 @@ impl Lane {
 
     /// We have ended the stream because there was no room. The other end says last how much of what we sent it has handled; nothing
     /// else of what it says is.
-    pub(super) async fn hear_out<R: Receive>(&mut self, receive: &mut R, buffer: &mut ReadBuffer) {
+    pub(super) async fn hear_out<R: Receive>(&mut self, ear: &mut Ear<R>) {
         if self.inbound.is_none() || self.sending.unacknowledged() == 0 {
             return;
         }
         // It has said nothing else that we would wait for.
-        let _late = tokio::time::timeout(LAST_WORDS, self.hear_answers(receive, buffer)).await;
+        let _late = tokio::time::timeout(LAST_WORDS, self.hear_answers(ear)).await;
     }
 
-    async fn hear_answers<R: Receive>(&mut self, receive: &mut R, buffer: &mut ReadBuffer) {
+    async fn hear_answers<R: Receive>(&mut self, Ear { receive, buffer }: &mut Ear<R>) {
         let mut heard_answer = false;
         loop {
             let Ok(progress) = self.framer().next(buffer) else { return };

@@ -18,7 +18,7 @@ use super::io::{LAST_WORDS, Receive, Transmit};
 use super::local::component::Components;
 use super::mailbox::Mailbox;
 use super::place::{Place, Proof};
-use super::read_buffer::{LARGE_BYTES, ReadBuffer};
+use super::read_buffer::{Ear, LARGE_BYTES, ReadBuffer};
 use super::sending::Sending;
 use crate::proto::admission::{Proven, Side};
 use crate::proto::component::Component;
@@ -156,20 +156,19 @@ impl Lane {
     #[allow(clippy::manual_async_fn, reason = "see above")]
     pub(crate) fn run<R: Receive, T: Transmit, E: Send>(
         mut self,
-        mut receive: R,
+        receive: R,
         mut transmit: T,
         then: impl FnOnce(LaneEnd) -> E + Send,
     ) -> impl Future<Output = E> + Send {
+        let mut ear = Ear { receive, buffer: ReadBuffer::default() };
         async move {
             let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
             let session = self.place.session();
-            let mut buffer = ReadBuffer::default();
             let (ended, said_all) = {
                 let row = session.as_ref().map(|session| &session.row);
                 let writer = sending.write(&mailbox, &mut transmit, row);
                 tokio::pin!(writer);
-                let (ended, mut wrote) =
-                    self.read_and_write(&mut receive, &mut buffer, writer.as_mut()).await;
+                let (ended, mut wrote) = self.read_and_write(&mut ear, writer.as_mut()).await;
                 self.conclude(ended);
                 if wrote.is_none() && !matches!(ended, Ended::Lost(_)) && mailbox.closing().is_some() {
                     wrote = Box::pin(tokio::time::timeout(LAST_WORDS, writer)).await.ok();
@@ -177,22 +176,21 @@ impl Lane {
                 (ended, matches!(wrote, Some(Ok(()))))
             };
             if ended.is_for_room() {
-                Box::pin(self.hear_out(&mut receive, &mut buffer)).await;
+                Box::pin(self.hear_out(&mut ear)).await;
             }
-            drop(buffer);
             // Only now: whoever is told to stop sending may well stop reading, and miss why.
             match ended {
                 Ended::Violated(_) => {
                     if !said_all {
                         transmit.reset(Code::Violation);
                     }
-                    Box::pin(receive.stop(Code::Violation, LAST_WORDS)).await;
+                    Box::pin(ear.receive.stop(Code::Violation, LAST_WORDS)).await;
                 }
                 Ended::Unspoken => {
                     transmit.reset(Code::Framing);
-                    Box::pin(receive.stop(Code::Framing, LAST_WORDS)).await;
+                    Box::pin(ear.receive.stop(Code::Framing, LAST_WORDS)).await;
                 }
-                Ended::Closed(_) | Ended::Usurped => Box::pin(receive.linger(LAST_WORDS)).await,
+                Ended::Closed(_) | Ended::Usurped => Box::pin(ear.receive.linger(LAST_WORDS)).await,
                 Ended::Lost(_) => {}
             }
             let reason = ended.reason();
@@ -207,12 +205,11 @@ impl Lane {
     /// Read until the stream ends, and write meanwhile. Why it ended, and how the writing did if it has.
     async fn read_and_write<R: Receive>(
         &mut self,
-        receive: &mut R,
-        buffer: &mut ReadBuffer,
+        ear: &mut Ear<R>,
         mut writer: Pin<&mut impl Future<Output = Result<(), Reason>>>,
     ) -> (Ended, Option<Result<(), Reason>>) {
         let (hub, mailbox) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox));
-        let reader = self.read(receive, buffer);
+        let reader = self.read(ear);
         tokio::pin!(reader);
         tokio::select! {
             biased;
@@ -228,31 +225,31 @@ impl Lane {
         }
     }
 
-    async fn read<R: Receive>(&mut self, receive: &mut R, buffer: &mut ReadBuffer) -> Ended {
+    async fn read<R: Receive>(&mut self, ear: &mut Ear<R>) -> Ended {
         let mailbox = Arc::clone(&self.mailbox);
         // Since when what is in the buffer is incomplete.
         let mut partial: Option<Instant> = None;
         loop {
-            let before = buffer.len();
+            let before = ear.buffer.len();
             // What it takes while there is something to do, no lane holds while there isn't.
-            match Box::pin(self.frames(buffer)).await {
+            match Box::pin(self.frames(&mut ear.buffer)).await {
                 Ok(None) => {}
                 Ok(Some(ended)) => return ended,
                 Err(violation) => return Ended::Violated(violation),
             }
             partial = match partial {
-                _ if buffer.is_empty() => None,
-                Some(since) if buffer.len() == before => Some(since),
+                _ if ear.buffer.is_empty() => None,
+                Some(since) if ear.buffer.len() == before => Some(since),
                 _ => Some(clock::now()),
             };
             if let Some(hold) = self.carry.as_mut().and_then(|carry| carry.meter.take_hold()) {
-                let (begun, before) = (clock::now(), buffer.len());
-                if let Some(ended) = Box::pin(self.hold(hold, receive, buffer)).await {
+                let (begun, before) = (clock::now(), ear.buffer.len());
+                if let Some(ended) = Box::pin(self.hold(hold, ear)).await {
                     return ended;
                 }
                 // The other end isn't to blame for that time.
                 partial = partial.map(|since| since + clock::now().saturating_duration_since(begun));
-                if buffer.len() > before {
+                if ear.buffer.len() > before {
                     continue;
                 }
             }
@@ -265,9 +262,9 @@ impl Lane {
             }
             tokio::select! {
                 biased;
-                read = receive.read(buffer) => match read {
-                    Ok(0) => return self.on_finished(!buffer.is_empty()),
-                    Ok(_) if !self.speaks_xml(buffer) => return Ended::Unspoken,
+                read = ear.receive.read(&mut ear.buffer) => match read {
+                    Ok(0) => return self.on_finished(!ear.buffer.is_empty()),
+                    Ok(_) if !self.speaks_xml(&ear.buffer) => return Ended::Unspoken,
                     // There may be as many again: others have their turn first.
                     Ok(MUCH..) => tokio::task::yield_now().await,
                     Ok(_) => {}
