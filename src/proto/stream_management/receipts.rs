@@ -137,8 +137,11 @@ impl Receipts {
     }
 
     /// Answer for everything that came before `ticket`: that stanza is refused, and the stream ends there. Nothing counts from then on.
-    /// How many that were.
+    /// How many that were. Whoever is answered for can't be refused any more.
     pub fn answer_before(&mut self, ticket: Ticket) -> u32 {
+        if self.is_answered_for(ticket) {
+            return 0;
+        }
         let mut early = 0;
         while self.first < ticket.run && !self.runs.is_empty() {
             early += self.answer_for_oldest();
@@ -284,6 +287,7 @@ mod tests {
         for (late, count) in [(one, 3), (two.plus(1), 1), (two.plus(3), 2)] {
             assert!(!receipts.settle(late, count), "nothing counts any more");
         }
+        assert_eq!(receipts.answer_before(one), 0, "it is answered for");
         assert_eq!(
             (receipts.h(), receipts.expire(now + PATIENCE.hold), receipts.answer_for_all()),
             (7, 0, 0)

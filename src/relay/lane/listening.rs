@@ -114,6 +114,8 @@ impl Lane {
                     if !matches!(receive.read(buffer).await, Ok(1..)) {
                         return;
                     }
+                    // There may be much of it, and others have their turn.
+                    tokio::task::yield_now().await;
                     continue;
                 }
             };
