@@ -14,8 +14,8 @@ use crate::relay::outlet::TURN_BYTES;
 use crate::relay::read_buffer::Ear;
 use crate::xmpp::framer::{FrameKind, Progress};
 
-/// Lanes that are listened to at once, over all streams of the process: the octets that each is read ahead for it are bounded by what its
-/// other end may send before it has to be read.
+/// Lanes that are listened to at once, over all streams of the process. Each is read ahead by no more than its other end may send before
+/// that.
 const LISTENING_MAX: usize = 64;
 
 static LISTENING: AtomicUsize = AtomicUsize::new(0);
@@ -97,6 +97,7 @@ impl Lane {
                 Progress::Frame(frame) => {
                     match (frame.kind, read_answer(&buffer[..frame.len])) {
                         (FrameKind::End, _) => return self.said_all = heard_answer,
+                        (FrameKind::Element, Some(_)) if self.has_listened(frame.len) => heard_answer = true,
                         (FrameKind::Element, Some(answer)) => {
                             // For the stream's machine it is over.
                             let h = answer.attribute("h").and_then(|h| h.parse().ok());
@@ -120,6 +121,7 @@ impl Lane {
                 }
             };
             buffer.advance(len);
+            self.dealt_with(len);
         }
     }
 }
