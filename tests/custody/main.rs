@@ -9,7 +9,6 @@ mod support;
 mod breaking;
 mod counting;
 mod cuts;
-mod overload;
 mod resuming;
 mod scene;
 mod stalling;
