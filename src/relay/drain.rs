@@ -109,7 +109,7 @@ impl Hub {
         }
         let left = self.queued.stanzas();
         warn!(stanzas = left, "the time to drain is over; what is left comes back to its senders");
-        self.ending.store(true, Ordering::Relaxed);
+        self.end();
         self.break_lanes_off().await;
         self.give_up_broken(Reason::Draining);
         let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
@@ -187,7 +187,12 @@ impl Hub {
         let _begun = draining.wait_for(|begun| *begun).await;
     }
 
-    /// Whether the time to drain is over.
+    /// The time to drain is over.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }

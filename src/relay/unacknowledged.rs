@@ -83,9 +83,18 @@ impl Hub {
         }
     }
 
-    /// Stanzas of `outlet` that a lane took are to be sent again. Its route may have left that lane long before.
+    /// Stanzas of `outlet` that a lane took are to be sent again. Its route may have left that lane long before. Of a relay that ends
+    /// only answers are: another lane might not be there in time, and nobody would hear of the rest.
     pub(super) fn put_back(self: &Arc<Self>, outlet: &Arc<Outlet>, run: Run) {
         let (mut run, mut outlet) = (Some(run), Arc::clone(outlet));
+        if self.is_ending()
+            && let Some(taken) = run.take()
+        {
+            let (answers, back): (Vec<_>, Vec<_>) = taken.stanzas().partition(|stanza| stanza.mark.ours);
+            run = (!answers.is_empty()).then(|| Run::of(answers));
+            back.iter().for_each(|stanza| outlet.release_one(stanza));
+            self.bounce_all(&outlet.route, &back, Reason::Draining);
+        }
         while let Some(back) = run.take().and_then(|run| outlet.put_back(run)) {
             // Whoever retired it takes it out of the map, unless that was done already.
             let mut outlets = lock(&self.outlets);

@@ -269,8 +269,10 @@ impl Lane {
         // The time to drain is over: whoever wasn't told that a stanza is handled answers for it, or sends it again.
         let ours = matches!(ended, Ended::Lost(Reason::Draining));
         match self.resumable.take() {
-            // What ends without a closing tag has broken as well (RFC 6120 section 4.4).
-            Some(resumable) if (broke || ended.is_bare()) && !ours => return self.keep(resumable, sent),
+            // What ends without a closing tag has broken as well (RFC 6120 section 4.4). A relay that ends resumes nothing.
+            Some(resumable) if (broke || ended.is_bare()) && !self.hub.is_ending() => {
+                return self.keep(resumable, sent);
+            }
             Some(resumable) if matches!(self.machine, Machine::Receiving(_)) => {
                 lock(&self.hub.broken).theirs.forget(&resumable.id);
             }

@@ -64,3 +64,21 @@ async fn a_relay_that_ends_says_how_many_of_its_errors_found_nobody() {
     let report = world.drain(1).await.unwrap();
     assert_eq!((report.untold, report.discarded), (1, 0), "{report}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_ends_gives_back_what_a_lane_lets_go_of() {
+    let world = World::new(Plan::quiet(), &mut Dice::new(1));
+    world.start(0);
+    let hub = world.hub(0).unwrap();
+    let route = Route::new(Domain::parse("b0.test").unwrap(), Domain::parse("a0.test").unwrap());
+    let outlet = hub.outlet(&route).unwrap();
+    let lane = Arc::new(Mailbox::default());
+    outlet.attach(&lane);
+    let stanza = b"<message from='u@b0.test' to='u@a0.test' id='1'/>";
+    outlet.push(stanza, &[Mark::of(stanza.len())], None, clock::now());
+    let (run, _) = outlet.take(&lane).unwrap();
+    hub.end();
+    hub.put_back(&outlet, run);
+    let [_, _, bounced, _] = hub.metrics.ledger();
+    assert_eq!((bounced, outlet.has_waiting(), hub.queued.stanzas()), (1, false, 0));
+}
