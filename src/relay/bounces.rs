@@ -27,8 +27,8 @@ struct Answered {
     back: bool,
     /// That of the stanzas which could not be answered has to be.
     forth: bool,
-    /// There was no room for all of them.
-    overflown: bool,
+    /// The first for which there was no room.
+    overflown: Option<usize>,
 }
 
 impl Hub {
@@ -46,8 +46,8 @@ impl Hub {
     /// `origin`: that of the first.
     ///
     /// # Errors
-    /// [`Reason::QueueFull`] if there is no room for all the answers. What wasn't answered isn't handled, as far as the stream
-    /// can tell: that has to end.
+    /// If there is no room for all the answers, the first stanza that has none. It and those behind it aren't handled, as far as
+    /// the stream can tell: that has to end.
     pub(crate) fn bounce_run(
         self: &Arc<Self>,
         route: &Route,
@@ -55,7 +55,7 @@ impl Hub {
         marks: &[Mark],
         origin: &Origin,
         reason: Reason,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), usize> {
         let (mut rest, since) = (Bytes::copy_from_slice(octets), clock::now());
         let stanzas: Vec<Waited> = (0..)
             .zip(marks)
@@ -74,7 +74,7 @@ impl Hub {
         if answered.forth {
             self.want(route);
         }
-        if answered.overflown { Err(Reason::QueueFull) } else { Ok(()) }
+        answered.overflown.map_or(Ok(()), Err)
     }
 
     /// Answer stanzas of `route` that we held and that can't go on.
@@ -143,7 +143,12 @@ impl Hub {
         info!(pair = %route, %reason, stanzas = stanzas.len(), advice = reason.advice(), "stanzas could not go on");
         self.budgets.bounced(route, stanzas.len(), live.settings.limits.rates, clock::now());
         let (mut reader, mut error) = (bounce::Reader::new(), String::new());
-        for Waited { octets: stanza, mark, origin, .. } in stanzas {
+        for (at, Waited { octets: stanza, mark, origin, .. }) in stanzas.iter().enumerate() {
+            if answered.overflown.is_some() && origin.is_some() {
+                // Its sender sends it again, with those before it.
+                self.metrics.discarded(Reason::QueueFull);
+                continue;
+            }
             let taken_back = origin.as_ref().is_some_and(|(from, ticket)| from.is_taken_back(*ticket));
             if mark.ours || taken_back {
                 // An error answers nobody's stanza twice, and was accepted from nobody.
@@ -178,7 +183,7 @@ impl Hub {
                 Some(pushed) => answered.forth |= pushed == Pushed::Wanted,
                 None => {
                     self.metrics.discarded(Reason::QueueFull);
-                    answered.overflown = true;
+                    answered.overflown.get_or_insert(at);
                 }
             }
         }

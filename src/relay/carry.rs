@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::budgets::Meter;
 use super::clock;
 use super::hub::Hub;
-use super::inbound::{Inbound, Origin, settle_one};
+use super::inbound::{Inbound, Origin};
 use super::mailbox::lock;
 use super::outlet::{LITTLE_BYTES, Outlet, Pushed};
 use super::proofs::unix_seconds;
@@ -30,6 +30,7 @@ use crate::xmpp::element::Element;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind};
 
+mod refusing;
 mod way;
 
 use way::{KNOWN_MAX, Known, Last, Way};
@@ -224,23 +225,6 @@ impl Carry {
         Ok(())
     }
 
-    /// Accept a single stanza, and answer it.
-    fn bounce(&mut self, route: &Route, stanza: &[u8], mark: Mark, reason: Reason) -> Result<(), Reason> {
-        self.counters().accepted(mark.kind).inc();
-        let origin = self.receive(1);
-        self.hub.bounce_run(route, stanza, &[mark], &origin, reason)?;
-        self.meter.charge(Some(route), 1, stanza.len());
-        Ok(())
-    }
-
-    /// Accept a single stanza, and drop it.
-    fn discard(&mut self, mark: Mark, reason: Reason) {
-        self.counters().accepted(mark.kind).inc();
-        settle_one(&self.receive(1));
-        self.hub.metrics.discarded(reason);
-        self.meter.charge(None, 1, mark.len);
-    }
-
     /// Count stanzas that came. The origin of the first.
     fn receive(&self, count: usize) -> Origin {
         let inbound = self.inbound.as_ref()?;
@@ -428,7 +412,7 @@ impl Carry {
                         Ok(fresh) => self.replace_last(fresh),
                         Err(reason) => {
                             self.accepted(marks);
-                            return self.hub.bounce_run(&outlet.route, run, marks, &origin, reason);
+                            return self.answer(&outlet.route, run, marks, &origin, reason);
                         }
                     }
                 }
@@ -438,7 +422,7 @@ impl Carry {
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
                         self.hub.metrics.limit_hit("pair_queue_bytes");
                         self.accepted(marks);
-                        self.hub.bounce_run(&outlet.route, run, marks, &origin, Reason::QueueFull)?;
+                        self.answer(&outlet.route, run, marks, &origin, Reason::QueueFull)?;
                         tokio::time::sleep(BOUNCE_PAUSE).await;
                         return Ok(());
                     }

@@ -27,6 +27,8 @@ pub(crate) struct Inbound {
     taken_back: AtomicBool,
     /// Nothing more is handled.
     closed: AtomicBool,
+    /// Nothing behind what is told is.
+    refused: AtomicBool,
     /// It stands in the list of those that are looked after.
     pub(super) listed: AtomicBool,
     acknowledger: Arc<Acknowledger>,
@@ -44,6 +46,7 @@ impl Inbound {
             lane: Mutex::new(Some(Arc::clone(lane))),
             taken_back: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             acknowledger: Arc::clone(acknowledger),
         })
@@ -94,6 +97,21 @@ impl Inbound {
         }
         self.closed.store(true, Ordering::Relaxed);
         Some(receipts.tell())
+    }
+
+    /// There is no room for the stanza of `ticket`, nor for an answer to it: the stream ends there. What came before is in our custody
+    /// and will be dealt with, and its sender is told so, unless it is to be told the last word already.
+    pub(crate) fn refuse_from(&self, ticket: Ticket) {
+        if self.acknowledger.ends() || self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.acknowledger.acknowledged_early(lock(&self.receipts).answer_before(ticket));
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// How much is handled, if nothing that came behind it is.
+    pub(crate) fn refused_behind(&self) -> Option<u32> {
+        self.refused.load(Ordering::Relaxed).then(|| self.tell())
     }
 
     /// We end the stream: what comes from here on isn't handled any more, and its sender sends it again. Whether everything that

@@ -59,6 +59,13 @@ pub(crate) struct ReadBuffer {
     loan: Option<Loan>,
 }
 
+/// What a stream is read from, and into.
+#[derive(Debug)]
+pub(crate) struct Ear<R> {
+    pub(crate) receive: R,
+    pub(crate) buffer: ReadBuffer,
+}
+
 impl Deref for ReadBuffer {
     type Target = BytesMut;
 

@@ -334,12 +334,18 @@ impl Framer {
         Progress::Frame(frame)
     }
 
+    /// Where what is being read began: another framer can go on there.
+    #[must_use]
+    pub fn began(&self) -> LeftOff {
+        let Self { content, authenticated, phase, header, .. } = *self;
+        LeftOff { content, authenticated, phase, header }
+    }
+
     /// Leave off between frames, where nothing is kept of what was read; in the middle of one `None`.
     #[must_use]
     pub fn leave_off(&self) -> Option<LeftOff> {
         let between = self.at == At::Outside && self.chars.clean() == 0 && self.failed.is_none();
-        let Self { content, authenticated, phase, header, .. } = *self;
-        between.then_some(LeftOff { content, authenticated, phase, header })
+        between.then(|| self.began())
     }
 
     fn place(&self) -> Place {

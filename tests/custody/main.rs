@@ -9,6 +9,7 @@ mod support;
 mod breaking;
 mod counting;
 mod cuts;
+mod overload;
 mod resuming;
 mod scene;
 mod stalling;

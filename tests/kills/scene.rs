@@ -70,14 +70,29 @@ impl Scene {
     /// So many more stanzas arrive, of each pair that is sent.
     pub(crate) async fn flows(&self, more: usize) {
         let begun = self.ledger.arrived();
-        support::until("stanzas to flow", || {
-            let arrived = self.ledger.arrived();
+        let came = || {
+            let (arrived, count) = (self.ledger.arrived(), |counts: &BTreeMap<Pair, usize>, pair: &Pair| {
+                counts.get(pair).copied().unwrap_or_default()
+            });
+            let since = |pair| count(&arrived, &pair) - count(&begun, &pair);
+            self.senders.iter().map(|sender| (sender.pair, since(owned(sender.pair)))).collect::<Vec<_>>()
+        };
+        let flow = async {
+            while came().iter().any(|(_, stanzas)| *stanzas < more) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(support::PATIENCE, flow).await.is_err() {
+            let [a, b] = self.relays.scrape().await;
             let of =
-                |counts: &BTreeMap<Pair, usize>, pair: &Pair| counts.get(pair).copied().unwrap_or_default();
-            let has = |pair| of(&arrived, &pair) >= of(&begun, &pair) + more;
-            self.senders.iter().all(|sender| has(owned(sender.pair)))
-        })
-        .await;
+                ["fedmux_queued_", "fedmux_stanzas_", "fedmux_lanes", "fedmux_streams", "fedmux_sessions"];
+            panic!(
+                "{more} stanzas of each were to arrive, and of {:?} did\n{}\n{}",
+                came(),
+                a.told(&of),
+                b.told(&of)
+            );
+        }
     }
 
     /// Nothing more is sent, everybody hears of everything, and the relays have nothing left.

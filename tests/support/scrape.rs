@@ -22,6 +22,12 @@ impl Scrape {
         Self(answer)
     }
 
+    /// The lines about metrics whose names begin so, where there is anything to count.
+    pub(crate) fn told(&self, names: &[&str]) -> String {
+        let wanted = |line: &&str| names.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
+        self.0.lines().filter(wanted).collect::<Vec<_>>().join("\n")
+    }
+
     /// The sum of a metric's series that carry these labels.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has = |line: &str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));

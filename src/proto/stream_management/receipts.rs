@@ -136,6 +136,30 @@ impl Receipts {
         early
     }
 
+    /// Answer for everything that came before `ticket`: that stanza is refused, and the stream ends there. Nothing counts from then on.
+    /// How many that were. Whoever is answered for can't be refused any more.
+    pub fn answer_before(&mut self, ticket: Ticket) -> u32 {
+        if self.is_answered_for(ticket) {
+            return 0;
+        }
+        let mut early = 0;
+        while self.first < ticket.run && !self.runs.is_empty() {
+            early += self.answer_for_oldest();
+        }
+        if self.first == ticket.run
+            && let Some(run) = self.runs.front_mut()
+            && let Some(left) = ticket.at.checked_sub(run.handled)
+        {
+            self.h = self.h.wrapping_add(left);
+            // What was handled out of turn among them isn't early.
+            early += left - run.beyond.min(left);
+        }
+        (self.runs, self.first, self.unhandled) = (VecDeque::new(), ticket.run + 1, 0);
+        // Its sender has those again.
+        self.taken_back = Some(ticket);
+        early
+    }
+
     fn answer_for_oldest(&mut self) -> u32 {
         let Some(run) = self.runs.front_mut() else { return 0 };
         let left = run.count - run.handled - run.beyond;
@@ -187,7 +211,7 @@ impl Receipts {
     #[must_use]
     pub fn is_answered_for(&self, ticket: Ticket) -> bool {
         let handled = self.runs.front().map_or(0, |run| run.handled);
-        ticket < Ticket { run: self.first, at: handled }
+        ticket < Ticket { run: self.first, at: handled } && !self.is_taken_back(ticket)
     }
 
     /// Whether the sender has taken back the stanza of `ticket`.
@@ -248,6 +272,26 @@ mod tests {
         let (mut receipts, now) = (Receipts::new(PATIENCE), Instant::now());
         assert_eq!(receipts.receive(500, now).1, 0);
         assert_eq!(receipts.receive(1, now).1, 500);
+    }
+
+    #[test]
+    fn a_stanza_that_is_refused_is_the_first_that_is_not_handled() {
+        let (mut receipts, now) = (Receipts::new(PATIENCE), Instant::now());
+        let (one, _) = receipts.receive(3, now);
+        let (two, _) = receipts.receive(5, now);
+        receipts.settle(two, 1);
+        receipts.settle(two.plus(2), 1);
+        assert_eq!(receipts.answer_before(two.plus(4)), 5);
+        assert!(receipts.is_answered_for(two.plus(3)) && !receipts.is_answered_for(two.plus(4)));
+        assert!(receipts.is_taken_back(two.plus(4)));
+        for (late, count) in [(one, 3), (two.plus(1), 1), (two.plus(3), 2)] {
+            assert!(!receipts.settle(late, count), "nothing counts any more");
+        }
+        assert_eq!(receipts.answer_before(one), 0, "it is answered for");
+        assert_eq!(
+            (receipts.h(), receipts.expire(now + PATIENCE.hold), receipts.answer_for_all()),
+            (7, 0, 0)
+        );
     }
 
     #[test]

@@ -8,12 +8,14 @@ use crate::proto::admission::Side;
 use crate::proto::component::Outcome;
 use crate::proto::proof::DomainProof;
 use crate::proto::stream::Violation;
+use crate::proto::stream_management::element::write_answer;
 use crate::reason::Reason;
 use crate::relay::carry::Carry;
 use crate::relay::clock;
 use crate::relay::local::component;
 use crate::relay::mailbox::{Close, lock};
 use crate::relay::random;
+use crate::relay::shared::SessionShared;
 
 /// How a lane ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,16 @@ impl Ended {
             Reason::Stalled => Self::Violated(reason.into()),
             reason => Self::Lost(reason),
         }
+    }
+
+    /// Whether we end the stream because there was no room for what it brought.
+    pub(super) fn is_for_room(self) -> bool {
+        matches!(self, Self::Violated(violation) if matches!(violation.reason, Reason::QueueFull | Reason::TooMany))
+    }
+
+    /// Whether the other end or we had no room, so that no stanza is to blame for the end.
+    pub(super) fn is_overload(self) -> bool {
+        self.is_for_room() || matches!(self, Self::Closed(Reason::ResourceConstraint))
     }
 
     /// Whether the other end said nothing, not even that it closes the stream.
@@ -152,6 +164,14 @@ impl Lane {
         }
     }
 
+    /// Whether another relay has ended the stream for want of room: it has said before that how much is handled, and nothing beyond
+    /// that is.
+    pub(super) fn is_refused_for_room(&self, ended: Option<Ended>) -> bool {
+        let is_relay = |session: &SessionShared| lock(&session.machine).is_multiplexed();
+        matches!(ended, Some(Ended::Closed(Reason::ResourceConstraint)))
+            && self.place.session().is_some_and(|session| is_relay(&session))
+    }
+
     /// An answer of dialback came that nobody had asked for: each is counted, and one of a stream said.
     pub(super) fn on_unsolicited(&mut self) {
         let reason = Reason::DialbackUnsolicited;
@@ -186,6 +206,9 @@ impl Lane {
 
     fn refuse(&mut self, violation: Violation) {
         let mut octets = String::new();
+        if let Some(h) = self.inbound.as_ref().and_then(|inbound| inbound.refused_behind()) {
+            write_answer(&mut octets, h);
+        }
         match &mut self.machine {
             Machine::Initiating(_) => crate::proto::stream::refuse(&mut octets, violation, None),
             Machine::Receiving(machine) => {

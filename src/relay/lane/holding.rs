@@ -1,5 +1,5 @@
 //! A lane that brought more than it may isn't read for a while ([`crate::relay::budgets`]): what its other end sends then
-//! waits there, and nothing of it is lost.
+//! waits there, and nothing of it is lost. It is listened to for acknowledgements.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,8 @@ use super::{Ended, Lane};
 use crate::proto::budget::{Hold, Level};
 use crate::reason::Reason;
 use crate::relay::clock;
+use crate::relay::io::Receive;
+use crate::relay::read_buffer::Ear;
 use crate::relay::shared::{Connection, SessionShared};
 
 /// A lane that isn't read, as its session counts them.
@@ -30,7 +32,7 @@ impl Drop for Held {
 
 impl Lane {
     /// Wait. Why the lane ends, if it ends meanwhile.
-    pub(super) async fn hold(&mut self, hold: Hold) -> Option<Ended> {
+    pub(super) async fn hold<R: Receive>(&mut self, hold: Hold, ear: &mut Ear<R>) -> Option<Ended> {
         let (hub, mailbox, begun) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox), clock::now());
         hub.metrics.limit_hit(hold.limit);
         let session = self.place.session();
@@ -62,6 +64,7 @@ impl Lane {
             // The next read says so.
             () = gone => None,
             () = tokio::time::sleep_until(hold.until.into()) => None,
+            ended = self.listen(ear) => Some(ended),
         };
         drop(held);
         hub.metrics.held_for(hold.limit, clock::now().saturating_duration_since(begun));

@@ -278,13 +278,13 @@ impl Lane {
             }
             _ => {}
         }
-        let certainty = if self.said_all && matches!(ended, Ended::Closed(_)) {
+        let certainty = if self.said_all && (matches!(ended, Ended::Closed(_)) || ended.is_for_room()) {
             Certainty::Unhandled
         } else if matches!(ended, Ended::Violated(violation) if violation.reason == Reason::Stalled) {
             Certainty::Ignored
         } else {
-            // A stream that was never established says nothing about a stanza.
-            let established = self.carry.is_some();
+            // A stream that was never established says nothing about a stanza, nor does one for which there was no room.
+            let established = self.carry.is_some() && !ended.is_overload();
             let by_the_lane = established && (!broke || !ours && self.place.side() == Side::Local);
             Certainty::Unknown { by_the_lane }
         };

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use tracing::{Instrument as _, debug};
 
 use super::carry::{self, Carry};
@@ -18,7 +18,7 @@ use super::io::{LAST_WORDS, Receive, Transmit};
 use super::local::component::Components;
 use super::mailbox::Mailbox;
 use super::place::{Place, Proof};
-use super::read_buffer::{LARGE_BYTES, ReadBuffer};
+use super::read_buffer::{Ear, LARGE_BYTES, ReadBuffer};
 use super::sending::Sending;
 use crate::proto::admission::{Proven, Side};
 use crate::proto::component::Component;
@@ -31,7 +31,7 @@ use crate::reason::Reason;
 use crate::transport::quic::Code;
 use crate::xmpp::content::Rescoping;
 use crate::xmpp::element;
-use crate::xmpp::framer::{Frame, FrameKind, Progress};
+use crate::xmpp::framer::{Frame, FrameKind};
 use crate::xmpp::header::StreamHeader;
 use crate::xmpp::namespace as ns;
 use crate::xmpp::route::Route;
@@ -42,6 +42,7 @@ mod deadline;
 mod ending;
 mod holding;
 mod key_answers;
+mod listening;
 mod management;
 mod reading;
 mod told;
@@ -155,10 +156,11 @@ impl Lane {
     #[allow(clippy::manual_async_fn, reason = "see above")]
     pub(crate) fn run<R: Receive, T: Transmit, E: Send>(
         mut self,
-        mut receive: R,
+        receive: R,
         mut transmit: T,
         then: impl FnOnce(LaneEnd) -> E + Send,
     ) -> impl Future<Output = E> + Send {
+        let mut ear = Ear { receive, buffer: ReadBuffer::default() };
         async move {
             let (mailbox, sending) = (Arc::clone(&self.mailbox), Arc::clone(&self.sending));
             let session = self.place.session();
@@ -166,26 +168,29 @@ impl Lane {
                 let row = session.as_ref().map(|session| &session.row);
                 let writer = sending.write(&mailbox, &mut transmit, row);
                 tokio::pin!(writer);
-                let (ended, mut wrote) = self.read_and_write(&mut receive, writer.as_mut()).await;
+                let (ended, mut wrote) = self.read_and_write(&mut ear, writer.as_mut()).await;
                 self.conclude(ended);
                 if wrote.is_none() && !matches!(ended, Ended::Lost(_)) && mailbox.closing().is_some() {
                     wrote = Box::pin(tokio::time::timeout(LAST_WORDS, writer)).await.ok();
                 }
                 (ended, matches!(wrote, Some(Ok(()))))
             };
+            if ended.is_for_room() {
+                Box::pin(self.hear_out(&mut ear)).await;
+            }
             // Only now: whoever is told to stop sending may well stop reading, and miss why.
             match ended {
                 Ended::Violated(_) => {
                     if !said_all {
                         transmit.reset(Code::Violation);
                     }
-                    Box::pin(receive.stop(Code::Violation, LAST_WORDS)).await;
+                    Box::pin(ear.receive.stop(Code::Violation, LAST_WORDS)).await;
                 }
                 Ended::Unspoken => {
                     transmit.reset(Code::Framing);
-                    Box::pin(receive.stop(Code::Framing, LAST_WORDS)).await;
+                    Box::pin(ear.receive.stop(Code::Framing, LAST_WORDS)).await;
                 }
-                Ended::Closed(_) | Ended::Usurped => Box::pin(receive.linger(LAST_WORDS)).await,
+                Ended::Closed(_) | Ended::Usurped => Box::pin(ear.receive.linger(LAST_WORDS)).await,
                 Ended::Lost(_) => {}
             }
             let reason = ended.reason();
@@ -200,11 +205,11 @@ impl Lane {
     /// Read until the stream ends, and write meanwhile. Why it ended, and how the writing did if it has.
     async fn read_and_write<R: Receive>(
         &mut self,
-        receive: &mut R,
+        ear: &mut Ear<R>,
         mut writer: Pin<&mut impl Future<Output = Result<(), Reason>>>,
     ) -> (Ended, Option<Result<(), Reason>>) {
         let (hub, mailbox) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox));
-        let reader = self.read(receive);
+        let reader = self.read(ear);
         tokio::pin!(reader);
         tokio::select! {
             biased;
@@ -220,31 +225,33 @@ impl Lane {
         }
     }
 
-    async fn read<R: Receive>(&mut self, receive: &mut R) -> Ended {
+    async fn read<R: Receive>(&mut self, ear: &mut Ear<R>) -> Ended {
         let mailbox = Arc::clone(&self.mailbox);
-        let mut buffer = ReadBuffer::default();
         // Since when what is in the buffer is incomplete.
         let mut partial: Option<Instant> = None;
         loop {
-            let before = buffer.len();
+            let before = ear.buffer.len();
             // What it takes while there is something to do, no lane holds while there isn't.
-            match Box::pin(self.frames(&mut buffer)).await {
+            match Box::pin(self.frames(&mut ear.buffer)).await {
                 Ok(None) => {}
                 Ok(Some(ended)) => return ended,
                 Err(violation) => return Ended::Violated(violation),
             }
             partial = match partial {
-                _ if buffer.is_empty() => None,
-                Some(since) if buffer.len() == before => Some(since),
+                _ if ear.buffer.is_empty() => None,
+                Some(since) if ear.buffer.len() == before => Some(since),
                 _ => Some(clock::now()),
             };
             if let Some(hold) = self.carry.as_mut().and_then(|carry| carry.meter.take_hold()) {
-                let begun = clock::now();
-                if let Some(ended) = Box::pin(self.hold(hold)).await {
+                let (begun, before) = (clock::now(), ear.buffer.len());
+                if let Some(ended) = Box::pin(self.hold(hold, ear)).await {
                     return ended;
                 }
                 // The other end isn't to blame for that time.
                 partial = partial.map(|since| since + clock::now().saturating_duration_since(begun));
+                if ear.buffer.len() > before {
+                    continue;
+                }
             }
             let deadline = self.deadline(partial);
             // Octets that never cease to come don't outlast it either.
@@ -255,9 +262,9 @@ impl Lane {
             }
             tokio::select! {
                 biased;
-                read = receive.read(&mut buffer) => match read {
-                    Ok(0) => return self.on_finished(!buffer.is_empty()),
-                    Ok(_) if !self.speaks_xml(&buffer) => return Ended::Unspoken,
+                read = ear.receive.read(&mut ear.buffer) => match read {
+                    Ok(0) => return self.on_finished(!ear.buffer.is_empty()),
+                    Ok(_) if !self.speaks_xml(&ear.buffer) => return Ended::Unspoken,
                     // There may be as many again: others have their turn first.
                     Ok(MUCH..) => tokio::task::yield_now().await,
                     Ok(_) => {}
@@ -276,35 +283,6 @@ impl Lane {
                 }
             }
         }
-    }
-
-    /// Take every whole frame out of `buffer`.
-    async fn frames(&mut self, buffer: &mut BytesMut) -> Result<Option<Ended>, Violation> {
-        let mut at = 0;
-        let mut ended = None;
-        while ended.is_none() {
-            match self.framer().next(&buffer[at..]).map_err(|error| error.reason())? {
-                Progress::More => break,
-                Progress::Skip(len) => {
-                    self.flush(buffer, at).await?;
-                    at += len;
-                }
-                Progress::Frame(frame) => {
-                    if let (Some(rescoping), FrameKind::Stanza(_)) = (&self.rescoping, frame.kind) {
-                        rescoping.in_place(&mut buffer[at..at + frame.len]);
-                    }
-                    ended = self.frame(buffer, at, frame).await?;
-                    at += frame.len;
-                    if let Some((previd, h)) = self.take_claim() {
-                        Box::pin(self.resume_theirs(&previd, h)).await?;
-                    }
-                }
-            }
-        }
-        self.flush(buffer, at).await?;
-        buffer.advance(at);
-        self.rest(buffer.is_empty());
-        Ok(ended)
     }
 
     async fn flush(&mut self, buffer: &BytesMut, end: usize) -> Result<(), Violation> {
@@ -356,11 +334,17 @@ impl Lane {
             }
             FrameKind::Element => {
                 if let Some(answer) = read_answer(octets) {
+                    if self.has_listened(at + frame.len) {
+                        self.heard_answer = true;
+                        return Ok(None);
+                    }
                     return self.handle(Event::Element(&answer));
                 }
                 let element = element::read(octets, self.machine.content())?;
                 self.note(&element);
-                self.handle(Event::Element(&element))
+                let ended = self.handle(Event::Element(&element))?;
+                self.said_all = heard_answer && self.is_refused_for_room(ended);
+                Ok(ended)
             }
             FrameKind::Stanza(_) => self.handle(Event::Stanza),
             FrameKind::End => {
