@@ -53,7 +53,8 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) stanzas: u64,
-    /// From the first of them to the last acknowledgement.
+    /// From the first of them to the last acknowledgement; at a pace to the last of them, because what waits then says nothing about the
+    /// pace.
     pub(crate) seconds: f64,
     /// How long after its time the latest of a schedule left, in milliseconds: a source that waits would hide waits.
     pub(crate) lag: f64,
@@ -100,12 +101,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
             Some(ended) = readers.join_next() => return Err(format!("a stream ended: {:?}", ended?).into()),
         };
         let Some(order) = order else { return Ok(()) };
-        let (began, mut lag) = (Instant::now(), Duration::ZERO);
+        let (began, mut lag, mut paced) = (Instant::now(), Duration::ZERO, None);
         let words: Vec<&str> = order.iter().map(String::as_str).collect();
         let work = async {
             match words[..] {
                 ["flood", seconds] => flood(&mut pairs, began + span(seconds)?).await?,
-                ["pace", rate, seconds] => pace(&mut pairs, rate.parse()?, began + span(seconds)?).await?,
+                ["pace", rate, seconds] => {
+                    pace(&mut pairs, rate.parse()?, began + span(seconds)?).await?;
+                    paced = Some(began.elapsed());
+                }
                 ["one", at] => one(&mut pairs, at.parse()?).await?,
                 // Of each pair so many may be under way.
                 ["window", stanzas] => {
@@ -145,7 +149,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failed> {
         let stanzas = sent(&pairs) + held.sent() - told;
         told += stanzas;
         let lag = lag.as_secs_f64() * 1e3;
-        answer(&Sent { stanzas, seconds: began.elapsed().as_secs_f64(), lag })?;
+        let seconds = paced.unwrap_or_else(|| began.elapsed()).as_secs_f64();
+        answer(&Sent { stanzas, seconds, lag })?;
     }
 }
 
