@@ -155,13 +155,17 @@ impl Hub {
         }
     }
 
-    /// Drop everything that waits, and count it: nobody is left to tell. How many stanzas, and how many answers of our own.
-    fn discard_everything(&self, reason: Reason) -> (usize, usize) {
+    /// Drop everything that waits, and count it: nobody is left to tell. How many stanzas that were acknowledged, and how many answers of
+    /// our own.
+    pub(super) fn discard_everything(&self, reason: Reason) -> (usize, usize) {
         let outlets: Vec<_> = lock(&self.outlets).values().cloned().collect();
         let (mut stanzas, mut answers) = (0, 0);
         for stanza in outlets.iter().flat_map(|outlet| outlet.drain()) {
             if stanza.mark.ours {
                 answers += 1;
+            } else if stanza.origin.as_ref().is_some_and(|(from, ticket)| !from.is_answered_for(*ticket)) {
+                // It came while the last answers left, and its sender still has it.
+                self.metrics.discarded(Reason::TakenBack);
             } else {
                 stanzas += 1;
                 self.metrics.discarded(reason);

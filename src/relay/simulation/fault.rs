@@ -68,11 +68,9 @@ fn lose_connection(world: &World, dice: &mut Dice) -> &'static str {
     }
     let wire = dice.pick(&wires);
     for side in 0..2 {
-        wire.lose(
-            side,
-            clock::now() + dice.millis(0..*dice.clone().pick(&[1, 300, 30_000])),
-            Reason::ConnectionLost,
-        );
+        let noticed = clock::now() + dice.millis(0..*dice.clone().pick(&[1, 300, 30_000]));
+        wire.lose(side, noticed, Reason::ConnectionLost);
+        world.seems_to_stand(noticed);
     }
     "connection lost"
 }

@@ -82,3 +82,21 @@ async fn a_relay_that_ends_gives_back_what_a_lane_lets_go_of() {
     let [_, _, bounced, _] = hub.metrics.ledger();
     assert_eq!((bounced, outlet.has_waiting(), hub.queued.stanzas()), (1, false, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_relay_that_ends_never_acknowledged_is_left_to_its_sender() {
+    let world = World::new(Plan::quiet(), &mut Dice::new(1));
+    world.start(0);
+    let hub = world.hub(0).unwrap();
+    let route = Route::new(Domain::parse("b0.test").unwrap(), Domain::parse("a0.test").unwrap());
+    let stream = || Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
+    let (waiting, early) = (stream(), stream());
+    let origin = |from: &Arc<Inbound>| Some((Arc::clone(from), from.receive(1, clock::now())));
+    let outlet = hub.outlet(&route).unwrap();
+    for from in [&waiting, &early] {
+        outlet.push(STANZA, &[Mark::of(STANZA.len())], origin(from), clock::now());
+    }
+    early.tell_finally();
+    assert_eq!(hub.discard_everything(Reason::Draining), (1, 0), "one sender believes it handled");
+    assert_eq!(hub.metrics.discarded_for(Reason::TakenBack).get(), 1);
+}

@@ -102,7 +102,8 @@ pub(super) struct World {
     /// Stanzas that relays had acknowledged before their next hop did, and that they were killed with or stopped with an error
     /// for them that found nobody to tell, at the most.
     pub(super) acknowledged_early: AtomicU64,
-    /// Until when connections to relays that were killed, or on paths that died, seem to stand.
+    /// Until when connections that were lost, to relays that were killed or on paths that died, seem to stand; or a relay drained, and took
+    /// none.
     unnoticed: Mutex<Option<Instant>>,
     /// A relay was killed, or began to drain.
     relay_ended: AtomicBool,
@@ -273,14 +274,22 @@ impl World {
         let report = drain::drain(&hub).await;
         // It says how many errors found nobody to tell. That is right only if somebody wasn't there, whether that was noticed or not.
         let answers = clock::now().checked_sub(drain::LAST_ANSWERS);
-        if !self.is_quiet() || *lock(&self.unnoticed) >= answers {
+        if !self.is_quiet() || *lock(&self.unnoticed) >= answers || self.is_another_draining(index) {
             self.acknowledged_early.fetch_add(report.untold as u64, Ordering::Relaxed);
         }
+        // Until now it took no new connection.
+        self.seems_to_stand(clock::now());
         // It may have been killed meanwhile, and another one started.
         let running = lock(&self.relays)[index].take_if(|running| Arc::ptr_eq(&running.hub, &hub))?;
         self.cut_off(index, clock::now() + Duration::from_millis(50));
         running.supervisor.abort();
         Some(report)
+    }
+
+    fn is_another_draining(&self, index: usize) -> bool {
+        let relays = lock(&self.relays);
+        let mut others = relays.iter().enumerate().filter(|(other, _)| *other != index);
+        others.any(|(_, running)| running.as_ref().is_none_or(|running| running.hub.is_draining()))
     }
 
     /// A server opens a stream to its relay.
