@@ -10,16 +10,14 @@ use tokio::net::{TcpListener, UdpSocket};
 use crate::scene::{failed, fails, hasty, once, plan, seen};
 use crate::support::certificates::{Authority, Certificate};
 use crate::support::provider::Plan;
-use crate::support::soon;
 use crate::support::tcp_peer::{Listening, greet};
 use crate::support::wire::Wire;
+use crate::support::{nobody, soon};
 
 #[tokio::test]
 async fn a_closed_port_is_named_and_the_back_off_behind_it() {
     let authority = Authority::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = listener.local_addr().unwrap();
-    drop(listener);
+    let (_kept, nobody) = nobody();
     let mut a = plan(&authority).await.peer_by(Transport::DirectTls, &["b.test"], nobody).start().await;
     let explanation = fails(&mut a, "b.test", "address", "connection-refused").await;
     assert!(explanation.failed.unwrap().detail.contains(&nobody.to_string()));

@@ -1,15 +1,15 @@
 //! `fedmux status`, `fedmux log` and `fedmux explain`, as they are typed.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Output;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::support::PATIENCE;
 use crate::support::running::{Running, fedmux};
 use crate::support::server::Server;
+use crate::support::{PATIENCE, nobody};
 
 fn text(octets: &[u8]) -> &str {
     std::str::from_utf8(octets).unwrap()
@@ -136,7 +136,7 @@ fn a_configuration_with_a_mistake_is_not_taken_and_the_status_says_so() {
 
 #[tokio::test]
 async fn explain_names_the_fact_that_failed_as_it_is_typed() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, closed) = nobody();
     let relay = Relay::start_with(&format!(
         "local_auth = \"trusted\"\ntrusted_loopback = true\n[[peer]]\ndomain = \"b.test\"\naddress = \"{closed}\"\n\
          transport = \"starttls\"\n"

@@ -7,7 +7,7 @@ use fedmux::relay::status::{PairStatus, Status};
 
 use crate::support::certificates::Authority;
 use crate::support::provider::{Plan, Provider};
-use crate::support::{PATIENCE, soon};
+use crate::support::{PATIENCE, nobody, soon};
 
 async fn status(provider: &Provider) -> Status {
     soon("a status", provider.relay.view().status()).await
@@ -119,9 +119,7 @@ async fn what_waits_is_shown_with_what_it_waits_for_and_why() {
 #[tokio::test]
 async fn a_server_of_ours_that_is_away_is_in_trouble() {
     let authority = Authority::new();
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = taken.local_addr().unwrap();
-    drop(taken);
+    let (_kept, nobody) = nobody();
     let b = Plan::new(&authority, &["b.test"]).await.bind();
     let mut plan = Plan::new(&authority, &["a.test"]).await;
     plan.settings.hosts[0].deliver = vec![fedmux::relay::settings::Endpoint::Address(nobody)];

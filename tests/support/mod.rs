@@ -40,10 +40,21 @@ pub(crate) mod web;
 pub(crate) mod wire;
 
 use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+use tokio::net::TcpSocket;
 
 /// How long anything that must happen may take before the test fails. Long: a busy machine is no failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An address at which nobody listens, nor will anybody as long as the socket is kept: other tests take any port that is free.
+pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
 
 /// Wait for what must happen; `what` names it if it doesn't.
 pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
