@@ -43,6 +43,26 @@ async fn a_relay_that_has_no_room_says_what_it_has_and_the_rest_goes_again_for_c
     scene.is_good().await;
 }
 
+/// A relay that stops, or that has had enough of lanes, doesn't know how much of what it has it will be rid of. What it
+/// acknowledged a moment before says nothing of the rest, and it puts a question between the two.
+#[tokio::test]
+async fn an_acknowledgement_that_is_not_the_last_word_says_nothing_of_the_rest() {
+    let scene = Scene::set().await;
+    let mut server = scene.servers_stream().await;
+    send(&mut server, OURS, THEIRS, 1..=2).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, None).await;
+    assert_eq!(ids(&mut lane, 2).await, ["1", "2"]);
+    refuse(lane, "<a xmlns='urn:xmpp:sm:3' h='1'/><r xmlns='urn:xmpp:sm:3'/>").await;
+    let mut lane = managed(connection.accept().await, None).await;
+    let stanza = stanza(&mut lane).await;
+    assert_eq!((stanza.attribute("id"), is_delayed(&stanza)), (Some("2"), true));
+    acknowledge(&mut lane, 1).await;
+    handled(&mut server, 2).await;
+    assert_eq!(scene.uncertain("resent"), 1);
+    scene.is_good().await;
+}
+
 #[tokio::test]
 async fn a_stanza_is_not_to_blame_for_a_lack_of_room() {
     let scene = Scene::set().await;

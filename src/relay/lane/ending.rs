@@ -8,7 +8,7 @@ use crate::proto::admission::Side;
 use crate::proto::component::Outcome;
 use crate::proto::proof::DomainProof;
 use crate::proto::stream::Violation;
-use crate::proto::stream_management::element::write_answer;
+use crate::proto::stream_management::element::{REQUEST, write_answer};
 use crate::reason::Reason;
 use crate::relay::carry::Carry;
 use crate::relay::clock;
@@ -206,8 +206,12 @@ impl Lane {
 
     fn refuse(&mut self, violation: Violation) {
         let mut octets = String::new();
-        if let Some(h) = self.inbound.as_ref().and_then(|inbound| inbound.refused_behind()) {
-            write_answer(&mut octets, h);
+        match self.inbound.as_ref().map(|inbound| inbound.refused_behind()) {
+            Some(Some(h)) => write_answer(&mut octets, h),
+            // Whoever reads an acknowledgement just there knows that nothing beyond it is handled. That isn't so here, and the last
+            // one may have left a moment ago.
+            Some(None) if Ended::Violated(violation).is_for_room() => octets.push_str(REQUEST),
+            _ => {}
         }
         match &mut self.machine {
             Machine::Initiating(_) => crate::proto::stream::refuse(&mut octets, violation, None),

@@ -50,6 +50,10 @@ async fn a_relay_that_ends_promises_nothing_but_what_is_handled() {
     hub.start_draining();
     assert_eq!((handled.tell_finally(), unhandled.tell_finally()), (Some(2), None));
     assert!(unhandled.is_closed());
+    let refused = stream();
+    let first = refused.receive(2, clock::now());
+    refused.refuse_from(first.plus(1));
+    assert_eq!(refused.refused_behind(), None, "how much that is depends on what comes of it");
 }
 
 #[tokio::test(start_paused = true)]
