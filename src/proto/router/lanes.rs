@@ -22,7 +22,7 @@ impl Router {
     pub fn peer_lane_up(&mut self, id: SessionId, lane: LaneId, route: &Route, bidi: bool, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.lanes.insert(lane);
-        session.laneless_since = None;
+        (session.laneless_since, session.mute) = (None, false);
         let mut entry = Lane::opened(Carrier::Session(id), now);
         if bidi {
             let known = session.by_route.entry(route.clone()).or_insert(lane);
@@ -105,7 +105,7 @@ impl Router {
         let Some(Lane { carrier: Carrier::Session(id), .. }) = self.lanes.get(&lane) else { return };
         let id = *id;
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.taken = session.taken.saturating_add(1);
+            (session.taken, session.mute) = (session.taken.saturating_add(1), false);
         }
         self.tell_news(id, now);
     }
@@ -131,6 +131,7 @@ impl Router {
         }
         let (reason, again) = match failure {
             LaneFailure::PipeliningRefused => (Reason::ExternalRefused, Again::Plain),
+            LaneFailure::SingleStream if many && self.leaves(&entry, now) => (Reason::TooMany, Again::AtOnce),
             LaneFailure::SingleStream if many => (Reason::TooMany, Again::Later),
             LaneFailure::SingleStream => (Reason::NotMultiplexed, Again::AtOnce),
             // Waiting doesn't help, and what is remembered lets it bounce at once.
@@ -150,6 +151,18 @@ impl Router {
             }
         }
         self.detach_all(entry.routes.into_vec(), again, reason, now);
+    }
+
+    /// The session of `lane` gave no credit for it. Whether there is another one for what was to go there, which does.
+    fn leaves(&mut self, lane: &Lane, now: Instant) -> bool {
+        if let Carrier::Session(id) = lane.carrier
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.mute = true;
+        }
+        let speaks = |id: SessionId| self.sessions.get(&id).is_some_and(|session| !session.mute);
+        let elsewhere = |route: &Route| self.choose(route, self.peer_for(&route.to)?, now);
+        lane.routes.iter().all(|route| elsewhere(route).is_some_and(speaks))
     }
 
     /// A lane is finishing: it takes no further route.

@@ -288,6 +288,8 @@ struct SessionEntry {
     news: bool,
     /// How many lanes of ours the peer has taken.
     taken: usize,
+    /// It gave no credit for the last lane of ours, and hasn't been heard since: its path may be dead, which is noticed later.
+    mute: bool,
     laneless_since: Option<Instant>,
 }
 
@@ -310,6 +312,7 @@ impl SessionEntry {
             by_route: FxHashMap::default(),
             news: true,
             taken: 0,
+            mute: false,
             laneless_since: None,
         }
     }

@@ -141,7 +141,8 @@ impl Router {
         until.is_some_and(|until| until > now)
     }
 
-    /// The session that carries `route`: pinned, proven at both ends, the smallest exporter value.
+    /// The session that carries `route`: pinned, proven at both ends, the smallest exporter value, as the other end chooses it; one that is
+    /// mute only if there is no other.
     pub(super) fn choose(&self, route: &Route, peer: PeerId, now: Instant) -> Option<SessionId> {
         let single = self.is_single_stream(peer, now);
         let may = |entry: &SessionEntry| {
@@ -151,7 +152,8 @@ impl Router {
             let carries = !entry.retiring && leads && session.may_carry(route).is_ok();
             // A connection that was good for one stream isn't good for a second one when the first has gone.
             let room = !single && session.may_open();
-            (carries && (room || self.lane_in(entry, route).is_some())).then_some(entry.exporter)
+            (carries && (room || self.lane_in(entry, route).is_some()))
+                .then_some((entry.mute, entry.exporter))
         };
         self.sessions.iter().filter_map(|(id, entry)| Some((may(entry)?, *id))).min().map(|(_, id)| id)
     }

@@ -339,6 +339,38 @@ fn a_peer_that_has_taken_many_lanes_is_short_of_credit_and_not_a_single_stream_p
 }
 
 #[test]
+fn a_session_that_gives_no_credit_any_more_is_left_for_another_one() {
+    let (mut shell, mute, _) = connected(1);
+    shell.send(&route("a2.test", "b1.test"));
+    let (_, lane, _) = shell.lane();
+    shell.established(lane);
+    let wanted = route("a3.test", "b1.test");
+    shell.send(&wanted);
+    let (session, lane, _) = shell.lane();
+    assert_eq!(session, mute);
+    // The peer has lost it, and comes anew; its exporter value is greater.
+    let (fresh, _) = shell.peer_came(&route("a1.test", "b2.test"), 9);
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::SingleStream, now));
+    let (session, lane, _) = shell.lane();
+    assert_eq!(session, fresh, "at once, and on the other one");
+    shell.established(lane);
+    assert_eq!(shell.lanes_of(&wanted), [lane]);
+    // If none gives credit, all wait.
+    let another = route("a2.test", "b2.test");
+    shell.send(&another);
+    let (session, lane, _) = shell.lane();
+    assert_eq!(session, fresh);
+    shell.router.sessions.get_mut(&fresh).unwrap().taken = 2;
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::SingleStream, now));
+    assert!(shell.told.is_empty(), "{:?}", shell.told);
+    // Whatever is heard there, it is there after all.
+    shell.peer_opened(mute, &route("a1.test", "b3.test"));
+    shell.pass(shell.limits.retry_min);
+    let (session, ..) = shell.lane();
+    assert_eq!(session, mute);
+}
+
+#[test]
 fn a_lost_lane_is_wanted_again_and_what_waits_goes_in_order() {
     let (mut shell, session, lane) = connected(1);
     shell.up.remove(&lane);
