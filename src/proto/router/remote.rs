@@ -28,7 +28,7 @@ impl Router {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if let Some((until, reason)) = state.refused.get(route).copied() {
             if until > now {
-                return self.give_up(route, reason);
+                return self.refused_until(route, peer, reason, until);
             }
             state.refused.remove(route);
         }

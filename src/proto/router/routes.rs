@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, Again, Hop, LaneId, Placement, RouteState, Router};
+use super::{Action, Again, Hop, LaneId, PeerId, Placement, RouteState, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -177,9 +177,25 @@ impl Router {
         self.actions.push(Action::BounceAllButAnswers { route: route.clone(), reason });
     }
 
+    /// `route` was refused, and isn't tried again before `until`. What answers somebody waits for that: a certificate that has expired
+    /// may be renewed by then, or another session come.
+    pub(super) fn refused_until(&mut self, route: &Route, peer: PeerId, reason: Reason, until: Instant) {
+        self.turn_away(route, Hop::Peer(peer), reason);
+        self.later.insert((until, route.clone()));
+    }
+
+    /// When a refusal of `route` is over.
+    fn end_of_refusal(&self, route: &Route) -> Option<Instant> {
+        let peer = self.peers.get(&self.peer_for(&route.to)?)?;
+        peer.refused.get(route).map(|(until, _)| *until)
+    }
+
     /// Nothing is placed and nothing waits. What was known of the route.
     fn forget(&mut self, route: &Route) -> Option<RouteState> {
         self.leave(route);
+        if let Some(until) = self.end_of_refusal(route) {
+            self.later.remove(&(until, route.clone()));
+        }
         let state = self.routes.remove(route)?;
         if let Some(expires) = state.expires {
             self.expiries.remove(&(expires, route.clone()));

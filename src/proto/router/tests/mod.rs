@@ -1,6 +1,7 @@
 //! The router in virtual time, with a shell that does nothing but what it is told.
 
 mod components;
+mod credit;
 mod dialling;
 mod entries;
 mod found;
