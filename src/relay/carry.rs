@@ -174,9 +174,8 @@ impl Carry {
             self.hub.metrics.custody.passed_over.inc();
             return Ok(());
         }
-        if self.inbound.as_ref().is_some_and(|inbound| inbound.is_closed()) {
-            // Its sender learns that it isn't handled, and sends it again.
-            return Ok(());
+        if self.is_over() {
+            return self.flush(buffer, at).await;
         }
         let stanza = &buffer[at..at + len];
         let mark = Mark { kind, wait: wait(kind, head, stanza), ..Mark::of(len) };
@@ -192,7 +191,7 @@ impl Carry {
         // Everybody else's stanzas go on at once.
         if iq::suspects(stanza, head) {
             self.flush(buffer, at).await?;
-            if self.relays_own(stanza, mark, from, to)? {
+            if !self.is_over() && self.relays_own(stanza, mark, from, to)? {
                 // It costs as much as a hundred others, and a read may bring hundreds of them: everybody has a turn in between.
                 tokio::task::yield_now().await;
                 return Ok(());
@@ -210,6 +209,10 @@ impl Carry {
             return Ok(());
         }
         self.flush(buffer, at).await?;
+        if self.is_over() {
+            // What came before had to wait for room, and the stream ended meanwhile.
+            return Ok(());
+        }
         match self.judge(from, to)? {
             Judged::Carry(way) if asks && way.mute => {
                 self.bounce(&way.outlet.route, stanza, mark, Reason::PolicyDenied)?;
@@ -223,6 +226,11 @@ impl Carry {
             Judged::Drop(reason) => self.discard(mark, reason),
         }
         Ok(())
+    }
+
+    /// Whether we have ended the stream: the sender of what comes now learns that it isn't handled, and sends it again.
+    fn is_over(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|inbound| inbound.is_closed())
     }
 
     /// Count stanzas that came. The origin of the first.
@@ -346,6 +354,10 @@ impl Carry {
     /// [`Reason::QueueFull`] if there is room neither for it nor for the answers that say so: the stream has to end.
     pub(crate) async fn flush(&mut self, buffer: &[u8], end: usize) -> Result<(), Reason> {
         if self.marks.is_empty() {
+            return Ok(());
+        }
+        if self.is_over() {
+            self.marks.clear();
             return Ok(());
         }
         let marks = std::mem::take(&mut self.marks);

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use super::dice::Dice;
 use super::world::{Plan, World};
+use crate::proto::admission::{Proven, Scope, Side};
 use crate::proto::limits::Limits;
 use crate::proto::queue::Mark;
 use crate::proto::stream_management::receipts::Ticket;
 use crate::reason::Reason;
+use crate::relay::carry::Carry;
 use crate::relay::clock;
 use crate::relay::inbound::Inbound;
 use crate::relay::mailbox::Mailbox;
+use crate::relay::outlet::Pushed;
 use crate::xmpp::domain::Domain;
+use crate::xmpp::framer::{FrameKind, Framer, Progress};
 use crate::xmpp::route::Route;
 
 const STANZA: &[u8] = b"<message from='u@a0.test' to='u@b0.test' id='1'/>";
@@ -103,4 +107,44 @@ async fn what_a_relay_that_ends_never_acknowledged_is_left_to_its_sender() {
     early.tell_finally();
     assert_eq!(hub.discard_everything(Reason::Draining), (1, 0), "one sender believes it handled");
     assert_eq!(hub.metrics.discarded_for(Reason::TakenBack).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_stream_ends_goes_nowhere() {
+    let limits = Limits { pair_queue_bytes: 1_000, ..Limits::default() };
+    let world = World::new(Plan { limits, ..Plan::quiet() }, &mut Dice::new(1));
+    world.start(0);
+    let hub = world.hub(0).unwrap();
+    let outlet =
+        |to| hub.outlet(&Route::new(Domain::parse("a0.test").unwrap(), Domain::parse(to).unwrap())).unwrap();
+    let (full, other) = (outlet("b0.test"), outlet("b1.test"));
+    while !matches!(full.push(STANZA, &[Mark::of(STANZA.len())], None, clock::now()), Pushed::Full(_)) {}
+    let scope = Scope { side: Side::Local, theirs: Proven::Any, ours: Proven::Any, pair: None };
+    let mut carry = Carry::new(&hub, scope, None);
+    let inbound = Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
+    carry.manage(&inbound, 0);
+
+    let header =
+        "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+    let stanza = |to, id| format!("<message from='u@a0.test' to='u@{to}' id='{id}'/>");
+    let sent = [("b0.test", 1), ("b1.test", 2), ("b1.test", 3)].map(|(to, id)| stanza(to, id)).concat();
+    let buffer = format!("{header}{sent}").into_bytes();
+    let mut framer = Framer::new(hub.xml_limits());
+    framer.authenticated();
+    let read = async {
+        let mut at = 0;
+        while let Ok(Progress::Frame(frame)) = framer.next(&buffer[at..]) {
+            if let FrameKind::Stanza(kind) = frame.kind {
+                carry.take(&buffer, at, frame.len, kind, frame.head).await.unwrap();
+            }
+            at += frame.len;
+        }
+        carry.flush(&buffer, at).await.unwrap();
+        at
+    };
+    // The first waits for room when the stream ends; the others weren't looked at yet.
+    let end = async { inbound.tell_finally() };
+    let (read, told) = tokio::join!(biased; read, end);
+    assert_eq!((read, told), (buffer.len(), Some(1)), "its sender has the others again");
+    assert!(!other.has_waiting());
 }
