@@ -141,6 +141,34 @@ impl Hub {
         resume.unwrap_or(Manage::Enable)
     }
 
+    /// Wait while another lane asks to go on with a stream of `route` that broke, unless there is one more to be asked for; for
+    /// `limits.header_wait` at most, when its answer is overdue. A new stream beside that would tell the peer that nobody knows of the
+    /// broken one any more ([`Self::opened_anew`]).
+    pub(crate) async fn asks_alone(&self, route: &Route) {
+        if self.is_asked_for(route) {
+            // It is rare, and each lane comes through here.
+            Box::pin(self.answer_comes(route)).await;
+        }
+    }
+
+    async fn answer_comes(&self, route: &Route) {
+        let until = clock::now() + self.limits.header_wait;
+        loop {
+            let answered = self.resumption_answered.notified();
+            tokio::pin!(answered);
+            answered.as_mut().enable();
+            if !self.is_asked_for(route) || tokio::time::timeout_at(until.into(), answered).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn is_asked_for(&self, route: &Route) -> bool {
+        let Some(outlet) = self.known_outlet(route) else { return false };
+        let any = |asked| outlet.look_at_broken(|broken| (broken.asked == asked).then_some(())).is_some();
+        any(true) && !any(false)
+    }
+
     /// The outlet that keeps the broken stream `id` of ours, which a lane opened for `route` asks for.
     pub(crate) fn keeper(&self, route: &Route, id: &str) -> Option<Arc<Outlet>> {
         let shared: Vec<Route> = lock(&self.broken).shared.iter().cloned().collect();

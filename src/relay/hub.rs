@@ -110,6 +110,8 @@ pub(crate) struct Hub {
     pub(super) ending: AtomicBool,
     /// Told whenever a lane goes.
     pub(crate) lane_gone: Notify,
+    /// Told whenever it is known whether a lane goes on with a stream of ours that broke.
+    pub(crate) resumption_answered: Notify,
 }
 
 #[derive(Debug)]
@@ -175,6 +177,7 @@ impl Hub {
             draining: watch::Sender::new(false),
             ending: AtomicBool::new(false),
             lane_gone: Notify::new(),
+            resumption_answered: Notify::new(),
         }
     }
 

@@ -295,6 +295,7 @@ fn open<S: Streams>(
 ) -> impl Future<Output = Option<Reason>> + Send {
     async move {
         let guard = LaneGuard::new(&hub, opening.lane, Side::Remote);
+        hub.asks_alone(&opening.route).await;
         let (turn, (send, receive)) = match stream(&hub, &session, &connection, first).await {
             Ok(opened) => opened,
             Err(LaneFailure::Other(reason)) => {
@@ -306,6 +307,8 @@ fn open<S: Streams>(
                 return Some(Reason::NotMultiplexed);
             }
         };
+        // What another lane asked for while this one waited for its turn.
+        hub.asks_alone(&opening.route).await;
         let run = begin(&hub, &session, &opening, first).in_turn(turn).run(receive, send, |ended| ended);
         let ended = run.await;
         hub.metrics.lanes.dec();

@@ -198,6 +198,7 @@ impl Lane {
             self.hub.control(|router, _| router.lane_resumed(lane, &outlet.route));
         }
         let Some(mut broken) = outlet.take_broken(&id) else { return Err(Reason::BadFormat.into()) };
+        self.hub.resumption_answered.notify_waiters();
         let sent = std::mem::take(&mut broken.sent);
         if let Err((sent, reason)) = self.sending.resume(sent, h, &self.mailbox) {
             broken.sent = sent;
@@ -227,6 +228,7 @@ impl Lane {
                 self.sending.delivered_before(&mut broken.sent, h);
             }
             self.hub.gone(broken, Reason::Unacknowledged);
+            self.hub.resumption_answered.notify_waiters();
         }
         self.sending.manage();
         self.mailbox.open();
@@ -256,6 +258,7 @@ impl Lane {
             && let Some(outlet) = self.hub.keeper(&route, &id)
         {
             outlet.look_at_broken(|broken| (*broken.id == *id).then(|| broken.asked = false));
+            self.hub.resumption_answered.notify_waiters();
         }
         let mut sent = match left {
             Remainder::Unknown(sent) => sent,
