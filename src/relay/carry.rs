@@ -13,12 +13,11 @@ use super::budgets::Meter;
 use super::clock;
 use super::hub::Hub;
 use super::inbound::{Inbound, Origin};
-use super::mailbox::lock;
 use super::outlet::{LITTLE_BYTES, Outlet, Pushed};
 use super::proofs::unix_seconds;
 use super::shared::SessionShared;
 use crate::metrics::SideCounters;
-use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
+use crate::proto::admission::{Direction, Scope, Side, admit};
 use crate::proto::hosts::Hosts;
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::verifier::Clocks;
@@ -31,6 +30,7 @@ use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind};
 
 mod refusing;
+mod renewing;
 mod way;
 
 use way::{KNOWN_MAX, Known, Last, Way};
@@ -130,24 +130,6 @@ impl Carry {
         self.here_already = here_already;
     }
 
-    /// What may pass has changed: everything is judged anew.
-    pub(crate) fn rescope(&mut self, scope: Scope) {
-        self.scope = scope;
-        self.known = None;
-        self.last = None;
-    }
-
-    /// The configuration has changed.
-    fn reconsider(&mut self) {
-        self.generation = self.hub.generation();
-        self.meter.reconsider(self.stands.as_ref().map(|it| it.session.address()));
-        if self.scope.pair.is_none() {
-            self.hosts = Arc::clone(&self.hub.live().hosts);
-            self.known = None;
-            self.last = None;
-        }
-    }
-
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -167,7 +149,7 @@ impl Carry {
     ) -> Result<(), Reason> {
         if self.generation != self.hub.generation() {
             self.flush(buffer, at).await?;
-            self.reconsider();
+            self.renew();
         }
         if self.here_already > 0 {
             self.here_already -= 1;
@@ -183,24 +165,14 @@ impl Carry {
             return Err(Reason::ImproperAddressing);
         };
         let (from, to) = (&*from, &*to);
-        if self.is_outdated() {
-            // What came before was admitted before.
-            self.flush(buffer, at).await?;
-            self.refresh();
-        }
         // Everybody else's stanzas go on at once.
-        if iq::suspects(stanza, head) {
-            self.flush(buffer, at).await?;
-            if !self.is_over() && self.relays_own(stanza, mark, from, to)? {
-                // It costs as much as a hundred others, and a read may bring hundreds of them: everybody has a turn in between.
-                tokio::task::yield_now().await;
-                return Ok(());
-            }
-        }
+        let suspected = iq::suspects(stanza, head);
         let asks = mark.wait == Wait::Iq;
         if let Some(last) = &self.last
             && last.is(from, to)
             && !(asks && last.way.mute)
+            && !suspected
+            && !self.is_outdated()
         {
             if self.marks.is_empty() {
                 self.start = at;
@@ -208,9 +180,15 @@ impl Carry {
             self.marks.push(mark);
             return Ok(());
         }
+        // What came before was admitted before. It may have to wait for room, and meanwhile the stream may end, or what may pass change.
         self.flush(buffer, at).await?;
         if self.is_over() {
-            // What came before had to wait for room, and the stream ended meanwhile.
+            return Ok(());
+        }
+        self.renew();
+        if suspected && self.relays_own(stanza, mark, from, to)? {
+            // It costs as much as a hundred others, and a read may bring hundreds of them: everybody has a turn in between.
+            tokio::task::yield_now().await;
             return Ok(());
         }
         match self.judge(from, to)? {
@@ -328,23 +306,6 @@ impl Carry {
             Err(Reason::InvalidFrom) if theirs.has_ended(&route.from) => Ok(Some(Ended::Theirs)),
             Err(Reason::HostUnknown) if ours.has_ended(&route.to) => Ok(Some(Ended::Ours)),
             Err(reason) => Err(reason),
-        }
-    }
-
-    /// Whether hosts have joined or left the session since the scope was made. Looked at for each stanza, so that no grant
-    /// outlives its end here.
-    fn is_outdated(&self) -> bool {
-        self.stands.as_ref().is_some_and(|place| place.session.grants.count() != self.grants)
-    }
-
-    /// Make the scope anew, if it follows from the session.
-    fn refresh(&mut self) {
-        let Some(Place { session, route, initiating, .. }) = &self.stands else { return };
-        // The count first: what changes after it is seen at the next stanza.
-        self.grants = session.grants.count();
-        if matches!(self.scope.theirs, Proven::Session(..)) {
-            let scope = lock(&session.machine).scope(route, *initiating);
-            self.rescope(scope);
         }
     }
 
