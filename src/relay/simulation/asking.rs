@@ -6,27 +6,18 @@ use tokio::sync::mpsc;
 
 use super::dice::Dice;
 use super::world::{Plan, World};
-use crate::identity::certificate::Role;
 use crate::relay::clock;
-use crate::relay::connector::Origin;
 use crate::relay::hub::Command;
 use crate::relay::status::{self, ANSWER_TIME};
-use crate::xmpp::domain::Domain;
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_does_not_answer_is_shown_so_and_holds_nobody_up() {
     let world = World::new(Plan::quiet(), &mut Dice::new(1));
     world.start(0);
     let hub = world.hub(0).unwrap();
-    let certificate = |name: &str, index: usize| {
-        let live = super::identities::live(index);
-        live.certificates.choose(&Domain::parse(name).unwrap(), Role::Initiating, clock::wall()).unwrap()
-    };
-    let (ours, theirs) = (certificate("a0.test", 0), certificate("b0.test", 1));
     let mut sessions = Vec::new();
     for _ in 0..5 {
-        let made = world.session(&hub, (&theirs, 1), &ours, world.exporters(), Origin::Accepted).await;
-        let session = made.unwrap();
+        let session = world.accepted(&hub).await;
         let (sender, commands) = mpsc::unbounded_channel();
         hub.register_session(&session, sender);
         sessions.push((session, commands));

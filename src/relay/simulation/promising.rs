@@ -1,19 +1,24 @@
 //! What the end of a stream promises: that whatever came is dealt with, however full everything is; and nothing if the relay ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::dice::Dice;
 use super::world::{Plan, World};
 use crate::proto::admission::{Proven, Scope, Side};
 use crate::proto::limits::Limits;
 use crate::proto::queue::Mark;
+use crate::proto::router::LaneId;
+use crate::proto::stream::Learned;
 use crate::proto::stream_management::receipts::Ticket;
 use crate::reason::Reason;
-use crate::relay::carry::Carry;
+use crate::relay::carry::{Carry, Place};
 use crate::relay::clock;
+use crate::relay::hub::Hub;
 use crate::relay::inbound::Inbound;
-use crate::relay::mailbox::Mailbox;
-use crate::relay::outlet::Pushed;
+use crate::relay::mailbox::{Mailbox, lock};
+use crate::relay::outlet::{Outlet, Pushed};
+use crate::relay::settings::Placement;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::framer::{FrameKind, Framer, Progress};
 use crate::xmpp::route::Route;
@@ -109,30 +114,15 @@ async fn what_a_relay_that_ends_never_acknowledged_is_left_to_its_sender() {
     assert_eq!(hub.metrics.discarded_for(Reason::TakenBack).get(), 1);
 }
 
-/// A stream of several pairs brings one stanza from `b0.test`, which waits for room, and two more to `a1.test`; `meanwhile` happens then.
-/// Whether something went to `a1.test`.
-async fn waiting_for_room(meanwhile: impl FnOnce(&Inbound)) -> bool {
-    let limits = Limits { pair_queue_bytes: 1_000, ..Limits::default() };
-    let world = World::new(Plan { limits, domains: 2, ..Plan::quiet() }, &mut Dice::new(1));
-    world.start(0);
-    let hub = world.hub(0).unwrap();
-    let domain = |text| Domain::parse(text).unwrap();
-    let outlet = |to| hub.outlet(&Route::new(domain("b0.test"), domain(to))).unwrap();
-    let (full, other) = (outlet("a0.test"), outlet("a1.test"));
-    let stanza = |to| format!("<message from='u@b0.test' to='u@{to}' id='1'/>");
-    let filling = stanza("a0.test");
-    while !matches!(
-        full.push(filling.as_bytes(), &[Mark::of(filling.len())], None, clock::now()),
-        Pushed::Full(_)
-    ) {}
-    let scope = Scope { side: Side::Remote, theirs: Proven::Any, ours: Proven::Any, pair: None };
-    let mut carry = Carry::new(&hub, scope, None);
-    let inbound = Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
-    carry.manage(&inbound, 0);
-
+/// A stream of several pairs brings one stanza from `b0.test`, which waits for room, and two more from `b2.test`; `meanwhile` happens then.
+async fn waiting_for_room(hub: &Arc<Hub>, mut carry: Carry, meanwhile: impl FnOnce()) {
+    let stanza = |from| format!("<message from='u@{from}' to='u@a0.test' id='1'/>");
+    let (filling, others) = (stanza("b0.test"), stanza("b2.test").repeat(2));
+    let (full, marks) = (outlet(hub, "b0.test"), [Mark::of(filling.len())]);
+    while !matches!(full.push(filling.as_bytes(), &marks, None, clock::now()), Pushed::Full(_)) {}
     let header =
         "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
-    let buffer = [header, &filling, &stanza("a1.test"), &stanza("a1.test")].concat().into_bytes();
+    let buffer = [header, &filling, &others].concat().into_bytes();
     let mut framer = Framer::new(hub.xml_limits());
     framer.authenticated();
     let read = async {
@@ -146,15 +136,61 @@ async fn waiting_for_room(meanwhile: impl FnOnce(&Inbound)) -> bool {
         carry.flush(&buffer, at).await.unwrap();
         at
     };
-    let (read, ()) = tokio::join!(biased; read, async { meanwhile(&inbound) });
+    let (read, ()) = tokio::join!(biased; read, async { meanwhile() });
     assert_eq!(read, buffer.len());
-    other.has_waiting()
+}
+
+fn outlet(hub: &Hub, from: &str) -> Arc<Outlet> {
+    let domain = |text| Domain::parse(text).unwrap();
+    hub.outlet(&Route::new(domain(from), domain("a0.test"))).unwrap()
+}
+
+fn small_queues() -> Plan {
+    let limits = Limits { pair_queue_bytes: 1_000, ..Limits::default() };
+    Plan { limits, placement: Placement::OneStream, ..Plan::quiet() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_while_a_stream_ends_goes_nowhere() {
-    assert!(waiting_for_room(|_| {}).await, "else it goes on");
-    let mut told = None;
-    assert!(!waiting_for_room(|inbound| told = inbound.tell_finally()).await);
-    assert_eq!(told, Some(1), "its sender has the others again");
+    for ends in [false, true] {
+        let world = World::new(small_queues(), &mut Dice::new(1));
+        world.start(0);
+        let hub = world.hub(0).unwrap();
+        let scope = Scope { side: Side::Remote, theirs: Proven::Any, ours: Proven::Any, pair: None };
+        let mut carry = Carry::new(&hub, scope, None);
+        let inbound =
+            Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
+        carry.manage(&inbound, 0);
+        waiting_for_room(&hub, carry, || {
+            // Its sender has the others again.
+            assert!(!ends || inbound.tell_finally() == Some(1));
+        })
+        .await;
+        assert_eq!(outlet(&hub, "b2.test").has_waiting(), !ends);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_behind_another_stanza_is_judged_by_what_may_pass_then() {
+    let world = World::new(small_queues(), &mut Dice::new(1));
+    world.start(0);
+    let hub = world.hub(0).unwrap();
+    let session = world.accepted(&hub).await;
+    let host = Domain::parse("b2.test").unwrap();
+    let until = clock::wall() + Duration::from_secs(60);
+    let route = outlet(&hub, "b0.test").route.clone();
+    let scope = {
+        let mut machine = lock(&session.machine);
+        machine.learn(Learned { mux: true, ..Learned::default() });
+        machine.grant_theirs(host.clone(), until).unwrap();
+        machine.scope(&route, false)
+    };
+    let stands = Place { session: Arc::clone(&session), lane: LaneId(1), route, initiating: false };
+    waiting_for_room(&hub, Carry::new(&hub, scope, Some(stands)), || {
+        assert_eq!(lock(&session.machine).end_grants(until), [host]);
+        session.grants.tell();
+    })
+    .await;
+    assert!(!outlet(&hub, "b2.test").has_waiting());
+    assert_eq!(hub.metrics.discarded_for(Reason::CertificateExpired).get(), 2);
 }

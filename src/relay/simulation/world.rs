@@ -38,6 +38,7 @@ use crate::relay::shared::{Connection, SessionShared};
 use crate::relay::tasks::Supervisor;
 use crate::relay::{acknowledging, clock, random, start};
 use crate::transport::quic;
+use crate::xmpp::domain::Domain;
 
 /// What TCP and the kernel hold of what a server doesn't read.
 const LOCAL_WINDOW: usize = 32 * 1024;
@@ -347,6 +348,16 @@ impl World {
             verdict: Verdict::of(ours, peer),
         };
         connector::session(hub, established, origin).await
+    }
+
+    /// A session that the second relay opened to the first, `hub`.
+    pub(super) async fn accepted(&self, hub: &Arc<Hub>) -> Arc<SessionShared> {
+        let certificate = |index: usize| {
+            let name = Domain::parse(&domains(index, 1)[0]).unwrap();
+            identities::live(index).certificates.choose(&name, Role::Initiating, clock::wall()).unwrap()
+        };
+        let (ours, theirs) = (certificate(0), certificate(1));
+        self.session(hub, (&theirs, 1), &ours, self.exporters(), Origin::Accepted).await.unwrap()
     }
 
     pub(super) fn exporters(&self) -> [[u8; 32]; 2] {
