@@ -19,6 +19,7 @@ use super::attempts::Attempts;
 use super::broken::BrokenStreams;
 use super::budgets::Budgets;
 use super::clock;
+use super::handshakes::Handshakes;
 use super::host_meta::Browser;
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
@@ -90,6 +91,7 @@ pub(crate) struct Hub {
     /// Where the peers are that the operator knows.
     pub(super) acquaintances: Arc<Acquaintances>,
     pub(crate) tasks: Tasks,
+    pub(crate) handshakes: Handshakes,
     orders: mpsc::UnboundedSender<Order>,
     pub(crate) queued: Arc<TotalQueued>,
     pub(crate) acknowledger: Arc<Acknowledger>,
@@ -130,6 +132,7 @@ pub(crate) struct Parts {
     pub(crate) finder: Option<Finder>,
     pub(crate) browser: Arc<Browser>,
     pub(crate) tasks: Tasks,
+    pub(crate) handshakes: Handshakes,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) router: Router,
 }
@@ -164,6 +167,7 @@ impl Hub {
             browser: parts.browser,
             acquaintances,
             tasks: parts.tasks,
+            handshakes: parts.handshakes,
             orders: parts.orders,
             outlets: Mutex::default(),
             lingering: Mutex::default(),

@@ -41,6 +41,7 @@ mod frames;
 mod gauges;
 mod guard;
 mod halves;
+mod handshakes;
 mod held;
 mod host_meta;
 mod hub;

@@ -78,7 +78,9 @@ pub(crate) async fn shake_hands(
             Transport::DirectTls | Transport::Quic => tcp,
         };
         let (config, verdict) = hub.live().tls(target.transport).client(certificate, &route.to, asked.pins);
-        let shaken = tls::connect(tcp, config, &asked.name(&route.to)).await;
+        let name = asked.name(&route.to);
+        let hands = async move { tls::connect(tcp, config, &name).await };
+        let shaken = hub.handshakes.shake(&hub.metrics, hands).await?;
         let version = shaken.as_ref().ok().and_then(|stream| stream.get_ref().1.protocol_version());
         let version = version.map_or_else(|| "TLS".to_owned(), |version| format!("{version:?}"));
         step("tls", certificate_text(&verdict, &version));
@@ -183,7 +185,7 @@ async fn welcome(hub: &Arc<Hub>, tcp: TcpStream, target: Target) -> Result<Conne
     };
     let live = hub.live();
     let (config, verdict) = live.tls(target.transport).server(&live.certificates, host);
-    match tls::accept(tcp, config).await {
+    match hub.handshakes.shake(&hub.metrics, tls::accept(tcp, config)).await? {
         Ok(stream) => Ok(connected(hub, stream, target, verdict, Origin::Accepted).await?),
         Err((error, tcp)) => {
             let reason = reason(&verdict, &error);

@@ -10,6 +10,7 @@ use tracing::info;
 use super::door::Door;
 use super::drain::{DrainReport, drain};
 use super::explain::{self, Explanation};
+use super::handshakes::Handshakes;
 use super::host_meta::Browser;
 use super::hub::{Hub, Order, Parts};
 use super::listeners::{Listeners, Listening};
@@ -246,6 +247,9 @@ fn parts(
         finder,
         browser,
         tasks,
+        handshakes: Handshakes::start().map_err(|error| {
+            StartError::new(format_args!("the system gives no threads ({error}); look at its limits"))
+        })?,
         orders,
         live,
     })

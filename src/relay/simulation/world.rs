@@ -27,6 +27,7 @@ use crate::relay::attempts::Kind;
 use crate::relay::connector::{self, Asked, Attempt, DialGuard, Established, Origin};
 use crate::relay::drain::{self, DrainReport};
 use crate::relay::guard::LaneGuard;
+use crate::relay::handshakes::Handshakes;
 use crate::relay::host_meta::Browser;
 use crate::relay::hub::{Hub, Order, Parts};
 use crate::relay::live::Live;
@@ -212,6 +213,7 @@ impl World {
             finder: None,
             browser: Arc::new(browser),
             tasks,
+            handshakes: Handshakes::default(),
             orders,
             live,
         }));
