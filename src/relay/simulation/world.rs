@@ -280,11 +280,12 @@ impl World {
         if !self.is_quiet() || *lock(&self.unnoticed) >= answers || self.is_another_draining(index) {
             self.acknowledged_early.fetch_add(report.untold as u64, Ordering::Relaxed);
         }
-        // Until now it took no new connection.
-        self.seems_to_stand(clock::now());
+        // Until now it took no new connection, and until then those that it had seem to stand.
+        let noticed = clock::now() + Duration::from_millis(50);
+        self.seems_to_stand(noticed);
         // It may have been killed meanwhile, and another one started.
         let running = lock(&self.relays)[index].take_if(|running| Arc::ptr_eq(&running.hub, &hub))?;
-        self.cut_off(index, clock::now() + Duration::from_millis(50));
+        self.cut_off(index, noticed);
         running.supervisor.abort();
         Some(report)
     }
