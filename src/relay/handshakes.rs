@@ -34,11 +34,11 @@ impl Handshakes {
     pub(crate) async fn shake<T: Send + 'static>(
         &self,
         metrics: &Metrics,
-        hands: impl Future<Output = T> + Send + 'static,
+        handshake: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Reason> {
-        let Some(runtime) = &self.0 else { return Ok(hands.await) };
+        let Some(runtime) = &self.0 else { return Ok(handshake.await) };
         let mut shaking = JoinSet::new();
-        shaking.spawn_on(hands, runtime.handle());
+        shaking.spawn_on(handshake, runtime.handle());
         let shaken = shaking.join_next().await.and_then(|ended| observe(metrics, ended));
         shaken.ok_or(Reason::InternalServerError)
     }
