@@ -12,8 +12,14 @@ mod repeated;
 
 pub use repeated::read;
 
-/// Deepest nesting that is parsed. Negotiation nests three deep; the bound keeps a hostile tree from costing stack.
-const DEPTH_MAX: usize = 128;
+/// Deepest nesting that is parsed: as deep as `limits.stanza_depth` may let the framer go. The bound keeps a hostile tree from
+/// costing stack.
+const DEPTH_MAX: usize = 1024;
+/// Longest namespace name that is kept, in octets. None that means anything here is longer, and every element has one of its own: of a
+/// few hundred kilobytes each, thousands of elements in the scope of one declaration would take gigabytes.
+const NAMESPACE_BYTES_MAX: usize = 64;
+/// Octets that a character takes at the most when it is written as a reference, `&#x0000002F;`.
+const REFERENCE_BYTES_MAX: usize = 12;
 
 /// An element with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +71,7 @@ impl Element {
         &self.name
     }
 
-    /// The namespace.
+    /// The namespace; empty if there is none, or if it is one of more than 64 octets, which can't be any that is meant here.
     #[must_use]
     pub fn ns(&self) -> &str {
         &self.ns
@@ -132,6 +138,8 @@ impl Element {
     pub fn parse_within(frame: &[u8], content: &str) -> Result<Self, Reason> {
         let text = std::str::from_utf8(frame).map_err(|_| Reason::NotWellFormed)?;
         let mut reader = NsReader::from_str(text);
+        // The framer has bounded how many are in scope.
+        reader.resolver_mut().set_max_namespace_bindings(usize::MAX);
         let header = [
             (PrefixDeclaration::Default, content),
             (PrefixDeclaration::Named("stream"), namespace::STREAM),
@@ -239,7 +247,7 @@ fn add_text(open: &mut [Element], text: &str) -> Result<(), Reason> {
 fn read_tag(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, Reason> {
     let (ns, name) = reader.resolver().resolve_element(tag.name());
     let ns = match ns {
-        ResolveResult::Bound(Namespace(ns)) => unescape_attribute(ns).into_owned(),
+        ResolveResult::Bound(Namespace(ns)) => kept(ns),
         ResolveResult::Unbound => String::new(),
         ResolveResult::Unknown(_) => return Err(Reason::BadNamespacePrefix),
     };
@@ -252,6 +260,15 @@ fn read_tag(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, R
         }
     }
     Ok(element)
+}
+
+/// The namespace that an element keeps.
+fn kept(raw: &str) -> String {
+    if raw.len() > NAMESPACE_BYTES_MAX * REFERENCE_BYTES_MAX {
+        return String::new();
+    }
+    let name = unescape_attribute(raw);
+    if name.len() > NAMESPACE_BYTES_MAX { String::new() } else { name.into_owned() }
 }
 
 #[cfg(test)]
@@ -284,6 +301,30 @@ mod tests {
         assert_eq!((element.attribute("from"), element.attribute("y")), (Some("a.test"), None));
         assert_eq!(element.attribute("xml:lang"), Some("en"));
         assert!(element.child("e", "urn:x").is_some() && element.child("e", "").is_none());
+    }
+
+    #[test]
+    fn a_long_namespace_is_not_kept_for_each_element_in_it() {
+        let long = "n".repeat(200_000);
+        let xml = format!("<x xmlns='{long}'>{}</x>", "<a/>".repeat(50_000));
+        let element = Element::parse(xml.as_bytes()).unwrap();
+        assert_eq!(element.children().count(), 50_000);
+        assert!(element.children().all(|child| child.is("a", "")));
+        let longest = "u".repeat(NAMESPACE_BYTES_MAX);
+        let escaped = "&#x00000075;".repeat(NAMESPACE_BYTES_MAX);
+        for written in [&longest, &escaped] {
+            let element = Element::parse(format!("<x xmlns='{written}'/>").as_bytes()).unwrap();
+            assert_eq!(element.ns(), longest);
+        }
+        assert_eq!(Element::parse(format!("<x xmlns='u{longest}'/>").as_bytes()).unwrap().ns(), "");
+    }
+
+    #[test]
+    fn as_many_namespaces_are_in_scope_as_the_framer_lets_be() {
+        let nested: String = (0..500).map(|n| format!("<a xmlns='u{n}'>")).collect();
+        assert!(Element::parse(format!("{nested}{}", "</a>".repeat(500)).as_bytes()).is_ok());
+        let declared: String = (0..1_000).map(|n| format!(" xmlns:p{n}='u{n}'")).collect();
+        assert!(Element::parse(format!("<a{declared}/>").as_bytes()).is_ok());
     }
 
     #[test]

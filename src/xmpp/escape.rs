@@ -8,8 +8,9 @@ const REFERENCE_DIGITS_MAX: usize = 8;
 
 /// Append `text` to `out` so that it stands for itself in element content and in attribute values.
 ///
-/// White space is written as character references in no case: in an attribute value a line break comes back as a
-/// space, which no address or identifier holds. Characters that XML can't carry at all become U+FFFD.
+/// White space but the space itself is written as character references, or an attribute value would be read back with spaces in its
+/// place (XML 1.0 section 3.3.3), and an answer would have another id than its question. Characters that XML can't carry at all
+/// become U+FFFD.
 pub fn escape_into(out: &mut String, text: &str) {
     // Nearly all that is written is plain, and then it is so to its end.
     let plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'&' | b'<' | b'>' | b'\'' | b'"');
@@ -22,6 +23,9 @@ pub fn escape_into(out: &mut String, text: &str) {
             '>' => out.push_str("&gt;"),
             '\'' => out.push_str("&apos;"),
             '"' => out.push_str("&quot;"),
+            '\t' => out.push_str("&#9;"),
+            '\n' => out.push_str("&#10;"),
+            '\r' => out.push_str("&#13;"),
             c if is_xml_char(c) => out.push(c),
             _ => out.push('\u{FFFD}'),
         }
@@ -105,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_escaped_comes_back() {
-        let text = "a<b>&\"c' \u{e9}\u{1F600}]]>";
+        let text = "a<b>&\"c' \u{e9}\u{1F600}]]>\t\r\n";
         let mut raw = String::new();
         escape_into(&mut raw, text);
         assert!(!raw.contains(['<', '>', '"', '\'']));

@@ -404,9 +404,11 @@ impl Framer {
         let name = self.tag.name();
         if let Some(prefix) = name.prefix(bytes) {
             self.scope.resolve(bytes, prefix)?;
-            let is_header =
-                name.local().of(bytes) == b"stream" && self.scope.is_bound(bytes, prefix, namespace::STREAM);
-            if is_header && self.open.is_empty() {
+            // What a prefix stands for may be long to read, and elements many: it is read for one at the most.
+            if self.open.is_empty()
+                && name.local().of(bytes) == b"stream"
+                && self.scope.is_bound(bytes, prefix, namespace::STREAM)
+            {
                 return Err(XmlError::SecondHeader);
             }
         }

@@ -55,7 +55,7 @@ pub struct Head {
     pub id: Option<Span>,
     /// `type`
     pub type_: Option<Span>,
-    /// Something in the stanza declares the namespace of stanza multiplexing (XEP-0451), or may do so: it is written with references.
+    /// Something in the stanza declares the namespace of stanza multiplexing (XEP-0451).
     pub declares_mux: bool,
 }
 

@@ -31,7 +31,7 @@ struct Binding {
 }
 
 /// The hash of a namespace name. It serves to find two attributes with the same expanded name: equal names have
-/// equal hashes, and whoever makes different names collide only has their own stanza refused.
+/// equal hashes, and where hashes are equal the names are compared.
 type NamespaceHash = u64;
 
 /// The declarations in scope.
@@ -39,8 +39,8 @@ type NamespaceHash = u64;
 pub(super) struct Scope {
     bindings: Vec<Binding>,
     inherited: Inherited,
-    /// Hashes of the expanded names of one element's attributes. Kept for its memory only.
-    expanded: Vec<u64>,
+    /// Hashes of the expanded names of one element's attributes, and the names. Kept for its memory only.
+    expanded: Vec<(u64, QName)>,
     declares_mux: bool,
 }
 
@@ -61,7 +61,7 @@ impl Scope {
     ) -> Result<(), XmlError> {
         let text = name.of(bytes);
         let reserved = reserved(text)?;
-        self.declares_mux |= text == namespace::MUX.as_bytes() || text.contains(&b'&');
+        self.declares_mux |= is_text(text, namespace::MUX);
         let Some(prefix) = prefix else {
             return if reserved.is_some() { Err(XmlError::BadNamespaceDeclaration) } else { Ok(()) };
         };
@@ -99,8 +99,7 @@ impl Scope {
         self.expanded.shrink_to(entries);
     }
 
-    /// Whether the namespace of stanza multiplexing was declared since the last [`Scope::clear`], or may have been: one was written
-    /// with references.
+    /// Whether the namespace of stanza multiplexing was declared since the last [`Scope::clear`].
     pub(super) fn declares_mux(&self) -> bool {
         self.declares_mux
     }
@@ -147,13 +146,34 @@ impl Scope {
         for attribute in attributes {
             let Some(prefix) = attribute.prefix(bytes).filter(|prefix| *prefix != b"xmlns") else { continue };
             let namespace = self.resolve(bytes, prefix)?;
-            let expanded = fnv(namespace, attribute.local().of(bytes));
-            if self.expanded.contains(&expanded) {
+            // No name holds the octet between them.
+            let expanded = fnv(fnv(namespace, &[0]), attribute.local().of(bytes));
+            let is_it =
+                |(hash, other): &(u64, QName)| *hash == expanded && self.are_one(bytes, *attribute, *other);
+            if self.expanded.iter().any(is_it) {
                 return Err(XmlError::DuplicateAttribute);
             }
-            self.expanded.push(expanded);
+            self.expanded.push((expanded, *attribute));
         }
         Ok(())
+    }
+
+    /// Whether two names with prefixes have the same expanded name.
+    fn are_one(&self, bytes: &[u8], one: QName, other: QName) -> bool {
+        let namespace = |name: QName| name.prefix(bytes).map(|prefix| self.namespace(bytes, prefix));
+        one.local().of(bytes) == other.local().of(bytes) && namespace(one) == namespace(other)
+    }
+
+    /// The namespace name that a prefix in scope stands for.
+    fn namespace<'a>(&self, bytes: &'a [u8], prefix: &[u8]) -> Cow<'a, str> {
+        match self.declared(bytes, prefix) {
+            Some(binding) => unescape(binding.name.of(bytes)),
+            None => match prefix {
+                b"stream" => Cow::Borrowed(namespace::STREAM),
+                b"db" => Cow::Borrowed(namespace::DIALBACK),
+                _ => Cow::Borrowed(namespace::XML),
+            },
+        }
     }
 }
 
@@ -183,9 +203,9 @@ fn unescape(raw: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(raw).map_or(Cow::Borrowed(""), escape::unescape_attribute)
 }
 
-/// An octet that may not stand in a namespace name: what RFC 3986 doesn't allow in a URI, except what is above ASCII.
-/// expat refuses a name that holds the separator which its user chose (a line feed, U+0001, a space), unless that is
-/// a character of URIs.
+/// An octet that may not stand in a namespace name: expat refuses a name that holds the separator which its user chose, unless that
+/// is a character of URIs, and with it the stream behind us. That is U+0001 in Prosody, a line feed in ejabberd, `|` in jabberd2; a space
+/// elsewhere.
 const FORBIDDEN: u8 = 1;
 /// The beginning of a reference.
 const REFERENCE: u8 = 2;
@@ -197,7 +217,7 @@ const fn kinds() -> [u8; 256] {
     let mut octet = 0_u8;
     while octet < 0x80 {
         kinds[octet as usize] = match octet {
-            0..=0x20 | 0x7F | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => FORBIDDEN,
+            0..=0x20 | 0x7F | b'|' => FORBIDDEN,
             b'&' => REFERENCE,
             _ => 0,
         };

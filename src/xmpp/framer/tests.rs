@@ -205,6 +205,8 @@ fn namespace_declarations_follow_their_rules() {
         "<message xmlns='http://www.w3.org/XML/1998/namespace'/>",
         "<message xmlns='http://www.w3.org/2000/xmlns/'/>",
         "<message xmlns:x='urn: x'/>",
+        "<message xmlns='a|b'/>",
+        "<message xmlns:x='a&#x7c;b'/>",
         "<message xmlns:x='urn:&#10;x'/>",
         "<message xmlns='urn:\u{1}x'/>".replace('\u{1}', "\n").as_str(),
     ] {
@@ -226,6 +228,8 @@ fn attributes_are_unique_as_written_and_as_expanded() {
     for text in [
         "<message a='' A='' xmlns:a='urn:x' a:a=''/>",
         "<message xmlns:x='urn:x' xmlns:y='urn:y' x:a='' y:a=''/>",
+        "<message xmlns:a='urn:x' xmlns:b='urn:xa' a:ab='' b:b=''/>",
+        "<message><x xmlns='{x}' xmlns:y='a&lt;b^`\\c'/></message>",
     ] {
         assert_eq!(child(text), Ok(vec![MESSAGE]), "{text}");
     }

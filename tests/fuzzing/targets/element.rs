@@ -62,7 +62,9 @@ impl Tree {
     }
 
     fn compare(&self, element: &Element) {
-        assert_eq!((element.ns(), element.name()), (self.name.0.as_str(), self.name.1.as_str()));
+        // A longer one than any that is meant by somebody isn't kept.
+        let namespace = if self.name.0.len() > 64 { "" } else { self.name.0.as_str() };
+        assert_eq!((element.ns(), element.name()), (namespace, self.name.1.as_str()));
         assert_eq!(element.text(), self.text);
         for ((namespace, name), value) in self.attributes.iter() {
             let name: &str = name.as_ref();
@@ -119,19 +121,12 @@ fn manages(element: &Element) {
         }
         Management::Enabled { .. } | Management::Enable { .. } | Management::Request => return,
     }
-    if !written.contains(['\r', '\n', '\t']) {
-        let again = Element::parse(written.as_bytes()).unwrap_or_else(|reason| panic!("{reason}: {written}"));
-        assert_eq!(Management::parse(&again), Ok(Some(management)), "{written}");
-    }
+    let again = Element::parse(written.as_bytes()).unwrap_or_else(|reason| panic!("{reason}: {written}"));
+    assert_eq!(Management::parse(&again), Ok(Some(management)), "{written}");
 }
 
-/// Line breaks are not kept (`escape_into`): so it is what was written once that must come back the same.
 fn is_read_again(element: &Element) {
     let xml = element.to_xml();
     let again = Element::parse(xml.as_bytes()).unwrap_or_else(|reason| panic!("{reason}: {xml}"));
-    if !xml.contains(['\r', '\n', '\t']) {
-        assert_eq!(&again, element, "{xml}");
-    }
-    let second = again.to_xml();
-    assert_eq!(Element::parse(second.as_bytes()).as_ref(), Ok(&again), "{xml}");
+    assert_eq!(&again, element, "{xml}");
 }

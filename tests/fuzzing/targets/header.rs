@@ -70,8 +70,7 @@ fn is_read_again(header: &StreamHeader) {
     let tag = xml.strip_prefix("<?xml version='1.0'?>").expect("a declaration comes first");
     let again = StreamHeader::parse(tag.as_bytes()).unwrap_or_else(|reason| panic!("{reason}: {xml}"));
     assert_eq!((&again.from, &again.to, again.version), (&header.from, &header.to, header.version));
-    let one = |text: &Option<String>| text.as_ref().map(|text| text.replace(['\r', '\n', '\t'], " "));
-    assert_eq!((one(&again.id), one(&again.lang)), (one(&header.id), one(&header.lang)), "{xml}");
+    assert_eq!((&again.id, &again.lang), (&header.id, &header.lang), "{xml}");
     let outcome = oracle::read(xml.as_bytes(), |_| xml.len());
     assert_eq!((outcome.error, outcome.frames.len()), (None, 1), "{xml}");
 }
