@@ -11,7 +11,6 @@ use super::attempts::Kind;
 use super::clock;
 use super::hub::{Control, Hub};
 use super::inbound::{Origin, Waited, settle_one};
-use super::mailbox::lock;
 use super::outlet::Pushed;
 use crate::proto::bounce;
 use crate::proto::queue::{Mark, Wait};
@@ -208,8 +207,7 @@ impl Hub {
             let outlet = self.outlet(route).ok()?;
             match outlet.push_anyway(stanza, mark, origin.clone(), held, clock::now()) {
                 Pushed::Full(_) => return None,
-                // Whoever retired it takes it out of the map, unless that was done already.
-                Pushed::Retired => drop(lock(&self.outlets).remove(route)),
+                Pushed::Retired => self.forget_outlet(&outlet),
                 pushed @ (Pushed::Taken | Pushed::Wanted) => return Some(pushed),
             }
         }

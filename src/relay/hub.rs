@@ -324,7 +324,7 @@ impl Hub {
             }
             Left::Nothing => {
                 control.router.unwanted(route);
-                lock(&self.outlets).remove(route);
+                self.forget_outlet(&outlet);
             }
         }
     }

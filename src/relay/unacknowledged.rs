@@ -15,7 +15,6 @@ use super::broken::{Certainty, by_outlet};
 use super::clock;
 use super::hub::Hub;
 use super::inbound::{Run, Waited};
-use super::mailbox::lock;
 use super::outlet::Outlet;
 use super::sending::SentRun;
 use super::settings::Uncertain;
@@ -97,11 +96,7 @@ impl Hub {
         }
         while let Some(back) = run.take().and_then(|run| outlet.put_back(run)) {
             // Whoever retired it takes it out of the map, unless that was done already.
-            let mut outlets = lock(&self.outlets);
-            if outlets.get(&outlet.route).is_some_and(|known| Arc::ptr_eq(known, &outlet)) {
-                outlets.remove(&outlet.route);
-            }
-            drop(outlets);
+            self.forget_outlet(&outlet);
             match self.outlet(&outlet.route) {
                 Ok(fresh) => (run, outlet) = (Some(back), fresh),
                 Err(reason) => {

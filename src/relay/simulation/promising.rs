@@ -194,3 +194,18 @@ async fn what_waited_behind_another_stanza_is_judged_by_what_may_pass_then() {
     assert!(!outlet(&hub, "b2.test").has_waiting());
     assert_eq!(hub.metrics.discarded_for(Reason::CertificateExpired).get(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_forgets_a_retired_queue_leaves_the_one_that_took_its_place() {
+    let world = World::new(Plan::quiet(), &mut Dice::new(1));
+    world.start(0);
+    let hub = world.hub(0).unwrap();
+    let route = Route::new(Domain::parse("a0.test").unwrap(), Domain::parse("b0.test").unwrap());
+    let retired = hub.outlet(&route).unwrap();
+    assert!(retired.retire_if_empty());
+    // Two tasks may meet the same one.
+    hub.forget_outlet(&retired);
+    let fresh = hub.outlet(&route).unwrap();
+    hub.forget_outlet(&retired);
+    assert!(hub.known_outlet(&route).is_some_and(|known| Arc::ptr_eq(&known, &fresh)));
+}
