@@ -2,6 +2,7 @@
 //! stands is closed again, and over QUIC an unknown version is spoken ([`super::quic_probe`]).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::online::all;
 use super::quic_probe;
 use super::report::{Report, Severity};
+use crate::proto::discovery::refusal::refuse_address;
 use crate::reason::Reason;
 use crate::relay::io::{of_io, resolve};
 use crate::relay::settings::{Endpoint, Settings, Transport};
@@ -68,18 +70,31 @@ fn endpoints(settings: &Settings) -> Vec<Tried> {
 /// Try each of them.
 pub(super) async fn try_all(settings: &Settings, deadline: Instant) -> Vec<(Tried, Outcome)> {
     let tried = endpoints(settings);
-    let jobs = tried.iter().cloned().map(|tried| async move {
-        let reached = timeout(ENDPOINT_MAX, reach(&tried)).await;
-        reached.unwrap_or(Err(Reason::ConnectionTimeout))
+    let (over_udp, over_tcp) = (Arc::from(settings.remote_quic.as_slice()), over_tcp(settings));
+    let jobs = tried.iter().cloned().map(|tried| {
+        let own = Arc::clone(if tried.udp { &over_udp } else { &over_tcp });
+        async move {
+            let reached = timeout(ENDPOINT_MAX, reach(&tried, &own)).await;
+            reached.unwrap_or(Err(Reason::ConnectionTimeout))
+        }
     });
     let outcomes = all(jobs.collect(), AT_ONCE, deadline).await;
     tried.into_iter().zip(outcomes).collect()
 }
 
-/// The address that answered first, or why the last one didn't.
-async fn reach(tried: &Tried) -> Result<SocketAddr, Reason> {
+/// Where the relay itself listens over TCP. On all addresses, as with `[::]`, nobody else of this machine has the port.
+fn over_tcp(settings: &Settings) -> Arc<[SocketAddr]> {
+    let Settings { remote_direct_tls, remote_starttls, local_s2s, local_components, .. } = settings;
+    [remote_direct_tls, remote_starttls, local_s2s, local_components].into_iter().flatten().copied().collect()
+}
+
+/// The address that answered first, or why the last one didn't. At the addresses `own` it would be the relay itself.
+async fn reach(tried: &Tried, own: &[SocketAddr]) -> Result<SocketAddr, Reason> {
     let mut tasks = tokio::task::JoinSet::new();
     for address in resolve(&tried.endpoint).await?.into_iter().take(ADDRESSES_MAX) {
+        if refuse_address(address, true, own) == Err(Reason::AddressOwn) {
+            return Err(Reason::AddressOwn);
+        }
         let udp = tried.udp;
         tasks.spawn(async move {
             let answered = match udp {
@@ -117,13 +132,20 @@ pub(super) fn examine(settings: &Settings, tried: Vec<(Tried, Outcome)>, report:
         let Some(Err(reason)) = outcome else { continue };
         let is_ours = tried.key == "host.deliver";
         let severity = if is_ours && lost(&tried.endpoint) { Severity::Error } else { Severity::Warning };
+        let is_own = *reason == Reason::AddressOwn;
         let text = match (is_ours, tried.udp) {
+            _ if is_own => "the relay itself listens there",
             (true, _) => "the server can't be reached",
             (false, true) => "the peer doesn't answer by QUIC",
             (false, false) => "the peer can't be reached",
         };
         let subject = format!("{} {}", tried.key, tried.endpoint);
-        report.add(severity, subject, format!("{text} ({reason})"), reason.advice());
+        let advice = match is_own {
+            true if is_ours => "give the server another port, like 5267, and write it here",
+            true => "write where the peer listens",
+            false => reason.advice(),
+        };
+        report.add(severity, subject, format!("{text} ({reason})"), advice);
     }
     let late = tried.iter().filter(|(_, outcome)| outcome.is_none()).count();
     if late > 0 {
