@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Time for what comes after the drain: connections are closed, and the process ends.
-const AFTER_DRAIN: Duration = Duration::from_secs(5);
+/// Time for what comes after the drain: errors about what is left go out (`relay/drain.rs`), connections are closed, and the process
+/// ends.
+const AFTER_DRAIN: Duration = Duration::from_secs(15);
 
 /// Stanzas are taken.
 pub(super) fn ready(hosts: i64) {

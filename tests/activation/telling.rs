@@ -30,7 +30,7 @@ async fn the_service_manager_is_told_how_the_relay_is() {
 
     relay.signal("TERM");
     let told = manager.told("STOPPING=1").await;
-    assert!(told.contains("\nEXTEND_TIMEOUT_USEC=65000000\n"), "{told}");
+    assert!(told.contains("\nEXTEND_TIMEOUT_USEC=75000000\n"), "{told}");
     assert_eq!(relay.ended().await.code(), Some(0), "{}", manager.log());
 }
 
