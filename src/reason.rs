@@ -175,7 +175,7 @@ reasons! {
     /// The authorization identity isn't the stream's `from` (XEP-0178 section 3).
     InvalidAuthzid = "invalid-authzid", true, "the other end asked to act as another domain than its stream's from";
     /// SASL EXTERNAL failed at the other end.
-    ExternalRefused = "external-refused", true, "the other end didn't accept our certificate for the domain; see its log";
+    ExternalRefused = "external-refused", true, "the other end didn't accept our certificate for the domain (ejabberd before 25.08 wants clientAuth in it): allow policy.dialback = \"tls\", or see its log";
     /// A SASL mechanism that isn't offered.
     InvalidMechanism = "invalid-mechanism", true, "only EXTERNAL is spoken between servers";
     /// The server of the domain says that it didn't make this dialback key.

@@ -24,7 +24,7 @@ unbound = {
 }
 
 -- Only the relay has business at our own s2s port: the world reaches the relay, not us.
-s2s_ports = { 5269 }
+s2s_ports = { 5267 }
 s2s_interfaces = { "127.0.0.1" }
 
 -- The streams to and from the relay are plain TCP on this machine; the relay does the TLS with the world.

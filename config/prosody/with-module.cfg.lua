@@ -25,7 +25,7 @@ fedmux_unacked_max = 10000 -- stanzas of a stream that the relay hasn't acknowle
 smacks_s2s_resend = false
 
 -- Only the relay has business at our own s2s port: the world reaches the relay, not us.
-s2s_ports = { 5269 }
+s2s_ports = { 5267 }
 s2s_interfaces = { "127.0.0.1" }
 
 -- On for every stream that is not the relay's; the module vouches for the relay's.

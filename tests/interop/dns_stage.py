@@ -65,7 +65,7 @@ class EjabberdProvider(Provider):
         folder = EXAMPLES / "ejabberd"
         exchanged = {
             "example.org": self.domain,
-            "port: 5269": f"port: {self.ports.s2s}",
+            "port: 5267": f"port: {self.ports.s2s}",
             "port: 5222": f"port: {self.ports.c2s}",
             '"::"': '"127.0.0.1"',
             "    starttls_required: true\n": self.ejabberd.listener(),

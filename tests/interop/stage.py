@@ -135,7 +135,7 @@ class Provider:
 
     def _write_prosody_config(self, variant: Variant, next_hop: int, more: str) -> Path:
         example = (EXAMPLES / variant.example).read_text()
-        exchanged = {"example.org": self.domain, "s2s_ports = { 5269 }": f"s2s_ports = {{ {self.ports.s2s} }}"}
+        exchanged = {"example.org": self.domain, "s2s_ports = { 5267 }": f"s2s_ports = {{ {self.ports.s2s} }}"}
         if variant.has_module:
             exchanged |= {"/etc/prosody/fedmux": str(PROSODY_EXAMPLES), "fedmux_port = 5266": f"fedmux_port = {next_hop}"}
         # libunbound knows .test as a domain that doesn't exist; a zone of that name overrides it.

@@ -15,7 +15,7 @@ from provider import PASSWORD, Provider
 BOT = Path(__file__).with_name("bot.py")
 SETTINGS = ("domain", "server", "port", "secret")
 # What only asks may be asked again, until it says what the page says.
-ASKING = ("fedmux check", "fedmux status", "fedmux explain", "systemctl status", "journalctl", "grep")
+ASKING = ("runuser -u fedmux -- fedmux check", "fedmux status", "fedmux explain", "systemctl status", "journalctl", "grep")
 PATIENCE_SECONDS = 15
 PAUSE_SECONDS = 0.2
 

@@ -24,7 +24,7 @@ COMMAND_SECONDS = 40
 CARGO = """\
 #!/bin/sh -e
 # In the place of cargo: it was built already.
-[ "$*" = "build --release" ]
+[ "$*" = "build --release --locked" ]
 install -D -m 755 /usr/local/lib/built/fedmux target/release/fedmux
 """
 HOST = """\
