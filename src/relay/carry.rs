@@ -7,13 +7,12 @@
 //! ever, and unread lanes would eat the session's credit until every lane stalls.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::budgets::Meter;
 use super::clock;
 use super::hub::Hub;
 use super::inbound::{Inbound, Origin};
-use super::outlet::{LITTLE_BYTES, Outlet, Pushed};
+use super::outlet::Outlet;
 use super::proofs::unix_seconds;
 use super::shared::SessionShared;
 use crate::metrics::SideCounters;
@@ -29,15 +28,12 @@ use crate::xmpp::element::Element;
 use crate::xmpp::route::Route;
 use crate::xmpp::stanza::{Head, StanzaKind};
 
+mod pushing;
 mod refusing;
 mod renewing;
 mod way;
 
 use way::{KNOWN_MAX, Known, Last, Way};
-
-/// How long a stream isn't read after stanzas of it found no room, within the rate of what may come back too: whoever floods
-/// a full queue is answered, but doesn't set the pace.
-const BOUNCE_PAUSE: Duration = Duration::from_millis(50);
 
 /// No session's grants have changed as often: the scope that a stream begins with may be older than it seems.
 const NEVER: u64 = u64::MAX;
@@ -343,87 +339,6 @@ impl Carry {
         }
     }
 
-    /// Whether the outlet has taken everything.
-    fn push_at_once(&self, run: &[u8], marks: &[Mark], origin: &Origin) -> bool {
-        let Some(Last { way: Way { outlet, .. }, .. }) = &self.last else { return true };
-        let pushed = outlet.push(run, marks, origin.clone(), clock::now());
-        if !matches!(pushed, Pushed::Taken | Pushed::Wanted) {
-            return false;
-        }
-        self.accepted(marks);
-        if pushed == Pushed::Wanted {
-            self.hub.want(&outlet.route);
-        }
-        true
-    }
-
-    async fn push(&mut self, mut run: &[u8], mut marks: &[Mark], mut origin: Origin) -> Result<(), Reason> {
-        // The first attempt is with everything, and if there is no room for that, with a little of it.
-        let mut piece = marks.len();
-        while !marks.is_empty() {
-            let Some(Last { way, .. }) = &self.last else { return Ok(()) };
-            let outlet = Arc::clone(&way.outlet);
-            let room = outlet.room();
-            tokio::pin!(room);
-            // From here on no shrinking is missed, whatever happens between the push and the wait.
-            room.as_mut().enable();
-            let len = octets(&marks[..piece]);
-            match outlet.push(&run[..len], &marks[..piece], origin.clone(), clock::now()) {
-                pushed @ (Pushed::Taken | Pushed::Wanted) => {
-                    self.accepted(&marks[..piece]);
-                    if pushed == Pushed::Wanted {
-                        self.hub.want(&outlet.route);
-                    }
-                    (run, marks) = (&run[len..], &marks[piece..]);
-                    let passed = u32::try_from(piece).unwrap_or(u32::MAX);
-                    origin = origin.map(|(inbound, ticket)| (inbound, ticket.plus(passed)));
-                    piece = marks.len();
-                }
-                Pushed::Retired => {
-                    self.known = None;
-                    match self.hub.outlet(&outlet.route) {
-                        Ok(fresh) => self.replace_last(fresh),
-                        Err(reason) => {
-                            self.accepted(marks);
-                            return self.answer(&outlet.route, run, marks, &origin, reason);
-                        }
-                    }
-                }
-                Pushed::Full(_) if piece > a_little(marks) => piece = a_little(marks),
-                Pushed::Full(since) => {
-                    let until = since + self.hub.limits.read_pause;
-                    if tokio::time::timeout_at(until.into(), room).await.is_err() {
-                        self.hub.metrics.limit_hit("pair_queue_bytes");
-                        self.accepted(marks);
-                        self.answer(&outlet.route, run, marks, &origin, Reason::QueueFull)?;
-                        tokio::time::sleep(BOUNCE_PAUSE).await;
-                        return Ok(());
-                    }
-                    piece = marks.len();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Stanzas are in our custody. Until then, whatever is read and waits for room is as good as unread.
-    fn accepted(&self, marks: &[Mark]) {
-        let (mut octets, mut counts) = (0, [0_u64; 3]);
-        for mark in marks {
-            octets += mark.len;
-            counts[mark.kind as usize] += 1;
-        }
-        for kind in [StanzaKind::Message, StanzaKind::Presence, StanzaKind::Iq] {
-            if let count @ 1.. = counts[kind as usize] {
-                self.counters().accepted(kind).inc_by(count);
-            }
-        }
-        self.counters().bytes.inc_by(octets as u64);
-        if let Some(Last { way, .. }) = &self.last {
-            way.outlet.accepted(marks.len(), octets);
-        }
-    }
-
     fn replace_last(&mut self, outlet: Arc<Outlet>) {
         if let Some(Last { way, .. }) = &mut self.last {
             way.outlet = outlet;
@@ -439,19 +354,4 @@ fn wait(kind: StanzaKind, head: Head, stanza: &[u8]) -> Wait {
         (StanzaKind::Message, Some("groupchat")) => Wait::Groupchat,
         (StanzaKind::Message | StanzaKind::Presence, _) => Wait::Other,
     }
-}
-
-fn octets(marks: &[Mark]) -> usize {
-    marks.iter().map(|mark| mark.len).sum()
-}
-
-/// How many stanzas from the first make a little, which a queue may have room for when it has none for all.
-fn a_little(marks: &[Mark]) -> usize {
-    let mut left = LITTLE_BYTES;
-    let fitting = marks.iter().take_while(|mark| {
-        let fits = mark.len <= left;
-        left = left.saturating_sub(mark.len);
-        fits
-    });
-    fitting.count().max(1)
 }

@@ -61,6 +61,12 @@ impl Inbound {
         ticket
     }
 
+    /// What came last, from `ticket` on, is as good as unread: its sender has it still. Whether that is so; it isn't if the sender was
+    /// told that it is handled, or will be.
+    pub(crate) fn forget_from(&self, ticket: Ticket) -> bool {
+        lock(&self.receipts).forget_from(ticket)
+    }
+
     /// `count` stanzas from `ticket` on are handled.
     pub(crate) fn settle(&self, ticket: Ticket, count: u32) {
         let mut receipts = lock(&self.receipts);

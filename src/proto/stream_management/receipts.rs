@@ -83,6 +83,23 @@ impl Receipts {
         (Ticket { run, at: 0 }, early)
     }
 
+    /// What came from `ticket` on, in the last run, never came: nothing of it is handled, and it comes again or not at all. Whether that
+    /// is so; whoever was answered for did come.
+    pub fn forget_from(&mut self, ticket: Ticket) -> bool {
+        let last = self.first + self.runs.len() as u64;
+        let Some(run) = self.runs.back_mut().filter(|_| ticket.run + 1 == last) else {
+            return self.is_taken_back(ticket);
+        };
+        if run.handled + run.beyond > ticket.at {
+            return false;
+        }
+        let forgotten = run.count.saturating_sub(ticket.at);
+        run.count -= forgotten;
+        self.unhandled = self.unhandled.saturating_sub(forgotten);
+        self.advance();
+        true
+    }
+
     /// `count` stanzas from `ticket` on are handled. Whether that moved `h`.
     pub fn settle(&mut self, ticket: Ticket, count: u32) -> bool {
         let before = self.h;
@@ -265,6 +282,26 @@ mod tests {
         assert!(!receipts.settle(one, 300), "its own settlement comes too late to count");
         assert_eq!(receipts.expire(now + PATIENCE.hold), 101);
         assert_eq!((receipts.h(), receipts.settle(two, 101)), (401, false));
+    }
+
+    #[test]
+    fn what_never_came_is_not_counted_and_what_was_answered_for_did_come() {
+        let now = Instant::now();
+        let mut receipts = Receipts::new(PATIENCE);
+        let (one, _) = receipts.receive(2, now);
+        let (two, _) = receipts.receive(5, now);
+        receipts.settle(two, 1);
+        assert!(!receipts.forget_from(two), "some of it is handled");
+        assert!(receipts.forget_from(two.plus(3)) && receipts.uncounted() == 5);
+        receipts.settle(one, 2);
+        assert_eq!((receipts.h(), receipts.uncounted()), (3, 2));
+        receipts.settle(two.plus(1), 2);
+        assert_eq!((receipts.h(), receipts.uncounted()), (5, 0), "what comes again is counted as it comes");
+        let (three, _) = receipts.receive(1, now);
+        assert!(three.run > two.run && receipts.forget_from(three) && receipts.uncounted() == 0);
+        let (four, _) = receipts.receive(2, now);
+        assert_eq!(receipts.answer_for_all(), 2);
+        assert!(!receipts.forget_from(four.plus(1)));
     }
 
     #[test]

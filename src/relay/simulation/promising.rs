@@ -171,6 +171,32 @@ async fn what_comes_while_a_stream_ends_goes_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_room_when_its_lane_ends_is_left_to_its_sender_or_answered() {
+    for answered in [false, true] {
+        let world = World::new(small_queues(), &mut Dice::new(1));
+        world.start(0);
+        let hub = world.hub(0).unwrap();
+        let scope = Scope { side: Side::Remote, theirs: Proven::Any, ours: Proven::Any, pair: None };
+        let mut carry = Carry::new(&hub, scope, None);
+        let inbound =
+            Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
+        carry.manage(&inbound, 0);
+        let reading = waiting_for_room(&hub, carry, || {
+            assert!(!answered || inbound.tell_finally() == Some(1));
+        });
+        assert!(tokio::time::timeout(hub.limits.read_pause / 2, reading).await.is_err());
+        let told = u32::from(answered);
+        assert_eq!(
+            (inbound.tell(), inbound.is_handled()),
+            (told, true),
+            "nothing of it came, or it was dealt with"
+        );
+        let [_, _, bounced, _] = hub.metrics.ledger();
+        assert_eq!(bounced, u64::from(told));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waited_behind_another_stanza_is_judged_by_what_may_pass_then() {
     let world = World::new(small_queues(), &mut Dice::new(1));
     world.start(0);
