@@ -117,6 +117,7 @@ impl Hub {
             let stanzas = outlet.drain_all_but(|mark| mark.ours);
             self.bounce_all(&outlet.route, &stanzas, Reason::Draining);
         }
+        self.control(Router::hurries);
         self.finish_lanes(clock::now() + LAST_ANSWERS).await;
         self.break_lanes_off().await;
     }

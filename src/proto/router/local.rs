@@ -16,7 +16,7 @@ use crate::xmpp::route::Route;
 #[derive(Debug, Default)]
 pub(super) struct Server {
     pub(super) waiting: BTreeSet<Route>,
-    retry: Retry,
+    pub(super) retry: Retry,
     /// The stream that finds out whether it is back.
     probe: Option<LaneId>,
 }

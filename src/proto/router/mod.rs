@@ -20,12 +20,13 @@
 //!   `turns.rs`: which next
 //! - `again.rs`: proofs that a limit stopped; `rivals.rs`: for which of two sessions, where both ends dialled
 //! - `reload.rs`: another configuration, `entries.rs`: its `[[peer]]`s; `facts.rs`: what whoever operates the relay may know
-//! - `retry.rs`: when to try a failed next hop again
+//! - `retry.rs`: when to try a failed next hop again; `ending.rs`: when there is no later
 
 mod abreast;
 mod action;
 mod again;
 mod components;
+mod ending;
 mod entries;
 mod facts;
 mod few;

@@ -3,6 +3,7 @@
 mod components;
 mod credit;
 mod dialling;
+mod ending;
 mod entries;
 mod found;
 mod invariants;
