@@ -45,6 +45,10 @@ pub(crate) enum Next {
     Wait,
 }
 
+/// Octets of the negotiation beyond which nothing more is said until some have left: the other end makes us say ever more, and takes
+/// none of it.
+const UNSAID_BYTES_MAX: usize = 64 * 1024;
+
 /// When to ask for an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum When {
@@ -206,6 +210,10 @@ impl Mailbox {
     pub(crate) fn post(&self, octets: String) {
         if !octets.is_empty() {
             let mut state = lock(&self.state);
+            if state.octets.len() > UNSAID_BYTES_MAX {
+                drop(state);
+                return self.break_off(Reason::TooMany);
+            }
             if !state.closed {
                 state.post(octets);
             }
@@ -265,7 +273,8 @@ impl Mailbox {
     }
 
     /// The lane ends here and now: with [`Reason::Conflict`] because the other end resumes its stream on another connection, with
-    /// [`Reason::Stalled`] because it takes nothing, with another reason without a word.
+    /// [`Reason::Stalled`] because it takes nothing, with [`Reason::TooMany`] because it takes nothing and asks for ever more, with another
+    /// reason without a word.
     pub(crate) fn break_off(&self, reason: Reason) {
         let mut state = lock(&self.state);
         state.broken_off = Some(reason);

@@ -13,7 +13,7 @@ use crate::support::wire::{Heard, Wire, auth, header};
 const SHORT: &str = "handshake = \"2s\"\nconnect = \"2s\"\n";
 
 /// Say `piece` again and again until the other end doesn't want any more of it. What it says then is read by the ear.
-async fn on_and_on(wire: Wire, piece: String) -> Wire {
+pub(crate) async fn on_and_on(wire: Wire, piece: String) -> Wire {
     let Wire { ear, mut mouth, stream_id } = wire;
     let mut pace = tokio::time::interval(Duration::from_millis(5));
     soon("the end of its time", async {

@@ -1,8 +1,10 @@
 //! Taking nothing: no credit for more, no reading, no acknowledging. What waits for such a peer is bounded, and its senders
 //! are told.
 
+use fedmux::reason::Reason;
 use fedmux::xmpp::namespace as ns;
 
+use crate::negotiation::on_and_on;
 use crate::scene::{Attacker, EVIL, OURS, Scene, TCP};
 use crate::support::server::Host;
 use crate::support::soon;
@@ -92,4 +94,18 @@ async fn a_peer_that_never_acknowledges_holds_up_nobody_else() {
     drop(mouth);
     scene.ends().await;
     assert!(reads.await.unwrap() > 0, "it was asked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_whose_answers_nobody_reads_end_their_stream() {
+    let mut scene = Scene::set().await;
+    let counted = scene
+        .withstands("questions whose answers nobody reads", async |attacker| {
+            let lane = attacker.session.lane(EVIL, OURS).await;
+            // What is turned on can't be turned on again, which is said each time.
+            drop(on_and_on(lane, "<enable xmlns='urn:xmpp:sm:3'/>".repeat(1_000)).await);
+        })
+        .await;
+    scene.has_refused(&counted, &[(Reason::TooMany, 1)]);
+    scene.ends().await;
 }

@@ -15,7 +15,6 @@ use crate::relay::clock;
 use crate::relay::local::component;
 use crate::relay::mailbox::{Close, lock};
 use crate::relay::random;
-use crate::relay::shared::SessionShared;
 
 /// How a lane ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +61,7 @@ impl Ended {
     pub(super) fn by_us(reason: Reason) -> Self {
         match reason {
             Reason::Conflict => Self::Usurped,
-            Reason::Stalled => Self::Violated(reason.into()),
+            Reason::Stalled | Reason::TooMany => Self::Violated(reason.into()),
             reason => Self::Lost(reason),
         }
     }
@@ -167,9 +166,7 @@ impl Lane {
     /// Whether another relay has ended the stream for want of room: it has said before that how much is handled, and nothing beyond
     /// that is.
     pub(super) fn is_refused_for_room(&self, ended: Option<Ended>) -> bool {
-        let is_relay = |session: &SessionShared| lock(&session.machine).is_multiplexed();
-        matches!(ended, Some(Ended::Closed(Reason::ResourceConstraint)))
-            && self.place.session().is_some_and(|session| is_relay(&session))
+        matches!(ended, Some(Ended::Closed(Reason::ResourceConstraint))) && self.is_relay()
     }
 
     /// An answer of dialback came that nobody had asked for: each is counted, and one of a stream said.
