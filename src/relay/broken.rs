@@ -6,7 +6,7 @@
 //! for `limits.resume_wait` at most.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 use tracing::{debug, info};
@@ -15,6 +15,7 @@ use super::clock;
 use super::held::Held;
 use super::hub::Hub;
 use super::inbound::Inbound;
+use super::io::LAST_WORDS;
 use super::mailbox::{Mailbox, lock};
 use super::outlet::Outlet;
 use super::sending::{SentRun, Unacknowledged};
@@ -25,8 +26,9 @@ use crate::proto::stream_management::resumption::{Claim, Resumptions};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
-/// How long a lane that still lives may take to let go of a stream that is resumed elsewhere.
-pub(super) const LET_GO: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a lane that still lives may take to let go of a stream that is resumed elsewhere. On a path that is dead it has its last words
+/// first, which nobody takes, in both directions.
+pub(super) const LET_GO: Duration = LAST_WORDS.saturating_mul(2).saturating_add(Duration::from_secs(1));
 
 /// What is left of a stream that broke.
 #[derive(Debug)]

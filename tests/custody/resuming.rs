@@ -202,6 +202,26 @@ async fn where_the_peer_has_lost_the_stream_messages_go_again_and_requests_come_
 }
 
 #[tokio::test]
+async fn a_peer_that_offers_nothing_to_resume_by_gets_what_was_under_way_at_once() {
+    let scene = Scene::set().await;
+    let mut server = scene.servers_stream().await;
+    send(&mut server, OURS, THEIRS, [1]).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, Some("x")).await;
+    ids(&mut lane, 1).await;
+    cut(&connection, &mut lane, 0).await;
+
+    // It has other software now.
+    let connection = scene.peer.accept().await;
+    let mut lane = connection.accept().await;
+    lane.accept_with("").await;
+    let again = stanza(&mut lane).await;
+    assert!(again.attribute("id") == Some("1") && is_delayed(&again), "{again:?}");
+    assert_eq!(scene.uncertain("resent"), 1);
+    scene.is_good().await;
+}
+
+#[tokio::test]
 async fn messages_come_back_too_if_the_operator_prefers_that() {
     let scene = Scene::with(Uncertain::Bounce, |_| {}).await;
     let mut server = scene.servers_stream().await;

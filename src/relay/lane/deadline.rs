@@ -45,6 +45,12 @@ impl Lane {
                 if waits_for_header { limits.header_wait.min(limits.handshake) } else { limits.handshake };
             return (beginning.started + wait, Deadline::Negotiation);
         }
+        if let Some(beginning) = &self.beginning
+            && beginning.asks.is_some()
+        {
+            // Nothing of the pair leaves before it is answered whether a stream is resumed.
+            return (beginning.started + limits.handshake, Deadline::Negotiation);
+        }
         if let Some(since) = self.waits_to_send() {
             return (since + limits.enable_wait, Deadline::Management);
         }

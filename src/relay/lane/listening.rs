@@ -115,6 +115,7 @@ impl Lane {
                     if !matches!(receive.read(buffer).await, Ok(1..)) {
                         return;
                     }
+                    heard_answer &= self.is_relay();
                     // There may be much of it, and others have their turn.
                     tokio::task::yield_now().await;
                     continue;

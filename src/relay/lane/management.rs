@@ -48,7 +48,7 @@ impl Lane {
             Managed::Lost { h } => self.lost(h),
             Managed::Asked => self.mailbox.acknowledge(),
             Managed::Acknowledged { h } => {
-                self.heard_answer = true;
+                (self.heard_answer, self.heard_now) = (true, true);
                 self.sending.acknowledged(h, &self.mailbox)?;
             }
         }
@@ -73,6 +73,17 @@ impl Lane {
         pair == own || shared.is_some_and(has)
     }
 
+    /// Whether an answer just before the end of the stream was meant as the last word. A relay says one there; from a server it may be
+    /// an old one, to which it has handled more since, unless the two came together.
+    pub(super) fn is_last_word(&self) -> bool {
+        self.heard_now || self.is_relay()
+    }
+
+    /// Whether the other end is another relay.
+    pub(super) fn is_relay(&self) -> bool {
+        self.place.session().is_some_and(|session| lock(&session.machine).is_multiplexed())
+    }
+
     /// What a lane that is gone had taken of queues goes on here.
     fn take_over(&self) {
         for (outlet, octets) in self.sending.under_way() {
@@ -85,7 +96,7 @@ impl Lane {
         let acknowledger = &self.hub.acknowledger;
         let mut patience = acknowledger.patience;
         let alone = self.carry.as_ref().is_some_and(|carry| carry.scope().pair.is_some());
-        if alone && self.place.session().is_some_and(|session| lock(&session.machine).is_multiplexed()) {
+        if alone && self.is_relay() {
             // Another relay keeps what isn't acknowledged as long as that takes, unlike Prosody; nor does anybody else wait for
             // this pair. What we acknowledged before the next hop would be lost if we were killed.
             patience.unhandled_max = u32::MAX;
@@ -221,6 +232,13 @@ impl Lane {
 
     /// The stream that broke is gone at the other end; it had handled `h` stanzas of it, if it knows.
     fn lost(&mut self, h: Option<u32>) {
+        self.give_up_resumption(h);
+        self.sending.manage();
+        self.mailbox.open();
+    }
+
+    /// The stream that was to be resumed here isn't; the other end had handled `h` stanzas of it, if it says so.
+    pub(super) fn give_up_resumption(&mut self, h: Option<u32>) {
         let asked = self.take_asked().zip(self.route());
         let broken = asked.and_then(|(id, route)| self.hub.keeper(&route, &id)?.take_broken(&id));
         if let Some(mut broken) = broken {
@@ -230,8 +248,6 @@ impl Lane {
             self.hub.gone(broken, Reason::Unacknowledged);
             self.hub.resumption_answered.notify_waiters();
         }
-        self.sending.manage();
-        self.mailbox.open();
     }
 
     /// The other end ends the stream with `reason`. One of our own servers answers itself for what it wasn't told to be

@@ -100,6 +100,8 @@ pub(crate) struct Lane {
     resumable: Option<Resumable>,
     /// What came last said how much is handled.
     heard_answer: bool,
+    /// And it came along with what is dealt with now.
+    heard_now: bool,
     /// So did what came last before the other end ended the stream: nothing beyond that is handled.
     said_all: bool,
     /// An answer came that nobody had asked for.
@@ -144,6 +146,7 @@ impl Lane {
             inbound: None,
             resumable: None,
             heard_answer: false,
+            heard_now: false,
             said_all: false,
             unsolicited: false,
             verified: KeyAnswers::default(),
@@ -231,6 +234,7 @@ impl Lane {
         let mut partial: Option<Instant> = None;
         loop {
             let before = ear.buffer.len();
+            self.heard_now = false;
             // What it takes while there is something to do, no lane holds while there isn't.
             match Box::pin(self.frames(&mut ear.buffer)).await {
                 Ok(None) => {}
@@ -335,7 +339,7 @@ impl Lane {
             FrameKind::Element => {
                 if let Some(answer) = read_answer(octets) {
                     if self.has_listened(at + frame.len) {
-                        self.heard_answer = true;
+                        (self.heard_answer, self.heard_now) = (true, true);
                         return Ok(None);
                     }
                     return self.handle(Event::Element(&answer));
@@ -348,7 +352,7 @@ impl Lane {
             }
             FrameKind::Stanza(_) => self.handle(Event::Stanza),
             FrameKind::End => {
-                self.said_all = heard_answer;
+                self.said_all = heard_answer && self.is_last_word();
                 self.handle(Event::End)
             }
         }
@@ -456,6 +460,8 @@ impl Lane {
                 if machine.is_managed() {
                     self.sending.manage();
                 }
+                // The other end offered nothing to ask by: it has other software now, or another proof was used.
+                self.give_up_resumption(None);
                 self.mailbox.open();
             }
             Machine::Receiving(machine) if bidi && machine.may_be_managed() => {
