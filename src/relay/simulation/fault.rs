@@ -52,6 +52,7 @@ pub(super) fn repair(world: &Arc<World>) {
         }
         let server = &world.servers[relay];
         server.silence(false);
+        server.slow_down(0);
         server.stall(clock::now());
         if !server.is_up() {
             let mut dice = lock(&world.dice).fork();
@@ -167,6 +168,10 @@ fn stall_server(world: &World, dice: &mut Dice, relay: usize) -> &'static str {
     if dice.chance(30) {
         server.silence(true);
         return "server that acknowledges nothing";
+    }
+    if dice.chance(40) {
+        server.slow_down(*dice.pick(&[5, 50, 500]));
+        return "server that reads slowly";
     }
     server.stall(clock::now() + dice.millis(100..*dice.clone().pick(&[1_000, 20_000, 90_000])));
     "server that reads nothing"

@@ -2,7 +2,7 @@
 //! stream breaks: it answers itself for what wasn't acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub(super) struct Server {
     stalled: Mutex<Option<Instant>>,
     /// It acknowledges nothing.
     mute: AtomicBool,
+    /// It takes so long for each stanza, in milliseconds.
+    slow: AtomicU64,
 }
 
 impl Server {
@@ -47,6 +49,7 @@ impl Server {
             kept: Mutex::default(),
             stalled: Mutex::default(),
             mute: AtomicBool::new(false),
+            slow: AtomicU64::new(0),
         })
     }
 
@@ -60,6 +63,10 @@ impl Server {
 
     pub(super) fn silence(&self, mute: bool) {
         self.mute.store(mute, Ordering::Relaxed);
+    }
+
+    pub(super) fn slow_down(&self, millis: u64) {
+        self.slow.store(millis, Ordering::Relaxed);
     }
 
     /// It is killed. What it had sent and nobody acknowledged, nobody answers for.
@@ -97,6 +104,9 @@ impl Server {
         let until = *lock(&self.stalled);
         if let Some(until) = until.filter(|until| *until > clock::now()) {
             tokio::time::sleep_until(until.into()).await;
+        }
+        if let millis @ 1.. = self.slow.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
         }
     }
 }
