@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::report::{Report, Severity};
+use crate::proto::discovery::refusal::refuse_address;
 use crate::relay::settings::Settings;
 
 /// Try each of them.
@@ -21,10 +22,24 @@ pub(super) fn examine(settings: &Settings, report: &mut Report) {
     for (key, address) in direct.chain(starttls).chain(local).chain(dns()).chain(components).chain(admin) {
         listen(key, "TCP", *address, TcpListener::bind(address).map(drop), report);
     }
+    for address in settings.admin_listen.iter().filter(|address| is_public(**address)) {
+        let text = match settings.admin_name_hosts {
+            true => "whoever reaches it reads the metrics, with the names of our hosts (name_hosts)",
+            false => "whoever reaches it reads the metrics",
+        };
+        let advice =
+            "write a loopback or private address, or close the port in the firewall: there is no password";
+        report.add(Severity::Warning, format!("admin.listen {address}"), text, advice);
+    }
     if settings.local_s2s.is_empty() && !settings.hosts.is_empty() {
         let advice = "add [local] s2s = \"127.0.0.1:5266\", where your XMPP servers send what is for others";
         report.add(Severity::Warning, "local.s2s", "is missing: our own servers have no way in", advice);
     }
+}
+
+/// Whether it can be reached from outside, unless a firewall is before it.
+fn is_public(address: SocketAddr) -> bool {
+    address.ip().is_unspecified() || refuse_address(SocketAddr::new(address.ip(), 1), false, &[]).is_ok()
 }
 
 fn listen(key: &str, kind: &str, address: SocketAddr, bound: std::io::Result<()>, report: &mut Report) {

@@ -272,3 +272,14 @@ fn components_are_hosts_and_their_secrets_are_read() {
     assert!(text.contains("irc.a.test  1            certificate  its own name (component)\n"), "{text}");
     assert!(!text.contains("opensesame") && !report.to_json().contains("opensesame"));
 }
+
+#[test]
+fn metrics_that_everybody_can_read_are_warned_of() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    for (listen, warned) in [("127.0.0.1:0", false), ("[::]:0", true), ("0.0.0.0:0", true)] {
+        let report = place.report(&["a.test"], &format!("[admin]\nlisten = \"{listen}\"\n"));
+        let warnings = of(&report, Severity::Warning);
+        assert_eq!(warnings.len(), usize::from(warned), "{listen}: {warnings:#?}");
+    }
+}
