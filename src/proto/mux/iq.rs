@@ -46,7 +46,10 @@ pub enum MuxIq {
 /// framed, and wrong only in suspecting. Everybody else's are not: what is suspected is read as a tree, which costs a hundred times as much.
 #[must_use]
 pub fn suspects(stanza: &[u8], head: Head) -> bool {
-    head.declares_mux || head.id(stanza).is_some_and(|id| id.starts_with(ID_PREFIX))
+    let raw = head.id.and_then(|id| stanza.get(id.range())).unwrap_or_default();
+    // A reference may stand for any character of it (XML 1.0 section 4.1); few ids have one.
+    let has_reference = || raw.contains(&b'&') && head.id(stanza).is_some_and(|id| id.starts_with(ID_PREFIX));
+    head.declares_mux || raw.starts_with(ID_PREFIX.as_bytes()) || has_reference()
 }
 
 impl MuxIq {
@@ -158,6 +161,8 @@ mod tests {
         let mention =
             "<iq type='set' id='1' from='a.test' to='b.test'><x xmlns='y' xmlns:m='urn:xmpp:mux:0'/></iq>";
         assert!(suspected(mention) && read(mention).is_none(), "suspected and cleared");
+        let quoting = "<message id='it&apos;s' from='a.test' to='b.test'><x xmlns='urn:a&amp;b'/></message>";
+        assert!(!suspected(quoting), "a reference alone means nothing");
     }
 
     #[test]
