@@ -200,6 +200,7 @@ impl Attempt {
 
     fn add(&mut self, what: &'static str, detail: String, failed: Option<Reason>) {
         if self.steps.len() < STEPS_MAX {
+            let detail = shown(&detail);
             let detail = match detail.char_indices().nth(DETAIL_CHARS_MAX) {
                 Some((end, _)) => format!("{}...", &detail[..end]),
                 None => detail,
@@ -207,6 +208,17 @@ impl Attempt {
             self.steps.push(Step { after: self.age(), what, detail, failed });
         }
     }
+}
+
+/// `text` as it may stand on a terminal: strangers write some of it, whom nobody has verified. A control character would have its
+/// effect there, and what turns the direction of writing would show something else than was said.
+fn shown(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let each = text.chars().map(|c| match c {
+        c if c.is_control() || turns(c) => c.escape_debug().to_string(),
+        c => c.to_string(),
+    });
+    each.collect()
 }
 
 /// Writes the steps of one attempt. Cheap to clone; what was forgotten meanwhile is written to nobody.
@@ -292,6 +304,29 @@ mod tests {
         assert_eq!(attempts.of(&domain(0)).len(), ATTEMPTS_MAX);
         // Nobody remembers it any more.
         kept.end(Ok(()));
+    }
+
+    #[test]
+    fn what_strangers_write_has_no_effect_on_a_terminal() {
+        let attempts = Attempts::new(1);
+        let trace = attempts.begin(Kind::Connection, &domain(0), None);
+        trace.step("tls", "CN=\u{1b}]0;x\u{7}, O=B\u{fc}ro\r\n");
+        trace.failed("refused", "<error/>: text (\u{9b}2J\u{202e}daolyap\u{2069})", Reason::PolicyViolation);
+        attempts.note(
+            Kind::Sending,
+            &domain(0),
+            None,
+            ("policy", || "\u{7f}\u{2028}".to_owned()),
+            Err(Reason::PolicyDenied),
+        );
+        let of = attempts.of(&domain(0));
+        let details: Vec<_> = of.iter().flat_map(|it| &it.steps).map(|step| step.detail.as_str()).collect();
+        let expected = [
+            r"CN=\u{1b}]0;x\u{7}, O=Büro\r\n",
+            r"<error/>: text (\u{9b}2J\u{202e}daolyap\u{2069})",
+            r"\u{7f}\u{2028}",
+        ];
+        assert_eq!(details, expected);
     }
 
     #[test]
