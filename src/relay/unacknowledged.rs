@@ -3,8 +3,8 @@
 //!
 //! Messages and presence are sent again, with the time at which they first came (XEP-0203), or come back if the operator
 //! prefers that (`policy.uncertain`); an IQ request comes back, because whoever sent it can ask again. What a second lane ended
-//! over whose other end was there and acknowledged nothing comes back too. A duplicate or a false error is possible here, silence
-//! is not, and each such stanza is counted.
+//! over whose other end was there and acknowledged nothing comes back too, and so does what is so large that with the time it would be
+//! larger than any stanza may be. A duplicate or a false error is possible here, silence is not, and each such stanza is counted.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -60,10 +60,18 @@ impl Hub {
             }
             match fate(&stanza, bounces) {
                 Fate::Ours => again.push(stanza),
-                Fate::Again => {
-                    self.metrics.custody.uncertain("resent");
-                    again.push(self.delayed(outlet, stanza));
-                }
+                Fate::Again => match self.delayed(outlet, stanza) {
+                    // What comes twice says so. This one can't, and its sender is told that it may not have arrived.
+                    Err(stanza) if is_answerable(&stanza) => {
+                        self.metrics.custody.uncertain("bounced");
+                        back.push(stanza);
+                    }
+                    // Nobody would hear of it if it didn't go: silence would be worse than a second one that doesn't say so.
+                    Ok(stanza) | Err(stanza) => {
+                        self.metrics.custody.uncertain("resent");
+                        again.push(stanza);
+                    }
+                },
                 Fate::Back => {
                     self.metrics.custody.uncertain("bounced");
                     back.push(stanza);
@@ -111,19 +119,27 @@ impl Hub {
 
     /// The stanza with the time at which it came, said once however often it is sent again. It waits anew: how long it was under
     /// way says nothing about how long its next hop is away.
-    fn delayed(&self, outlet: &Outlet, mut stanza: Waited) -> Waited {
+    ///
+    /// # Errors
+    /// The stanza without the time, if there is no room for it: its next hop may take as much as we do, and no more, and end the
+    /// stream over what is larger.
+    fn delayed(&self, outlet: &Outlet, mut stanza: Waited) -> Result<Waited, Waited> {
         let since = std::mem::replace(&mut stanza.since, clock::now());
-        if std::mem::replace(&mut stanza.mark.delayed, true) {
-            return stanza;
+        if stanza.mark.delayed {
+            return Ok(stanza);
         }
         let route = &outlet.route;
         let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
         let came = clock::wall()
             .checked_sub(stanza.since.saturating_duration_since(since))
             .unwrap_or(SystemTime::UNIX_EPOCH);
-        let Some(octets) = delay::stamp(&stanza.octets, by, came) else { return stanza };
+        let Some(octets) = delay::stamp(&stanza.octets, by, came) else { return Ok(stanza) };
+        if octets.len() > self.limits.stanza_bytes {
+            return Err(stanza);
+        }
         outlet.grown(octets.len() - stanza.octets.len());
-        Waited { octets, ..stanza }
+        stanza.mark.delayed = true;
+        Ok(Waited { octets, ..stanza })
     }
 }
 
@@ -142,7 +158,11 @@ fn fate(stanza: &Waited, bounces: bool) -> Fate {
     if stanza.mark.wait != Wait::Iq && !bounces {
         return Fate::Again;
     }
-    let answerable = bounce::read(&stanza.octets)
-        .is_some_and(|(kind, head)| bounce::may_answer(kind, head.type_(&stanza.octets).as_deref()));
-    if answerable { Fate::Back } else { Fate::Again }
+    if is_answerable(stanza) { Fate::Back } else { Fate::Again }
+}
+
+/// Whether an error may answer it.
+fn is_answerable(stanza: &Waited) -> bool {
+    bounce::read(&stanza.octets)
+        .is_some_and(|(kind, head)| bounce::may_answer(kind, head.type_(&stanza.octets).as_deref()))
 }

@@ -42,6 +42,7 @@ mod identities;
 mod link;
 mod pipe;
 mod promising;
+mod repeating;
 mod resuming;
 mod server;
 mod wire;
