@@ -2,7 +2,7 @@
 //!
 //! QUIC makes room for a lane as soon as the peer may open it, whether it ever does or not. So that a session of few pairs costs
 //! little, however many a peer may have by `limits.lanes`, it is given twice as many whenever it has half of what it may. A relay
-//! that opens many at once begins with fewer ([`super::openings`]), and doubles them with each round trip as well: what it
+//! that opens many at once begins with fewer ([`super::session::openings`]), and doubles them with each round trip as well: what it
 //! may comes ahead of what it wants, and it waits for nothing.
 
 use std::sync::Mutex;

@@ -10,13 +10,13 @@
 //! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed; `gauges.rs`: metrics that follow from their tables
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
 //! - `door.rs`: who of the peers is let in; `acquaintances.rs`: where those are that the operator knows
-//! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session.rs` runs one
+//! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session/` runs one
 //!   of many `streams.rs`, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
 //!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `depth.rs`: how much that is; `sending.rs`: what it has sent
-//! - `openings.rs`: how many lanes of a session are opened at once; `row.rs`: in which order they write where it is full;
-//!   `turns.rs`: in which order what they wrote leaves
+//! - `session/openings.rs`: how many lanes of a session are opened at once; `row.rs`: in which order they write where it is
+//!   full; `turns.rs`: in which order what they wrote leaves
 //! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
 //!   `broken.rs`, `held.rs`: streams that may be resumed; `unacknowledged.rs`: what becomes of the rest
 
@@ -53,7 +53,6 @@ pub mod listeners;
 mod live;
 mod local;
 mod mailbox;
-mod openings;
 mod outlet;
 mod over_quic;
 mod over_tls;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Lane;
 use crate::proto::stream::Learned;
 use crate::relay::clock;
-use crate::relay::openings::Turn;
+use crate::relay::session::openings::Turn;
 
 /// See the module.
 pub(super) struct Beginning {

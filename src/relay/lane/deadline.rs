@@ -8,7 +8,7 @@ use crate::proto::admission::Side;
 use crate::reason::Reason;
 use crate::relay::clock;
 use crate::relay::mailbox::Close;
-use crate::relay::openings::Turn;
+use crate::relay::session::openings::Turn;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Deadline {

@@ -10,27 +10,27 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::attempts::Kind;
 use super::clock;
 use super::guard::{LaneGuard, SessionGuard};
 use super::hub::{Command, Hub};
 use super::io::{Receive as _, Transmit as _};
-use super::lane::{Lane, LaneEnd, Machine};
-use super::mailbox::{Mailbox, lock};
-use super::openings::Turn;
+use super::lane::{Lane, Machine};
+use super::mailbox::lock;
 use super::place::Place;
 use super::shared::SessionShared;
 use super::streams::Streams;
 use super::tasks::observe;
 use crate::metrics::Opened;
 use crate::proto::admission::Side;
-use crate::proto::router::{LaneFailure, LaneId};
-use crate::proto::stream::Outbox;
-use crate::proto::stream::initiating::Initiating;
 use crate::proto::stream::receiving::Receiving;
 use crate::reason::Reason;
 use crate::transport::quic::Code;
-use crate::xmpp::route::Route;
+
+mod opening;
+pub(crate) mod openings;
+
+pub(crate) use opening::Opening;
+use opening::open;
 
 /// Longest time before a certificate's end at which a session hands over to a new one.
 const HANDOVER_MAX: Duration = Duration::from_secs(86_400);
@@ -41,17 +41,6 @@ const ACCEPTED_AT_ONCE: u32 = 16;
 
 /// Longest sleep towards the end of a grant.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
-
-/// A lane that we are to open.
-#[derive(Debug)]
-pub(crate) struct Opening {
-    pub(crate) lane: LaneId,
-    pub(crate) route: Route,
-    pub(crate) plain: bool,
-    /// Its session is the second connection of a proof.
-    pub(crate) second: bool,
-    pub(crate) mailbox: Arc<Mailbox>,
-}
 
 /// Run the session of a connection until it ends. `first`: the lane that we dialled it for.
 ///
@@ -279,135 +268,6 @@ fn broken_off(hub: &Hub, session: &SessionShared, connection: &impl Streams) {
     warn!(parent: &session.span, limit, %reason, advice = reason.advice(), "session refused");
     session.strain.over_limit.store(true, Ordering::Release);
     connection.close(Code::Limit);
-}
-
-/// A lane of ours. Why it did not come to be, if it didn't.
-#[allow(
-    clippy::manual_async_fn,
-    reason = "an async fn keeps all that is handed to it twice (rust-lang/rust#62958), in each lane"
-)]
-fn open<S: Streams>(
-    hub: Arc<Hub>,
-    session: Arc<SessionShared>,
-    connection: S,
-    opening: Opening,
-    first: bool,
-) -> impl Future<Output = Option<Reason>> + Send {
-    async move {
-        let guard = LaneGuard::new(&hub, opening.lane, Side::Remote);
-        hub.asks_alone(&opening.route).await;
-        let (turn, (send, receive)) = match stream(&hub, &session, &connection, first).await {
-            Ok(opened) => opened,
-            Err(LaneFailure::Other(reason)) => {
-                guard.down(reason);
-                return Some(reason);
-            }
-            Err(failure) => {
-                guard.failed(failure);
-                return Some(Reason::NotMultiplexed);
-            }
-        };
-        // What another lane asked for while this one waited for its turn.
-        hub.asks_alone(&opening.route).await;
-        let run = begin(&hub, &session, &opening, first).in_turn(turn).run(receive, send, |ended| ended);
-        let ended = run.await;
-        hub.metrics.lanes.dec();
-        let route = &opening.route;
-        // The peer proved this host by a secret and doesn't know it: our grant was lost with the lane that carried it. As long as we went
-        // by it, the host would have no other way and no other proof.
-        let forgets = ended.reason == Reason::HostUnknown && lock(&session.machine).theirs_granted(&route.to);
-        if ended.reason == Reason::HostGone || forgets {
-            hub.host_is_gone(&session, &route.to);
-        }
-        if ended.established {
-            guard.down(ended.reason);
-            return None;
-        }
-        let failure = match failure(&connection, ended, first) {
-            LaneFailure::Other(Reason::HostUnknown) if forgets => LaneFailure::Other(Reason::MuxRefused),
-            failure => failure,
-        };
-        let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
-        // The end of the first one is the end of the attempt, which the dialler tells.
-        if !first {
-            let detail = || format!("a stream for {route} in session {}", session.id.0);
-            hub.attempts.note(
-                Kind::Connection,
-                &route.to,
-                Some(&route.from),
-                ("stream", detail),
-                Err(reason),
-            );
-            warn!(parent: &session.span, pair = %route, %reason, ?failure, "lane not established");
-        }
-        guard.failed(failure);
-        Some(reason)
-    }
-}
-
-/// Open a stream for a lane, when it is its turn and the peer gives credit.
-async fn stream<S: Streams>(
-    hub: &Hub,
-    session: &SessionShared,
-    connection: &S,
-    first: bool,
-) -> Result<(Option<Turn>, (S::Transmit, S::Receive)), LaneFailure> {
-    let asked = clock::now();
-    let turn = if first { None } else { session.openings.turn().await };
-    if turn.is_none() && !first {
-        return Err(LaneFailure::Other(connection.closed().unwrap_or(Reason::Draining)));
-    }
-    let wait = hub.limits.credit_wait;
-    let patience = match first {
-        // For the handshake's end.
-        true => wait.max(hub.limits.handshake),
-        false => session.openings.patience(wait, asked, clock::now()),
-    };
-    let opened = tokio::time::timeout(patience, connection.open()).await;
-    session.openings.credited(opened.is_ok());
-    match opened {
-        Ok(opened) => Ok((turn, opened.map_err(LaneFailure::Other)?)),
-        Err(_) => {
-            hub.metrics.limit_hit("credit_wait");
-            Err(LaneFailure::SingleStream)
-        }
-    }
-}
-
-/// A lane of ours that has a stream.
-fn begin(hub: &Arc<Hub>, session: &Arc<SessionShared>, opening: &Opening, first: bool) -> Lane {
-    let Opening { lane: id, route, plain, mailbox, .. } = opening;
-    hub.metrics.quic_streams(Opened::Outbound).inc();
-    let machine = Machine::Initiating(start(hub, session, route, *plain, mailbox));
-    hub.metrics.lanes.inc();
-    let place = Place::Session { session: Arc::clone(session), first, dialback: None };
-    Lane::new(hub, *id, Arc::clone(mailbox), place, machine)
-}
-
-/// Begin the negotiation of a lane of ours.
-fn start(hub: &Hub, session: &SessionShared, route: &Route, plain: bool, mailbox: &Mailbox) -> Initiating {
-    let mut wants = lock(&session.machine).wants_for(route, plain);
-    wants.manage = hub.manage(route, session);
-    let mut out = Outbox::default();
-    let machine = Initiating::start(route.clone(), wants, &mut out);
-    mailbox.post(out.octets);
-    if machine.may_send() {
-        mailbox.open();
-    }
-    machine
-}
-
-fn failure(connection: &impl Streams, ended: LaneEnd, first: bool) -> LaneFailure {
-    if let Some(reason) = connection.closed() {
-        return LaneFailure::Other(reason);
-    }
-    if ended.pipelined && ended.answered {
-        return LaneFailure::PipeliningRefused;
-    }
-    if !ended.answered && !first {
-        return LaneFailure::SingleStream;
-    }
-    LaneFailure::Other(ended.reason)
 }
 
 #[cfg(test)]
