@@ -27,6 +27,8 @@ pub(crate) trait Streams: Clone + Send + Sync + 'static {
     fn close(&self, code: Code);
     /// Why there is no connection any more, if there is none.
     fn closed(&self) -> Option<Reason>;
+    /// Grows when something comes from the peer, be it only that something of ours has arrived.
+    fn heard(&self) -> u64;
     /// Resolves when the peer is elsewhere than at `known` (RFC 9000 section 9): where.
     fn moved(&self, known: SocketAddr) -> impl Future<Output = SocketAddr> + Send {
         let _stays_there = known;
@@ -66,6 +68,11 @@ impl Streams for QuicStreams {
     fn closed(&self) -> Option<Reason> {
         self.connection.close_reason().map(|error| self.session.reason(&error))
     }
+
+    fn heard(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
     async fn moved(&self, known: SocketAddr) -> SocketAddr {
         loop {
             tokio::time::sleep(LOOK).await;

@@ -13,6 +13,8 @@ pub enum LaneFailure {
     PipeliningRefused,
     /// The peer takes one stream for each connection.
     SingleStream,
+    /// Since it was opened nothing at all has come from the peer: the path may be dead.
+    Unheard,
     /// Anything else.
     Other(Reason),
 }
@@ -134,6 +136,8 @@ impl Router {
             LaneFailure::SingleStream if many && self.leaves(&entry, now) => (Reason::TooMany, Again::AtOnce),
             LaneFailure::SingleStream if many => (Reason::TooMany, Again::Later),
             LaneFailure::SingleStream => (Reason::NotMultiplexed, Again::AtOnce),
+            LaneFailure::Unheard if self.leaves(&entry, now) => (Reason::NegotiationTimeout, Again::AtOnce),
+            LaneFailure::Unheard => (Reason::NegotiationTimeout, Again::Later),
             // Waiting doesn't help, and what is remembered lets it bounce at once.
             LaneFailure::Other(reason) if is_final(reason) => (reason, Again::AtOnce),
             LaneFailure::Other(reason) => (reason, Again::Later),
@@ -153,7 +157,7 @@ impl Router {
         self.detach_all(entry.routes.into_vec(), again, reason, now);
     }
 
-    /// The session of `lane` gave no credit for it. Whether there is another one for what was to go there, which does.
+    /// The session of `lane` gave no credit for it, or is silent. Whether there is another one for what was to go there, which does.
     fn leaves(&mut self, lane: &Lane, now: Instant) -> bool {
         if let Carrier::Session(id) = lane.carrier
             && let Some(session) = self.sessions.get_mut(&id)

@@ -289,7 +289,7 @@ struct SessionEntry {
     news: bool,
     /// How many lanes of ours the peer has taken.
     taken: usize,
-    /// It gave no credit for the last lane of ours, and hasn't been heard since: its path may be dead, which is noticed later.
+    /// It gave no credit for the last lane of ours, or no answer, and hasn't been heard since: its path may be dead, which is noticed later.
     mute: bool,
     laneless_since: Option<Instant>,
 }

@@ -10,6 +10,8 @@ use crate::relay::session::openings::Turn;
 /// See the module.
 pub(super) struct Beginning {
     pub(super) started: Instant,
+    /// What had come from the peer in its session by then.
+    pub(super) heard: u64,
     /// Its turn to be opened, until it has an answer.
     pub(super) turn: Option<Turn>,
     /// What the negotiation has taught, until the stream is established.
@@ -26,6 +28,7 @@ impl Default for Beginning {
     fn default() -> Self {
         Self {
             started: clock::now(),
+            heard: 0,
             turn: None,
             learned: None,
             asks: None,
@@ -37,7 +40,7 @@ impl Default for Beginning {
 
 impl Beginning {
     fn is_over(&self) -> bool {
-        let Self { started: _, turn, learned, asks, claim, waits_to_send } = self;
+        let Self { started: _, heard: _, turn, learned, asks, claim, waits_to_send } = self;
         turn.is_none() && learned.is_none() && asks.is_none() && claim.is_none() && waits_to_send.is_none()
     }
 }
@@ -48,6 +51,12 @@ pub(super) fn stop_waiting(beginning: &mut Option<Box<Beginning>>) -> bool {
 }
 
 impl Lane {
+    /// The same, in a session in which so much had come from the peer by now.
+    pub(crate) fn having_heard(mut self, heard: u64) -> Self {
+        self.beginning_mut().heard = heard;
+        self
+    }
+
     /// What it needs to begin; or, established, for something else that begins, as another pair of a shared stream does.
     pub(super) fn beginning_mut(&mut self) -> &mut Beginning {
         self.beginning.get_or_insert_default()

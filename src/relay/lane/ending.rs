@@ -24,6 +24,8 @@ pub(crate) struct LaneEnd {
     pub(crate) established: bool,
     /// The peer's stream header had come.
     pub(crate) answered: bool,
+    /// What had come from the peer in its session when it began.
+    pub(crate) heard: u64,
     /// Something had left ahead of its answers (XEP-0305).
     pub(crate) pipelined: bool,
     /// Its transport was cut: the connection is gone, or the other end has broken off this stream of it.

@@ -201,7 +201,8 @@ impl Lane {
             let broken_off = matches!(ended, Ended::Lost(reason) if reason != Reason::Draining);
             let pipelined = matches!(&self.machine, Machine::Initiating(machine) if machine.is_pipelined());
             let (established, answered) = (self.carry.is_some(), self.answered);
-            then(LaneEnd { reason, established, answered, pipelined, broken_off })
+            let heard = self.beginning.as_ref().map_or(0, |beginning| beginning.heard);
+            then(LaneEnd { reason, established, answered, heard, pipelined, broken_off })
         }
     }
 

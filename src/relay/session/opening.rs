@@ -61,7 +61,9 @@ pub(super) fn open<S: Streams>(
         };
         // What another lane asked for while this one waited for its turn.
         hub.asks_alone(&opening.route).await;
-        let run = begin(&hub, &session, &opening, first).in_turn(turn).run(receive, send, |ended| ended);
+        let heard = connection.heard();
+        let run =
+            begin(&hub, &session, &opening, (first, heard)).in_turn(turn).run(receive, send, |ended| ended);
         let ended = run.await;
         hub.metrics.lanes.dec();
         let route = &opening.route;
@@ -126,14 +128,19 @@ async fn stream<S: Streams>(
     }
 }
 
-/// A lane of ours that has a stream.
-fn begin(hub: &Arc<Hub>, session: &Arc<SessionShared>, opening: &Opening, first: bool) -> Lane {
+/// A lane of ours that has a stream. `heard`: what has come from the peer so far.
+fn begin(
+    hub: &Arc<Hub>,
+    session: &Arc<SessionShared>,
+    opening: &Opening,
+    (first, heard): (bool, u64),
+) -> Lane {
     let Opening { lane: id, route, plain, mailbox, .. } = opening;
     hub.metrics.quic_streams(Opened::Outbound).inc();
     let machine = Machine::Initiating(start(hub, session, route, *plain, mailbox));
     hub.metrics.lanes.inc();
     let place = Place::Session { session: Arc::clone(session), first, dialback: None };
-    Lane::new(hub, *id, Arc::clone(mailbox), place, machine)
+    Lane::new(hub, *id, Arc::clone(mailbox), place, machine).having_heard(heard)
 }
 
 /// Begin the negotiation of a lane of ours.
@@ -149,6 +156,7 @@ fn start(hub: &Hub, session: &SessionShared, route: &Route, plain: bool, mailbox
     machine
 }
 
+/// What it means that a lane did not come to be.
 fn failure(connection: &impl Streams, ended: LaneEnd, first: bool) -> LaneFailure {
     if let Some(reason) = connection.closed() {
         return LaneFailure::Other(reason);
@@ -157,7 +165,12 @@ fn failure(connection: &impl Streams, ended: LaneEnd, first: bool) -> LaneFailur
         return LaneFailure::PipeliningRefused;
     }
     if !ended.answered && !first {
-        return LaneFailure::SingleStream;
+        // Over a path that is dead nobody answers anything, which says nothing about the peer.
+        return if connection.heard() > ended.heard {
+            LaneFailure::SingleStream
+        } else {
+            LaneFailure::Unheard
+        };
     }
     LaneFailure::Other(ended.reason)
 }

@@ -40,6 +40,7 @@ mod fault;
 mod history;
 mod identities;
 mod link;
+mod multiplexing;
 mod pipe;
 mod promising;
 mod repeating;

@@ -57,6 +57,11 @@ impl Path {
         lock(&self.0).down_until = Some(until);
     }
 
+    /// Whether something that is sent now comes to arrive at all before long.
+    pub(super) fn lives(&self) -> bool {
+        lock(&self.0).down_until.is_none_or(|until| until <= clock::now())
+    }
+
     /// Where to cut what is sent, if at all.
     fn cut_at(&self, len: usize) -> usize {
         let dice = &mut lock(&self.0).dice;

@@ -22,6 +22,7 @@ pub(super) struct Wire {
     arrived: [Notify; 2],
     path: Arc<Path>,
     window: usize,
+    since: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +51,7 @@ impl Wire {
             arrived: Default::default(),
             path: Arc::clone(path),
             window,
+            since: clock::now(),
         });
         [0, 1].map(|side| End { wire: Arc::clone(&wire), side })
     }
@@ -174,5 +176,15 @@ impl Streams for End {
 
     fn closed(&self) -> Option<Reason> {
         self.gone(&lock(&self.wire.state)).err()
+    }
+
+    fn heard(&self) -> u64 {
+        let silent = lock(&self.wire.state).dead[1 - self.side] || !self.wire.path.lives();
+        // A peer that lives is heard all the time.
+        if silent {
+            0
+        } else {
+            u64::try_from((clock::now() - self.wire.since).as_micros()).unwrap_or(u64::MAX)
+        }
     }
 }

@@ -94,3 +94,23 @@ fn a_session_that_gives_no_credit_any_more_is_left_for_another_one() {
     let (session, ..) = shell.lane();
     assert_eq!(session, mute);
 }
+
+#[test]
+fn a_peer_that_is_silent_altogether_may_still_take_many_streams() {
+    let (mut shell, silent, _) = connected(1);
+    let wanted = route("a2.test", "b1.test");
+    shell.send(&wanted);
+    let (_, lane, _) = shell.lane();
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::Unheard, now));
+    assert!(shell.told.is_empty(), "{:?}", shell.told);
+    shell.pass(shell.limits.retry_min);
+    let (session, lane, _) = shell.lane();
+    assert_eq!(session, silent, "no other connection is made for it");
+    // The peer has lost it, and comes anew; its exporter value is greater.
+    let (fresh, _) = shell.peer_came(&route("a1.test", "b2.test"), 9);
+    shell.tell(|router, now| router.lane_failed(lane, LaneFailure::Unheard, now));
+    let (session, lane, _) = shell.lane();
+    assert_eq!(session, fresh, "at once, and on the other one");
+    shell.established(lane);
+    assert_eq!(shell.lanes_of(&wanted), [lane]);
+}
