@@ -6,12 +6,13 @@ use fedmux::reason::Reason;
 use fedmux::relay::settings::Placement;
 use fedmux::xmpp::domain::DomainPattern;
 use fedmux::xmpp::element::Element;
+use fedmux::xmpp::namespace as ns;
 
 use crate::support::certificates::Authority;
 use crate::support::peer::Peer;
 use crate::support::provider::{Plan, Provider};
 use crate::support::until;
-use crate::support::wire::{header, message};
+use crate::support::wire::{Heard, auth, header, message};
 
 fn without(domain: &str) -> Lists {
     Lists { deny: vec![DomainPattern::parse(domain).unwrap()], ..Lists::default() }
@@ -138,6 +139,23 @@ async fn on_a_shared_stream_a_denied_pair_is_dropped_alone() {
     assert_eq!(a2.receive().await.attribute("id"), Some("2"));
     let discarded = [("reason", Reason::PolicyDenied.as_str())];
     assert_eq!(provider.metric("fedmux_stanzas_discarded_total", &discarded), 1);
+    provider.is_balanced().await;
+    provider.assert_unharmed();
+}
+
+#[tokio::test]
+async fn a_pair_that_is_denied_from_now_on_loses_a_stream_on_which_the_peer_alone_speaks() {
+    let (_authority, peer, mut provider) = scene(DomainPolicy::default(), Placement::StreamPerPair).await;
+    let mut a1 = provider.host("a1.test");
+    let mut lane = peer.dial(provider.quic, "a1.test").await.unwrap().open().await;
+    lane.greet("b1.test", "a1.test").await;
+    lane.say(format!("<mux xmlns='{}'/>{}", ns::MUX, auth("b1.test"))).await;
+    lane.expect_success().await;
+    lane.greet("b1.test", "a1.test").await;
+    lane.say(message("b1.test", "a1.test", "allowed")).await;
+    assert_eq!(a1.receive().await.attribute("id"), Some("allowed"));
+    provider.reload(|settings| settings.hosts[0].policy.both = without("b1.test"));
+    assert_eq!(lane.hear().await, Heard::End);
     provider.is_balanced().await;
     provider.assert_unharmed();
 }

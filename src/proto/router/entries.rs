@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::peers::{self, PeerRule, PeerState};
-use super::{Action, Again, Carrier, LaneId, PeerId, Placement, Router, SessionId};
+use super::{Action, Again, Carrier, Lane, LaneId, PeerId, Placement, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
@@ -50,7 +50,7 @@ impl Router {
 
     /// The peer of each remote domain that a route leads to, or a lane of ours was opened for.
     fn peers_of_domains(&self) -> FxHashMap<Domain, Option<PeerId>> {
-        let opened = self.lanes.values().filter_map(|lane| lane.opened_for.as_ref());
+        let opened = self.lanes.values().filter_map(Lane::opened_for);
         let mut peers = FxHashMap::default();
         for route in self.routes.keys().chain(opened).filter(|route| !self.hosts.serves(&route.to)) {
             if !peers.contains_key(&route.to) {
@@ -101,7 +101,11 @@ impl Router {
         for (id, lane) in &mut self.lanes {
             let Carrier::Session(session) = lane.carrier else { continue };
             if lane.closing
-                || !lane.opened_for.iter().chain(lane.routes.iter()).any(|route| moved.contains(&route.to))
+                || !lane
+                    .opened_for()
+                    .into_iter()
+                    .chain(lane.routes.iter())
+                    .any(|route| moved.contains(&route.to))
             {
                 continue;
             }

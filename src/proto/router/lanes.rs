@@ -19,18 +19,25 @@ pub enum LaneFailure {
     Other(Reason),
 }
 
+impl Lane {
+    /// The route that we opened it for; `None`: the other end opened it.
+    pub(super) fn opened_for(&self) -> Option<&Route> {
+        self.pair.as_ref().filter(|_| self.ours)
+    }
+}
+
 impl Router {
     /// The peer opened a lane and was believed on it; `route` is the direction that WE could send on it, if `bidi`.
     pub fn peer_lane_up(&mut self, id: SessionId, lane: LaneId, route: &Route, bidi: bool, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.lanes.insert(lane);
         (session.laneless_since, session.mute) = (None, false);
-        let mut entry = Lane::opened(Carrier::Session(id), now);
+        let mut entry = Lane { pair: Some(route.clone()), ..Lane::opened(Carrier::Session(id), now) };
         if bidi {
             let known = session.by_route.entry(route.clone()).or_insert(lane);
             // Of two that the peer opened it has ended the former, of which we may not have heard yet: what is placed there is placed
             // anew when that is gone, and needs no third one then.
-            if self.lanes.get(known).is_none_or(|other| other.closing || other.opened_for.is_none()) {
+            if self.lanes.get(known).is_none_or(|other| other.closing || !other.ours) {
                 *known = lane;
             }
             entry.offers.insert(route.clone());
@@ -143,7 +150,7 @@ impl Router {
             LaneFailure::Other(reason) => (reason, Again::Later),
         };
         if reason == Reason::NotMultiplexed {
-            let peer = entry.opened_for.as_ref().and_then(|route| self.peer_for(&route.to));
+            let peer = entry.pair.as_ref().and_then(|route| self.peer_for(&route.to));
             if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
                 peer.single_stream_until = Some(now + self.limits.single_stream_memory);
             }
@@ -200,15 +207,17 @@ impl Router {
             && let Some(session) = self.sessions.get_mut(&id)
         {
             session.lanes.remove(&lane);
-            for route in entry.offers.iter().chain(&entry.opened_for) {
-                if session.by_route.get(route) == Some(&lane) {
-                    session.by_route.remove(route);
-                }
+            if let Some(pair) = &entry.pair
+                && session.by_route.get(pair) == Some(&lane)
+            {
+                session.by_route.remove(pair);
             }
             if session.lanes.is_empty() {
                 session.laneless_since = Some(now);
             }
-            self.follow_gone(entry.offers.iter().chain(&entry.opened_for).cloned().collect::<Vec<_>>());
+            if let Some(pair) = &entry.pair {
+                self.follow_gone(pair);
+            }
         }
         Some(entry)
     }

@@ -52,7 +52,7 @@ impl Router {
     /// The stream to one of our servers, opened after [`Action::OpenLocal`], is established.
     pub fn local_lane_established(&mut self, lane: LaneId, now: Instant) {
         self.settle(lane, now);
-        let route = self.lanes.get(&lane).and_then(|entry| entry.opened_for.clone());
+        let route = self.lanes.get(&lane).and_then(|entry| entry.pair.clone());
         let Some(entry) = route.and_then(|route| self.server_of(&route)) else { return };
         if let Some(server) = self.servers.get_mut(&entry) {
             server.retry.succeeded();
@@ -69,7 +69,7 @@ impl Router {
                 self.local.remove(route);
             }
         }
-        let failed = entry.opened_for.filter(|_| !entry.up).and_then(|route| self.server_of(&route));
+        let failed = entry.pair.filter(|_| !entry.up).and_then(|route| self.server_of(&route));
         let pair_refused = failed.is_some() && is_about_the_pair(reason);
         let mut is_news = pair_refused;
         if let Some(server) = failed.and_then(|entry| self.servers.get_mut(&entry)) {

@@ -151,8 +151,11 @@ pub enum Carrier {
 #[derive(Debug)]
 struct Lane {
     carrier: Carrier,
-    /// The route that we opened it for; `None`: the other end opened it.
-    opened_for: Option<Route>,
+    /// The pair that it was opened for, as the direction that we send, whether or not we may send on it; `None`: one of our own
+    /// servers opened it, for as many as it likes.
+    pair: Option<Route>,
+    /// We opened it.
+    ours: bool,
     up: bool,
     /// Since when it is up.
     since: Option<Instant>,
@@ -168,10 +171,10 @@ struct Lane {
 impl Lane {
     /// A lane that we open for `route`.
     fn opening(carrier: Carrier, route: &Route) -> Self {
-        let opened_for = Some(route.clone());
         Self {
             carrier,
-            opened_for,
+            pair: Some(route.clone()),
+            ours: true,
             up: false,
             since: None,
             ahead: false,
@@ -185,7 +188,8 @@ impl Lane {
     fn opened(carrier: Carrier, now: Instant) -> Self {
         Self {
             carrier,
-            opened_for: None,
+            pair: None,
+            ours: false,
             up: true,
             since: Some(now),
             ahead: false,

@@ -337,7 +337,7 @@ impl Router {
         let Some(entry) = self.sessions.get(&session) else { return };
         let concerned = entry.lanes.iter().filter(|id| {
             let lane = self.lanes.get(id).filter(|lane| !lane.closing);
-            lane.is_some_and(|lane| lane.opened_for.iter().chain(lane.routes.iter()).any(&concerns))
+            lane.is_some_and(|lane| lane.opened_for().into_iter().chain(lane.routes.iter()).any(&concerns))
         });
         let actions: Vec<_> = concerned.map(|lane| Action::CloseLane { lane: *lane, reason }).collect();
         self.actions.extend(actions);

@@ -279,7 +279,7 @@ impl Router {
         let mut leaving = Vec::new();
         for id in &entry.lanes {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
-            let own = !shared && lane.opened_for.iter().chain(lane.offers.iter()).any(concerns);
+            let own = !shared && lane.pair.as_ref().is_some_and(concerns);
             leaving.extend(lane.routes.iter().filter(|route| concerns(route)).cloned());
             lane.routes.retain(|route| !concerns(route));
             if own && !lane.closing {

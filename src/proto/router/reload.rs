@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Action, Carrier, LaneId, Placement, Router, SessionId};
+use super::{Action, Carrier, Lane, LaneId, Placement, Router, SessionId};
 use crate::proto::admission::Direction;
 use crate::proto::hosts::Hosts;
 use crate::proto::mux::secret::SecretKeys;
@@ -47,11 +47,11 @@ impl Router {
 
     /// The hosts or the policy are others now.
     pub fn hosts_changed(&mut self, hosts: Arc<Hosts>, now: Instant) {
-        self.hosts = hosts;
+        let former = std::mem::replace(&mut self.hosts, hosts);
         for session in self.sessions.values_mut().filter_map(|entry| entry.session.as_mut()) {
             session.set_hosts(&self.hosts);
         }
-        self.close_gone();
+        self.close_gone(&former);
         // Servers are known by the position of their entry, which may have changed.
         let servers = std::mem::take(&mut self.servers);
         for route in servers.into_values().flat_map(|server| server.waiting) {
@@ -65,34 +65,34 @@ impl Router {
         self.unproven.clear();
     }
 
-    /// Lanes of pairs whose host is gone finish, and those of pairs that the policy no longer wants. A lane of ours ends
-    /// even if only what comes back on it is denied: it was opened under the former policy, and the next one isn't.
-    fn close_gone(&mut self) {
+    /// Lanes of pairs whose host is gone finish, and those of pairs that the policy no longer wants: not those that stand
+    /// though it never did, for the questions of dialback alone. A lane of ours ends even if only what comes back on it is
+    /// denied: it was opened under the former policy, and the next one isn't.
+    fn close_gone(&mut self, former: &Hosts) {
         let mut closing = Vec::new();
         let mut served: BTreeSet<Route> = BTreeSet::new();
         for (id, lane) in &self.lanes {
-            let Carrier::Session(session) = lane.carrier else { continue };
-            let routes = || lane.opened_for.iter().chain(lane.offers.iter());
-            let gone = routes().any(|route| concerns_gone(&self.hosts, route));
-            let denied = |route: &Route, way| self.hosts.policy(way, &route.from, &route.to).is_err();
-            let denied = lane.opened_for.iter().any(|route| denied(route, Direction::Outbound))
-                || routes().any(|route| denied(route, Direction::Inbound));
+            let (Carrier::Session(session), Some(pair)) = (lane.carrier, &lane.pair) else { continue };
+            let gone = concerns_gone(&self.hosts, pair);
+            let denies = |hosts: &Hosts, way| hosts.policy(way, &pair.from, &pair.to).is_err();
+            let denied = |way| denies(&self.hosts, way) && !denies(former, way);
+            let denied = lane.ours && denied(Direction::Outbound) || denied(Direction::Inbound);
             if !gone && !denied {
                 continue;
             }
-            served.extend(routes().map(Route::reversed));
+            served.insert(pair.reversed());
             if !lane.closing && !self.is_shared(session) {
                 // Only who was called may say that nobody lives there any more.
-                let reason = match lane.opened_for {
-                    Some(_) => Reason::Idle,
-                    None if gone => Reason::HostGone,
-                    None => Reason::PolicyDenied,
+                let reason = match lane.ours {
+                    true => Reason::Idle,
+                    false if gone => Reason::HostGone,
+                    false => Reason::PolicyDenied,
                 };
                 closing.push((*id, reason));
             }
         }
         for (id, lane) in self.lanes.iter().filter(|(_, lane)| lane.carrier == Carrier::Local) {
-            let mut routes = lane.opened_for.iter().chain(lane.offers.iter()).peekable();
+            let mut routes = lane.pair.iter().chain(lane.offers.iter()).peekable();
             let over = |route: &Route| self.hosts.has_gone(&route.to) && !served.contains(route);
             if !lane.closing && routes.peek().is_some() && routes.all(over) {
                 closing.push((*id, Reason::HostGone));
@@ -108,17 +108,15 @@ impl Router {
     }
 
     /// The last lane of a pair whose host is gone has ended, and so may the local one.
-    pub(super) fn follow_gone(&mut self, routes: impl IntoIterator<Item = Route>) {
-        for route in routes.into_iter().filter(|route| self.hosts.has_gone(&route.from)) {
-            let inbound = route.reversed();
-            let elsewhere = self.lanes.values().any(|lane| {
-                matches!(lane.carrier, Carrier::Session(_))
-                    && (lane.opened_for.as_ref() == Some(&route) || lane.offers.contains(&route))
-            });
-            let lane = self.local_lane_for(&inbound).filter(|_| !elsewhere);
-            if let Some(lane) = lane {
-                self.actions.push(Action::CloseLane { lane, reason: Reason::HostGone });
-            }
+    pub(super) fn follow_gone(&mut self, pair: &Route) {
+        if !self.hosts.has_gone(&pair.from) {
+            return;
+        }
+        let of_pair =
+            |lane: &Lane| matches!(lane.carrier, Carrier::Session(_)) && lane.pair.as_ref() == Some(pair);
+        let elsewhere = self.lanes.values().any(of_pair);
+        if let Some(lane) = self.local_lane_for(&pair.reversed()).filter(|_| !elsewhere) {
+            self.actions.push(Action::CloseLane { lane, reason: Reason::HostGone });
         }
     }
 
@@ -126,7 +124,7 @@ impl Router {
         match self.routes.get(route)?.placement {
             Placement::On(lane) => {
                 let entry = self.lanes.get(&lane).filter(|entry| !entry.closing)?;
-                (entry.opened_for.as_ref() == Some(route)).then_some(lane)
+                (entry.pair.as_ref() == Some(route)).then_some(lane)
             }
             _ => None,
         }

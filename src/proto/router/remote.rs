@@ -161,9 +161,7 @@ impl Router {
     /// A lane of `entry` that can take `route` as it is.
     fn lane_in(&self, entry: &SessionEntry, route: &Route) -> Option<LaneId> {
         let usable = |lane: &LaneId| {
-            self.lanes
-                .get(lane)
-                .is_some_and(|lane| !lane.closing && (lane.opened_for.is_some() || !lane.offers.is_empty()))
+            self.lanes.get(lane).is_some_and(|lane| !lane.closing && (lane.ours || !lane.offers.is_empty()))
         };
         if entry.shares_lanes() {
             entry.lanes.iter().copied().find(usable)

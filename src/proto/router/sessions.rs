@@ -185,7 +185,7 @@ impl Router {
             entry.laneless_since = Some(now);
         }
         for lane in &entry.lanes {
-            if self.lanes.get(lane).is_some_and(|lane| lane.opened_for.is_some()) {
+            if self.lanes.get(lane).is_some_and(|lane| lane.ours) {
                 self.actions.push(Action::CloseLane { lane: *lane, reason: Reason::Idle });
             }
         }

@@ -191,7 +191,7 @@ impl Shell {
         }
         for (route, state) in &router.routes {
             match state.placement {
-                Placement::On(lane) => assert!(router.lanes[&lane].routes.contains(route)),
+                Placement::On(lane) => assert!(router.lanes[&lane].routes.iter().any(|on| on == route)),
                 Placement::Waiting(Hop::Peer(peer)) => assert!(router.peers[&peer].waiting.contains(route)),
                 Placement::Waiting(Hop::Component) => {
                     assert!(router.components[&route.to].waiting.contains(route))

@@ -10,6 +10,7 @@ mod invariants;
 mod lanes;
 mod local;
 mod proofs;
+mod reloads;
 mod rivals;
 mod secrets;
 mod several;
