@@ -42,8 +42,8 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Carry {
     hub: Arc<Hub>,
-    /// The hosts as they were at `generation`. A lane of a single pair keeps them to its end: when its host is taken away
-    /// it is closed in good order, and what the peer had sent by then still goes through.
+    /// The hosts as they were at `generation`. A lane of a single pair whose host is taken away keeps those that it had: it is
+    /// closed in good order, and what the peer had sent by then still goes through.
     hosts: Arc<Hosts>,
     generation: u64,
     scope: Scope,

@@ -4,7 +4,7 @@ use fedmux::proto::admission::Side;
 use fedmux::proto::policy::{DomainPolicy, Lists};
 use fedmux::reason::Reason;
 use fedmux::relay::settings::Placement;
-use fedmux::xmpp::domain::DomainPattern;
+use fedmux::xmpp::domain::{Domain, DomainPattern};
 use fedmux::xmpp::element::Element;
 use fedmux::xmpp::namespace as ns;
 
@@ -156,6 +156,45 @@ async fn a_pair_that_is_denied_from_now_on_loses_a_stream_on_which_the_peer_alon
     assert_eq!(a1.receive().await.attribute("id"), Some("allowed"));
     provider.reload(|settings| settings.hosts[0].policy.both = without("b1.test"));
     assert_eq!(lane.hear().await, Heard::End);
+    // It goes on all the same.
+    lane.say(message("b1.test", "a1.test", "denied")).await;
+    let discarded = [("reason", Reason::PolicyDenied.as_str())];
+    until("what is denied to be dropped", || {
+        provider.metric("fedmux_stanzas_discarded_total", &discarded) == 1
+    })
+    .await;
+    assert!(a1.received().is_none());
+    provider.is_balanced().await;
+    provider.assert_unharmed();
+}
+
+/// The peer hasn't heard yet that the relay has other hosts, or doesn't care.
+#[tokio::test]
+async fn whoever_speaks_for_what_is_a_host_of_ours_by_now_is_not_heard_and_to_one_that_is_gone_is_heard_out()
+{
+    let (_authority, peer, mut provider) = scene(DomainPolicy::default(), Placement::StreamPerPair).await;
+    let [mut a1, mut a2] = ["a1.test", "a2.test"].map(|name| provider.host(name));
+    let connection = peer.dial(provider.quic, "a1.test").await.unwrap();
+    let mut moved = connection.lane("b1.test", "a2.test").await;
+    let mut gone = connection.lane("b2.test", "a1.test").await;
+    let mut both = connection.lane("b1.test", "a1.test").await;
+    moved.say(message("b1.test", "a2.test", "1")).await;
+    gone.say(message("b2.test", "a1.test", "1")).await;
+    both.say(message("b1.test", "a1.test", "2")).await;
+    assert_eq!(a2.receive().await.attribute("id"), Some("1"));
+    for _ in 0..2 {
+        a1.receive().await;
+    }
+    provider.reload(|settings| {
+        settings.hosts.remove(0);
+        settings.hosts[0].domains.push(Domain::parse("b1.test").unwrap());
+    });
+    moved.say(message("b1.test", "a2.test", "stolen")).await;
+    both.say(message("b1.test", "a1.test", "stolen")).await;
+    gone.say(message("b2.test", "a1.test", "sent before the news came")).await;
+    assert_eq!(a1.receive().await.attribute("id"), Some("sent before the news came"));
+    until("two streams to be refused", || provider.refusals(Side::Remote, Reason::InvalidFrom) == 2).await;
+    assert!(a1.received().is_none() && a2.received().is_none());
     provider.is_balanced().await;
     provider.assert_unharmed();
 }

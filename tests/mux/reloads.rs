@@ -180,6 +180,51 @@ async fn a_host_that_comes_back_is_served_again() {
 }
 
 #[tokio::test]
+async fn a_domain_that_moves_from_the_peer_to_us_speaks_and_hears_here() {
+    let authority = Authority::new();
+    let mut a = plan(&authority, &["a1.test", "a2.test", "b2.test"].map(str::to_owned)).await;
+    without("b2.test")(&mut a.settings);
+    let b = plan(&authority, &names('b', 2)).await;
+    let [mut a, mut b] = crate::relays::start([a, b]).await;
+    let mut moved = a.host("b2.test");
+    let a_hosts = names('a', 2).iter().map(|name| a.host(name)).collect();
+    let b_hosts = names('b', 2).iter().map(|name| b.host(name)).collect();
+    let mut scene = Scene { _authority: authority, a, b, a_hosts, b_hosts };
+    // Each end opens one of the lanes of b2.test, which joins the session of b1.test.
+    scene.arrives(1, 1, "0").await;
+    scene.arrives(2, 1, "0").await;
+    scene.answers(1, 2, "0").await;
+    scene.answers(2, 2, "0").await;
+    scene.arrives(2, 2, "0").await;
+    assert_eq!(scene.a.reload(with("b2.test")).changed, ["host b2.test added"]);
+    for a in [1, 2] {
+        let own = format!("a{a}.test");
+        for n in 1..=20 {
+            scene.a_hosts[a - 1].send("b2.test", &n.to_string()).await;
+            let heard = moved.receive().await;
+            assert_eq!(
+                (heard.attribute("from"), heard.attribute("id")),
+                (Some(&*own), Some(&*n.to_string()))
+            );
+        }
+        moved.send(&own, "here").await;
+        let heard = scene.a_hosts[a - 1].receive().await;
+        assert_eq!((heard.attribute("from"), heard.attribute("id")), (Some("b2.test"), Some("here")));
+        // Who had it until now is told that it speaks for it no more.
+        scene.b_hosts[1].send(&own, "there").await;
+        let refused = scene.b_hosts[1].receive().await;
+        assert_eq!((refused.attribute("id"), refused.attribute("type")), (Some("there"), Some("error")));
+        assert!(scene.a_hosts[a - 1].received().is_none());
+        scene.arrives(1, a, "as before").await;
+    }
+    assert!(scene.b_hosts[1].received().is_none());
+    for relay in [&scene.a, &scene.b] {
+        relay.assert_unharmed();
+        relay.is_balanced().await;
+    }
+}
+
+#[tokio::test]
 async fn a_host_that_is_added_joins_the_session_that_stands() {
     let mut scene = Scene::set(3, |plan| without("a3.test")(&mut plan.settings)).await;
     scene.arrives(1, 1, "0").await;

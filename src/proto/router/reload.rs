@@ -5,16 +5,17 @@
 //! ([`Router::hosts_leave`]); then its lanes of the remote side finish, those that the peer opened with `host-gone`, and
 //! nothing new begins ([`Router::hosts_changed`]). What the peer had sent by then is still handed to the host's server:
 //! its local lanes follow when the remote ones are gone.
+//!
+//! A domain of a peer's that becomes a host of ours is spoken for by our own server from then on, and what is for it stays here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Action, Carrier, Lane, LaneId, Placement, Router, SessionId};
+use super::{Action, Again, Carrier, Lane, LaneId, Placement, Router, SessionEntry, SessionId};
 use crate::proto::admission::Direction;
 use crate::proto::hosts::Hosts;
 use crate::proto::mux::secret::SecretKeys;
-use crate::proto::session::Lanes;
 use crate::proto::stream::Learned;
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
@@ -52,6 +53,7 @@ impl Router {
             session.set_hosts(&self.hosts);
         }
         self.close_gone(&former);
+        self.come_home(&former, now);
         // Servers are known by the position of their entry, which may have changed.
         let servers = std::mem::take(&mut self.servers);
         for route in servers.into_values().flat_map(|server| server.waiting) {
@@ -65,28 +67,30 @@ impl Router {
         self.unproven.clear();
     }
 
-    /// Lanes of pairs whose host is gone finish, and those of pairs that the policy no longer wants: not those that stand
-    /// though it never did, for the questions of dialback alone. A lane of ours ends even if only what comes back on it is
-    /// denied: it was opened under the former policy, and the next one isn't.
+    /// Lanes of pairs whose host is gone finish, those of pairs whose peer's domain is a host of ours now, and those of pairs
+    /// that the policy no longer wants: not those that stand though it never did, for the questions of dialback alone. A lane
+    /// of ours ends even if only what comes back on it is denied: it was opened under the former policy, and the next one isn't.
     fn close_gone(&mut self, former: &Hosts) {
         let mut closing = Vec::new();
         let mut served: BTreeSet<Route> = BTreeSet::new();
         for (id, lane) in &self.lanes {
             let (Carrier::Session(session), Some(pair)) = (lane.carrier, &lane.pair) else { continue };
-            let gone = concerns_gone(&self.hosts, pair);
+            let (gone, home) = (concerns_gone(&self.hosts, pair), self.hosts.serves(&pair.to));
             let denies = |hosts: &Hosts, way| hosts.policy(way, &pair.from, &pair.to).is_err();
             let denied = |way| denies(&self.hosts, way) && !denies(former, way);
             let denied = lane.ours && denied(Direction::Outbound) || denied(Direction::Inbound);
-            if !gone && !denied {
+            if !gone && !denied && !home {
                 continue;
             }
             served.insert(pair.reversed());
-            if !lane.closing && !self.is_shared(session) {
+            let shared = self.sessions.get(&session).is_some_and(SessionEntry::shares_lanes);
+            if !lane.closing && !shared {
                 // Only who was called may say that nobody lives there any more.
                 let reason = match lane.ours {
                     true => Reason::Idle,
                     false if gone => Reason::HostGone,
-                    false => Reason::PolicyDenied,
+                    false if denied => Reason::PolicyDenied,
+                    false => Reason::PeerChanged,
                 };
                 closing.push((*id, reason));
             }
@@ -102,9 +106,30 @@ impl Router {
         self.actions.extend(actions);
     }
 
-    fn is_shared(&self, session: SessionId) -> bool {
-        let session = self.sessions.get(&session).and_then(|entry| entry.session.as_ref());
-        session.is_some_and(|session| session.facts().lanes == Lanes::Shared && session.is_multiplexed())
+    /// What leads to a domain that is a host of ours now is placed anew. What is on a lane of its own stays there until the
+    /// lane has finished, so that order doesn't change, unless the lane isn't up and has sent nothing.
+    fn come_home(&mut self, former: &Hosts, now: Instant) {
+        let hosts = Arc::clone(&self.hosts);
+        let home = |route: &Route| hosts.serves(&route.to) && !former.serves(&route.to);
+        let waiting = self.routes.iter().filter(|(route, state)| !state.is_placed() && home(route));
+        let waiting: Vec<Route> = waiting.map(|(route, _)| route.clone()).collect();
+        let mut leaving = Vec::new();
+        for lane in self.lanes.values_mut() {
+            let Carrier::Session(session) = lane.carrier else { continue };
+            let shared = self.sessions.get(&session).is_some_and(SessionEntry::shares_lanes);
+            if shared || !lane.up && !lane.ahead {
+                leaving.extend(lane.routes.iter().filter(|route| home(route)).cloned());
+                lane.routes.retain(|route| !home(route));
+            }
+        }
+        self.detach_all(leaving, Again::AtOnce, Reason::PeerChanged, now);
+        for route in waiting {
+            self.leave(&route);
+            if let Some(state) = self.routes.get_mut(&route) {
+                state.placement = Placement::Unplaced;
+            }
+            self.place_early(&route, now);
+        }
     }
 
     /// The last lane of a pair whose host is gone has ended, and so may the local one.

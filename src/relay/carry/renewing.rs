@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Carry, Place};
 use crate::proto::admission::{Proven, Scope};
+use crate::proto::hosts::Hosts;
 use crate::relay::mailbox::lock;
 
 impl Carry {
@@ -18,11 +19,20 @@ impl Carry {
     fn reconsider(&mut self) {
         self.generation = self.hub.generation();
         self.meter.reconsider(self.stands.as_ref().map(|it| it.session.address()));
-        if self.scope.pair.is_none() {
-            self.hosts = Arc::clone(&self.hub.live().hosts);
+        let live = self.hub.live();
+        if !self.is_heard_out(&live.hosts) {
+            self.hosts = Arc::clone(&live.hosts);
             self.known = None;
             self.last = None;
         }
+    }
+
+    /// Whether this is the lane of a single pair whose host of ours is gone. Nobody is heard out in the name of a domain that
+    /// is our own by now.
+    fn is_heard_out(&self, hosts: &Hosts) -> bool {
+        let (Some(pair), Some(stands)) = (&self.scope.pair, &self.stands) else { return false };
+        let (ours, theirs) = if stands.initiating { (&pair.from, &pair.to) } else { (&pair.to, &pair.from) };
+        hosts.has_gone(ours) && !hosts.serves(theirs)
     }
 
     /// Whether hosts have joined or left the session since the scope was made. Looked at for each stanza, so that no grant

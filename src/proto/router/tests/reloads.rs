@@ -1,4 +1,4 @@
-//! Another configuration: hosts that are taken away, and pairs that are denied from now on.
+//! Another configuration: hosts that are taken away or that were the peer's until now, and pairs that are denied from now on.
 
 use super::lanes::a1_b1;
 use super::*;
@@ -93,4 +93,70 @@ fn whoever_called_a_host_that_is_taken_away_is_told_and_is_heard_out() {
         shell.lane_down(lane);
         assert_eq!(closed(&mut shell), [(local, Reason::HostGone)], "{speaks:?}");
     }
+}
+
+/// Hosts of ours from now on, one of which the peer had.
+const WITH_B1: [&str; 3] = ["a1.test", "a2.test", "b1.test"];
+
+#[test]
+fn what_leads_to_a_domain_of_the_peers_that_is_our_own_now_stays_here_when_its_lanes_have_finished() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let (session, lane, _) = shell.dial();
+    shell.dialled(session, lane, 1);
+    shell.peer_opened(session, &route("a1.test", "b2.test"));
+    let theirs = SPEAKS.map(|speaks| opened(&mut shell, session, &route("a2.test", "b1.test"), speaks));
+    reload(&mut shell, &WITH_B1, DomainPolicy::default());
+    let mut all = closed(&mut shell);
+    all.sort_unstable();
+    let of_peer = theirs.map(|lane| (lane, Reason::PeerChanged));
+    assert_eq!(all, [&[(lane, Reason::Idle)], &of_peer[..]].concat());
+    // What comes meanwhile stays behind what is on the lane.
+    shell.up.remove(&lane);
+    shell.send(&a1_b1());
+    assert!(shell.told.is_empty(), "{:?}", shell.told);
+    shell.lane_down(lane);
+    let (local, to) = shell.local();
+    assert_eq!(to, a1_b1());
+    shell.up.insert(local);
+    shell.tell(|router, now| router.local_lane_established(local, now));
+    shell.flush_all();
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane, local]);
+}
+
+#[test]
+fn a_stream_that_all_pairs_share_goes_on_without_those_of_a_domain_that_is_our_own_now() {
+    let mut shell = Shell::new(Limits::default());
+    shell.send(&a1_b1());
+    let (id, lane, _) = shell.dial();
+    let session = shell.session_of(names(&THEIRS), true, Lanes::Shared, true);
+    shell.tell(|router, now| router.session_up(id, session, up(&[PEER], [0; 32]), now));
+    shell.established(lane);
+    let other = route("a2.test", "b2.test");
+    shell.send(&other);
+    reload(&mut shell, &WITH_B1, DomainPolicy::default());
+    assert!(shell.told.is_empty(), "{:?}", shell.told);
+    shell.send(&a1_b1());
+    assert_eq!(shell.local().1, a1_b1());
+    shell.send(&other);
+    assert_eq!(shell.lanes_of(&other), [lane; 2]);
+    assert_eq!(shell.lanes_of(&a1_b1()), [lane]);
+}
+
+#[test]
+fn what_waits_for_a_domain_of_the_peers_that_is_our_own_now_goes_to_our_own_server_at_once() {
+    let mut shell = Shell::new(Limits::default());
+    let waits = route("a2.test", "b1.test");
+    shell.send(&a1_b1());
+    let (_, lane, _) = shell.dial();
+    shell.send(&waits);
+    assert!(shell.told.is_empty(), "one attempt at a time");
+    reload(&mut shell, &WITH_B1, DomainPolicy::default());
+    let opens = |action: &Action| match action {
+        Action::OpenLocal { route, .. } => Some(route.clone()),
+        _ => None,
+    };
+    let opened: BTreeSet<Route> = shell.told.iter().filter_map(opens).collect();
+    assert_eq!(opened, BTreeSet::from([a1_b1(), waits]));
+    assert_eq!(closed(&mut shell), [(lane, Reason::Idle)]);
 }
