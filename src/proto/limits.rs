@@ -79,7 +79,7 @@ pub struct Limits {
     pub handshake: Duration,
     /// One attempt to connect.
     pub connect: Duration,
-    /// All look-ups for one domain together, by DNS and HTTPS.
+    /// All look-ups for one domain together, by DNS and HTTPS; and that of a host name of the configuration.
     pub look_up: Duration,
     /// Largest host-meta document (XEP-0487).
     pub host_meta_bytes: usize,
@@ -144,7 +144,8 @@ pub struct Limits {
     pub secrets_returned: usize,
     /// Hosts that may join one session by mux secrets, each way.
     pub grants: usize,
-    /// How often the host name of a `[[peer]]` is looked up, so that its addresses aren't counted.
+    /// How often the host name of a `[[peer]]` is looked up, beside when it is dialled: its addresses aren't counted, and who
+    /// connects from there is known.
     pub peers_poll: Duration,
     /// How often the folder of certificates is looked at for renewed ones.
     pub certificates_poll: Duration,

@@ -17,12 +17,11 @@ use super::clock;
 use super::credit::Credit;
 use super::gauges::PathSeen;
 use super::hub::Hub;
-use super::io::resolve;
 use super::reach::{Goal, reach};
 use super::row::Row;
 use super::session::Opening;
 use super::session::openings::Openings;
-use super::settings::{Endpoint, Placement, Transport};
+use super::settings::{Endpoint, Peer, Placement, Transport};
 use super::shared::{Connection, GrantChanges, SessionShared, Strain};
 use super::streams::QuicStreams;
 use super::{over_quic, over_tls, session, shared, single};
@@ -329,19 +328,28 @@ async fn made_for(
 ) -> (SessionId, bool, Vec<PeerId>, Option<PeerId>) {
     match origin {
         Origin::Accepted => {
-            let pinned = pinned(hub, target, Some(theirs)).await;
+            // Who comes right after we have started belongs to an entry as well.
+            let _late = tokio::time::timeout(hub.limits.look_up, introduced(hub, theirs)).await;
+            let pinned = pinned(hub, target, Some(theirs));
             let known = if target.transport == Transport::Quic {
                 pinned.first().copied()
             } else {
-                at_home(hub, target, theirs).await
+                at_home(hub, target, theirs)
             };
             (hub.fresh_session(), false, pinned, known)
         }
         Origin::Dialled(Attempt { session, second, peer, .. }) => {
-            let pinned = pinned(hub, target, None).await;
+            let pinned = pinned(hub, target, None);
             let pinned = if pinned.contains(&peer) { pinned } else { vec![peer] };
             (session, second, pinned, Some(peer))
         }
+    }
+}
+
+/// Wait until the `[[peer]]` entries that could carry one of `names` were looked up once.
+async fn introduced(hub: &Hub, names: &CertifiedNames) {
+    for (_, peer) in hub.live().peers.iter().filter(|(_, peer)| may_carry(peer, names)) {
+        hub.acquaintances.looked_up(&peer.address).await;
     }
 }
 
@@ -355,41 +363,34 @@ fn led_here(origin: Origin<'_>) -> (Option<String>, Option<Trace>) {
 
 /// The `[[peer]]` entry of whoever connected over TCP, where no port tells who it is: it comes from the peer's host, and its
 /// certificate carries a domain of the entry. That is enough to be shown what the peer may see; it pins nothing.
-async fn at_home(hub: &Hub, target: Target, names: &CertifiedNames) -> Option<PeerId> {
-    let ip = target.address.ip().to_canonical();
-    for (id, peer) in hub.live().peers.iter() {
-        let named = names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)));
-        if !named || peer.transport == Transport::Quic {
-            continue;
-        }
-        let resolved = resolve(&peer.address).await.unwrap_or_default();
-        if resolved.iter().any(|found| found.ip().to_canonical() == ip) {
-            return Some(id);
-        }
-    }
-    None
+fn at_home(hub: &Hub, target: Target, names: &CertifiedNames) -> Option<PeerId> {
+    let (live, ip) = (hub.live(), target.address.ip().to_canonical());
+    let mut at_home = live.peers.iter().filter(|(_, peer)| {
+        peer.transport != Transport::Quic && lists(names, peer) && hub.acquaintances.is_at(&peer.address, ip)
+    });
+    at_home.next().map(|(id, _)| id)
 }
 
 /// The `[[peer]]` entries that name this address and transport. `names`: only those that could carry one of these names.
-async fn pinned(hub: &Hub, target: Target, names: Option<&CertifiedNames>) -> Vec<PeerId> {
-    let address = quic::canonical(target.address);
-    let mut found = Vec::new();
-    for (id, peer) in hub.live().peers.iter() {
-        let concerned = names.is_none_or(|names| {
-            !names.wildcard.is_empty()
-                || names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
-        });
-        let leads_here = match &peer.address {
-            _ if peer.transport != target.transport => false,
-            Endpoint::Address(configured) => quic::canonical(*configured) == address,
-            Endpoint::Name { .. } if concerned => resolve(&peer.address)
-                .await
-                .is_ok_and(|resolved| resolved.iter().any(|found| quic::canonical(*found) == address)),
-            Endpoint::Name { .. } => false,
-        };
-        if leads_here {
-            found.push(id);
-        }
-    }
-    found
+fn pinned(hub: &Hub, target: Target, names: Option<&CertifiedNames>) -> Vec<PeerId> {
+    let (live, ip) = (hub.live(), target.address.ip().to_canonical());
+    let leads_here = |peer: &Peer| {
+        peer.transport == target.transport
+            && peer.address.port() == target.address.port()
+            && match peer.address {
+                Endpoint::Name { .. } if names.is_some_and(|names| !may_carry(peer, names)) => false,
+                _ => hub.acquaintances.is_at(&peer.address, ip),
+            }
+    };
+    live.peers.iter().filter(|(_, peer)| leads_here(peer)).map(|(id, _)| id).collect()
+}
+
+/// Whether `peer` could carry one of the domains of a certificate.
+fn may_carry(peer: &Peer, names: &CertifiedNames) -> bool {
+    !names.wildcard.is_empty() || lists(names, peer)
+}
+
+/// Whether a certificate names a domain of `peer`.
+fn lists(names: &CertifiedNames, peer: &Peer) -> bool {
+    names.listed().any(|name| peer.domains.iter().any(|rule| rule.matches(name)))
 }

@@ -84,7 +84,7 @@ async fn authorities(hub: &Hub, domain: &Domain) -> Result<Authorities, Reason> 
     if transport == Transport::Quic {
         return Err(Reason::NoRoute);
     }
-    let addresses = resolve(&peer.address).await?;
+    let addresses = resolve(&peer.address, hub.limits.look_up).await?;
     let target = |address| (Target { transport, address }, TlsHints::default());
     Ok(Authorities { servers: addresses.into_iter().map(target).collect(), pins: Pins::none() })
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::read_buffer::{LARGE_BYTES, ReadBuffer};
+use super::settings::Endpoint;
 use crate::reason::Reason;
 use crate::transport::quic::{self, Code};
 
@@ -182,13 +183,14 @@ pub(crate) fn of_io(error: &io::Error) -> Reason {
     }
 }
 
-/// Resolve an endpoint with the system's resolver.
-pub(crate) async fn resolve(endpoint: &super::settings::Endpoint) -> Result<Vec<SocketAddr>, Reason> {
+/// Resolve an endpoint with the system's resolver, within `patience`: the system itself may try for half a minute and more.
+pub(crate) async fn resolve(endpoint: &Endpoint, patience: Duration) -> Result<Vec<SocketAddr>, Reason> {
     match endpoint {
-        super::settings::Endpoint::Address(address) => Ok(vec![*address]),
-        super::settings::Endpoint::Name { host, port } => {
-            let found = tokio::net::lookup_host((host.as_str(), *port)).await;
-            let found: Vec<_> = found.map_err(|_| Reason::NameNotResolved)?.collect();
+        Endpoint::Address(address) => Ok(vec![*address]),
+        Endpoint::Name { host, port } => {
+            let looking = tokio::net::lookup_host((host.as_str(), *port));
+            let found = tokio::time::timeout(patience, looking).await;
+            let found: Vec<_> = found.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default();
             if found.is_empty() { Err(Reason::NameNotResolved) } else { Ok(found) }
         }
     }

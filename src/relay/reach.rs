@@ -88,7 +88,7 @@ pub(crate) async fn reach(
         }
         Some(Answer::Nothing) => return Err(Reason::NoRecords),
         Some(Answer::Failed(reason)) => return Err(*reason),
-        None => configured(&live, peer, trace).await?,
+        None => configured(hub, &live, peer, trace).await?,
     };
     if let Some(transport) = goal.prefer {
         found::prefer(&mut ways, transport);
@@ -101,14 +101,20 @@ pub(crate) async fn reach(
 }
 
 /// The ways to the `[[peer]]` entry `peer`.
-async fn configured(live: &Live, peer: PeerId, trace: &Trace) -> Result<Vec<found::Attempt>, Reason> {
+async fn configured(
+    hub: &Hub,
+    live: &Live,
+    peer: PeerId,
+    trace: &Trace,
+) -> Result<Vec<found::Attempt>, Reason> {
     let peer = live.peers.get(peer).ok_or(Reason::NoRoute)?;
     let host = peer.address.to_string();
     trace.step("configured", format!("[[peer]] at {host} by {}", peer.transport));
-    let resolved = resolve(&peer.address).await;
+    let resolved = resolve(&peer.address, hub.limits.look_up).await;
     let addresses: Vec<SocketAddr> = resolved.inspect_err(|reason| {
         trace.failed("address", format!("the addresses of {host}"), *reason);
     })?;
+    hub.acquaintances.learn(&peer.address, Ok(&addresses));
     let way = |address| found::Attempt {
         transport: peer.transport,
         address,

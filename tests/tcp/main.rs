@@ -4,6 +4,7 @@
 //! - [`accepting`]: whom we refuse; [`dialling`]: whom we don't believe when we dial; each with its reason
 //! - [`clear_text`]: before TLS; [`certificates`]: which one is shown; [`crowds`]: the slow and the many; [`floods`]: one address
 //!   that takes too much
+//! - [`names`]: a peer whose name nobody can look up
 //! - [`dialback`]: domains that no certificate proves; [`endings`]: what was sent just before a close
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
@@ -17,6 +18,7 @@ mod dialback;
 mod dialling;
 mod endings;
 mod floods;
+mod names;
 mod plain_servers;
 #[path = "../support/mod.rs"]
 mod support;

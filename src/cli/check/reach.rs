@@ -91,7 +91,7 @@ fn over_tcp(settings: &Settings) -> Arc<[SocketAddr]> {
 /// The address that answered first, or why the last one didn't. At the addresses `own` it would be the relay itself.
 async fn reach(tried: &Tried, own: &[SocketAddr]) -> Result<SocketAddr, Reason> {
     let mut tasks = tokio::task::JoinSet::new();
-    for address in resolve(&tried.endpoint).await?.into_iter().take(ADDRESSES_MAX) {
+    for address in resolve(&tried.endpoint, ENDPOINT_MAX).await?.into_iter().take(ADDRESSES_MAX) {
         if refuse_address(address, true, own) == Err(Reason::AddressOwn) {
             return Err(Reason::AddressOwn);
         }

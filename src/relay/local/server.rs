@@ -31,7 +31,7 @@ pub(crate) async fn connect(hub: &Hub, host: &Domain) -> Result<(TcpStream, Sock
 
 async fn connect_to(hub: &Hub, endpoint: &Endpoint) -> Result<(TcpStream, SocketAddr), Reason> {
     let mut last = Reason::NameNotResolved;
-    for address in resolve(endpoint).await? {
+    for address in resolve(endpoint, hub.limits.look_up).await? {
         match tokio::time::timeout(hub.limits.connect, open(address)).await {
             Ok(Ok(connection)) => {
                 // Stanzas are small and somebody waits for each.
