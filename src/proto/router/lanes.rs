@@ -2,9 +2,63 @@
 
 use std::time::Instant;
 
-use super::{Action, Again, Carrier, Lane, LaneId, Placement, RouteState, Router, SessionId};
+use super::few::Few;
+use super::{Action, Again, Carrier, LaneId, Placement, RouteState, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
+
+/// An XML stream that carries stanzas, or is to.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) carrier: Carrier,
+    /// The pair that it was opened for, as the direction that we send, whether or not we may send on it; `None`: one of our own
+    /// servers opened it, for as many as it likes.
+    pub(super) pair: Option<Route>,
+    /// We opened it.
+    pub(super) ours: bool,
+    pub(super) up: bool,
+    /// Since when it is up.
+    pub(super) since: Option<Instant>,
+    /// It isn't up yet, and may have sent stanzas all the same: its routes stay on it, so that nothing is overtaken.
+    pub(super) ahead: bool,
+    pub(super) closing: bool,
+    /// Routes that are placed on it.
+    pub(super) routes: Few,
+    /// Routes that it could carry for us, beside those placed: the reverse of what the other end opened it for.
+    pub(super) offers: Few,
+}
+
+impl Lane {
+    /// A lane that we open for `route`.
+    pub(super) fn opening(carrier: Carrier, route: &Route) -> Self {
+        Self {
+            carrier,
+            pair: Some(route.clone()),
+            ours: true,
+            up: false,
+            since: None,
+            ahead: false,
+            closing: false,
+            routes: Few::default(),
+            offers: Few::default(),
+        }
+    }
+
+    /// A lane that the other end opened, and on which it is believed since `now`.
+    pub(super) fn opened(carrier: Carrier, now: Instant) -> Self {
+        Self {
+            carrier,
+            pair: None,
+            ours: false,
+            up: true,
+            since: Some(now),
+            ahead: false,
+            closing: false,
+            routes: Few::default(),
+            offers: Few::default(),
+        }
+    }
+}
 
 /// Why a lane that we opened did not come to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

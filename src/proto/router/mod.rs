@@ -72,7 +72,7 @@ use crate::xmpp::route::Route;
 use abreast::{Ahead, AtPlaces, Places};
 use again::Rested;
 use components::Component;
-use few::Few;
+use lanes::Lane;
 use local::Server;
 use peers::PeerState;
 use proofs::{Anchor, Proof, Purpose};
@@ -146,58 +146,6 @@ pub enum Carrier {
     Session(SessionId),
     /// A stream of or to one of our own servers.
     Local,
-}
-
-#[derive(Debug)]
-struct Lane {
-    carrier: Carrier,
-    /// The pair that it was opened for, as the direction that we send, whether or not we may send on it; `None`: one of our own
-    /// servers opened it, for as many as it likes.
-    pair: Option<Route>,
-    /// We opened it.
-    ours: bool,
-    up: bool,
-    /// Since when it is up.
-    since: Option<Instant>,
-    /// It isn't up yet, and may have sent stanzas all the same: its routes stay on it, so that nothing is overtaken.
-    ahead: bool,
-    closing: bool,
-    /// Routes that are placed on it.
-    routes: Few,
-    /// Routes that it could carry for us, beside those placed: the reverse of what the other end opened it for.
-    offers: Few,
-}
-
-impl Lane {
-    /// A lane that we open for `route`.
-    fn opening(carrier: Carrier, route: &Route) -> Self {
-        Self {
-            carrier,
-            pair: Some(route.clone()),
-            ours: true,
-            up: false,
-            since: None,
-            ahead: false,
-            closing: false,
-            routes: Few::default(),
-            offers: Few::default(),
-        }
-    }
-
-    /// A lane that the other end opened, and on which it is believed since `now`.
-    fn opened(carrier: Carrier, now: Instant) -> Self {
-        Self {
-            carrier,
-            pair: None,
-            ours: false,
-            up: true,
-            since: Some(now),
-            ahead: false,
-            closing: false,
-            routes: Few::default(),
-            offers: Few::default(),
-        }
-    }
 }
 
 /// A next hop in whose list of waiting routes a route stands.
