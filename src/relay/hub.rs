@@ -483,7 +483,7 @@ impl Control {
         for (commands, session) in self.sessions.values() {
             if session.is_outdated(&former.peers, &live.peers) {
                 session.leave(commands);
-                self.router.session_leaves(session.id);
+                self.router.session_leaves(session.id, now);
             }
         }
         self.router.peers_changed(live.peers.rules(), now);

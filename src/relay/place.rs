@@ -294,7 +294,7 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
             router.peer_lane_up(session.id, lane, &route.reversed(), bidi, now);
         }
         if session.is_leaving() {
-            router.session_leaves(session.id);
+            router.session_leaves(session.id, now);
         }
     });
     scope

@@ -106,8 +106,8 @@ async fn attend(
                 }
                 Command::Close(reason) => mailbox.close(Close::AfterQueue, reason),
                 Command::Leave => {
-                    hub.control(|router, _| {
-                        router.session_leaves(session.id);
+                    hub.control(|router, now| {
+                        router.session_leaves(session.id, now);
                         router.lane_closing(id);
                     });
                     mailbox.close(Close::AfterQueue, Reason::PeerChanged);

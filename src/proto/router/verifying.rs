@@ -82,6 +82,8 @@ impl Router {
         let first = first.map(|(id, _)| *id);
         let own = first.and_then(|first| self.proofs.get(&(first, host.clone())));
         let own = own.map(|proof| (proof.second, proof.dialled, proof.not_after.is_some()));
+        // What ends because its rules no longer hold proves nothing any more.
+        let finishing = self.lanes.get(&lane).is_some_and(|lane| lane.closing);
         let refused = match own {
             _ if known.is_none() => Some(Refused::NotProven),
             _ if first.is_none() => Some(Refused::NoSession),
@@ -90,6 +92,7 @@ impl Router {
             // We began it too, and the secret is on its way or has come back already: that answers this.
             Some((_, Dialled::ByVerifier, true)) => return,
             None if has_joined => return,
+            _ if finishing => Some(Refused::Busy),
             _ => None,
         };
         let (None, Some(first)) = (refused, first) else {

@@ -155,7 +155,7 @@ async fn serve<S: Streams>(
 
 /// The session leaves. When it is gone at the latest: a peer that opens lane after lane doesn't hold it.
 fn leave(hub: &Arc<Hub>, session: &SessionShared) -> Instant {
-    hub.control(|router, _| router.session_leaves(session.id));
+    hub.control(|router, now| router.session_leaves(session.id, now));
     clock::now() + hub.limits.ack_wait + hub.limits.drain
 }
 

@@ -478,3 +478,19 @@ fn a_relay_that_ends_waits_for_no_proof() {
     end.shell.tell(Router::drains);
     assert_eq!(dials(&mut end), [waits]);
 }
+
+#[test]
+fn what_is_proven_on_a_connection_that_leaves_lets_nobody_join() {
+    let leave = |two: &mut Two| {
+        let second = two.v.second.0;
+        two.v.shell.tell(|router, now| router.session_leaves(second, now));
+    };
+    let mut two = Two::new();
+    two.prove(leave);
+    assert!(!two.v.believes("n.test") && !two.p.believes("n.test"));
+    // Nor is a secret made there.
+    let mut two = Two::new();
+    leave(&mut two);
+    let said = two.ask();
+    assert_eq!(Authorization::parse(&said), Ok(Some(Authorization::Refused(Refused::Busy))));
+}
