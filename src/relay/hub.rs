@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use prometheus::IntCounter;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
@@ -23,7 +22,7 @@ use super::handshakes::Handshakes;
 use super::host_meta::Browser;
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
-use super::outlet::{Left, Outlet, TotalQueued};
+use super::outlet::{Outlet, TotalQueued};
 use super::proofs;
 use super::reach::Goal;
 use super::session::Opening;
@@ -312,23 +311,6 @@ impl Hub {
         }
     }
 
-    fn detach(&self, control: &mut Control, route: &Route, now: Instant) {
-        let Some(outlet) = self.known_outlet(route) else { return };
-        match outlet.detach() {
-            Left::Waiting => control.router.want(route, now),
-            Left::Broken => control.router.want_resumed(route, now),
-            Left::Held => control.router.unwanted(route),
-            Left::UnderWay => {
-                control.router.unwanted(route);
-                self.let_linger(&outlet);
-            }
-            Left::Nothing => {
-                control.router.unwanted(route);
-                self.forget_outlet(&outlet);
-            }
-        }
-    }
-
     fn expire(self: &Arc<Self>, control: &mut Control, route: &Route, reason: Reason, now: Instant) {
         let Some(outlet) = self.known_outlet(route) else {
             return control.router.rearm(route, None, now);
@@ -344,54 +326,6 @@ impl Hub {
     fn order(&self, order: Order) {
         // Whoever takes orders lives as long as the relay.
         let _relay_gone = self.orders.send(order);
-    }
-
-    pub(super) fn known_outlet(&self, route: &Route) -> Option<Arc<Outlet>> {
-        lock(&self.outlets).get(route).cloned()
-    }
-
-    pub(super) fn retire(&self, route: &Route, outlet: &Arc<Outlet>) {
-        let mut outlets = lock(&self.outlets);
-        if !outlet.retire_if_empty() {
-            drop(outlets);
-            self.let_linger(outlet);
-        } else if outlets.get(route).is_some_and(|known| Arc::ptr_eq(known, outlet)) {
-            outlets.remove(route);
-        }
-    }
-
-    fn let_linger(&self, outlet: &Arc<Outlet>) {
-        if outlet.begins_to_linger() {
-            lock(&self.lingering).push(Arc::clone(outlet));
-            self.acknowledger.attend_to_broken();
-        }
-    }
-
-    /// The outlet of `route`; made if there is none.
-    ///
-    /// # Errors
-    /// [`Reason::TooMany`] if there are as many as `limits.pairs` allows.
-    pub(crate) fn outlet(&self, route: &Route) -> Result<Arc<Outlet>, Reason> {
-        let mut outlets = lock(&self.outlets);
-        if let Some(outlet) = outlets.get(route) {
-            return Ok(Arc::clone(outlet));
-        }
-        if outlets.len() >= self.limits.pairs {
-            self.metrics.limit_hit("pairs");
-            return Err(Reason::TooMany);
-        }
-        let outlet = Outlet::new(route.clone(), self.limits.pair_queue_bytes, Arc::clone(&self.queued));
-        let outlet = Arc::new(outlet.counting(self.traffic(route)));
-        outlets.insert(route.clone(), Arc::clone(&outlet));
-        Ok(outlet)
-    }
-
-    /// What counts the stanzas of `route` by host, if the operator wants that.
-    fn traffic(&self, route: &Route) -> Vec<[IntCounter; 2]> {
-        let live = self.live();
-        let ends = [(&route.from, "sent"), (&route.to, "received")];
-        let named = ends.iter().filter(|(host, _)| live.settings.admin_name_hosts && live.hosts.serves(host));
-        named.map(|(host, direction)| self.metrics.of_host(host, direction)).collect()
     }
 
     /// Stanzas wait in the outlet of `route`, and no lane takes them.

@@ -14,7 +14,8 @@
 //!   of many `streams.rs`, `single.rs` one of one stream, whose `halves.rs` are TLS's; `local/`: streams with our own servers
 //! - `dialback.rs`: the question of dialback; `frames.rs`: short exchanges
 //! - `lane.rs`: one XML stream as a task; `place.rs`: what differs by where it stands; `carry.rs`: its data path;
-//!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `depth.rs`: how much that is; `sending.rs`: what it has sent
+//!   `mailbox.rs`: what it is to send; `outlet.rs`: what waits for it, `outlets.rs`: all of those, `depth.rs`: how much that is;
+//!   `sending.rs`: what it has sent
 //! - `session/openings.rs`: how many lanes of a session are opened at once; `row.rs`: in which order they write where it is
 //!   full; `turns.rs`: in which order what they wrote leaves
 //! - Custody: `inbound.rs`: what came on a stream and how much is handled; `acknowledging.rs`: when that is said and asked;
@@ -54,6 +55,7 @@ mod live;
 mod local;
 mod mailbox;
 mod outlet;
+mod outlets;
 mod over_quic;
 mod over_tls;
 mod peering;

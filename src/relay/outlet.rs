@@ -23,7 +23,6 @@ use crate::xmpp::route::Route;
 
 mod choking;
 mod lingering;
-mod retired;
 
 /// Octets that a lane takes from one queue before it is another one's turn.
 pub(super) const TURN_BYTES: usize = 16 * 1024;
