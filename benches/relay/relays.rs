@@ -70,6 +70,8 @@ pub(crate) fn free() -> Result<[[SocketAddr; 2]; 2], Failed> {
 
 /// Lanes that a peer may have, by default.
 const LANES: usize = 10_000;
+/// Directions of pairs that a relay remembers, by default.
+const PAIRS: usize = 200_000;
 /// How long they may take to listen.
 const START_POLLS: u32 = 2_000;
 const POLL: Duration = Duration::from_millis(10);
@@ -163,6 +165,8 @@ impl Plan {
         // As many as there are by default, unless more are needed: room for each costs either end time when a session comes up.
         let pairs = names[0].len() * names[1].len();
         writeln!(text, "[limits]\nlanes = {}", (2 * pairs).max(LANES))?;
+        // One peer begins them all, and may take no more than it leaves.
+        writeln!(text, "pairs = {}", (4 * pairs).max(PAIRS))?;
         writeln!(text, "[[host]]\ndomains = {ours:?}\ndeliver = \"{sink}\"\nlocal_auth = \"trusted\"")?;
         writeln!(text, "trusted_loopback = true")?;
         writeln!(text, "[[peer]]\ndomains = {theirs:?}\naddress = \"{}\"", peers[which])?;

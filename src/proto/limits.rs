@@ -34,7 +34,7 @@ pub struct Limits {
     pub pair_queue_bytes: usize,
     /// Stanzas waiting in the whole relay. No pair takes more than eight times of what is left of it.
     pub queue_bytes: usize,
-    /// Directions of domain pairs that the relay remembers at once.
+    /// Directions of domain pairs that the relay remembers at once. No peer begins more pairs than it leaves places.
     pub pairs: usize,
     /// How long reading from a stream may pause because the next hop's queue is full; then we read on, and bounce.
     pub read_pause: Duration,

@@ -12,6 +12,7 @@ use super::clock;
 use super::hub::{Control, Hub};
 use super::inbound::{Origin, Waited, settle_one};
 use super::outlet::Pushed;
+use super::outlets::Begins;
 use crate::proto::bounce;
 use crate::proto::queue::{Mark, Wait};
 use crate::reason::Reason;
@@ -42,7 +43,7 @@ impl Hub {
     }
 
     /// Answer stanzas of `route` that are being read and can't go on. `octets` holds them one behind the other.
-    /// `origin`: that of the first.
+    /// `origin`: that of the first; `begins`: who begins their pair.
     ///
     /// # Errors
     /// If there is no room for all the answers, the first stanza that has none. It and those behind it aren't handled, as far as
@@ -54,6 +55,7 @@ impl Hub {
         marks: &[Mark],
         origin: &Origin,
         reason: Reason,
+        begins: Begins,
     ) -> Result<(), usize> {
         let (mut rest, since) = (Bytes::copy_from_slice(octets), clock::now());
         let stanzas: Vec<Waited> = (0..)
@@ -66,7 +68,7 @@ impl Hub {
             })
             .collect();
         let back = route.reversed();
-        let answered = self.answer(route, &back, &stanzas, reason, false);
+        let answered = self.answer(route, &back, &stanzas, reason, (false, begins.answered()));
         if answered.back {
             self.want(&back);
         }
@@ -79,7 +81,7 @@ impl Hub {
     /// Answer stanzas of `route` that we held and that can't go on.
     pub(crate) fn bounce_all(self: &Arc<Self>, route: &Route, stanzas: &[Waited], reason: Reason) {
         let back = route.reversed();
-        if self.answer(route, &back, stanzas, reason, true).back {
+        if self.answer(route, &back, stanzas, reason, (true, Begins::Ours)).back {
             self.want(&back);
         }
     }
@@ -93,7 +95,7 @@ impl Hub {
         now: Instant,
     ) {
         let back = route.reversed();
-        if self.answer(route, &back, stanzas, reason, true).back {
+        if self.answer(route, &back, stanzas, reason, (true, Begins::Ours)).back {
             control.router.want(&back, now);
         }
     }
@@ -124,14 +126,14 @@ impl Hub {
 
     /// Put the answers into the queue of `back`. It takes no lock that others wait for: a flood is answered at length. `held`: the
     /// stanzas were in our custody, so that there is room for their answers. So are those of a stream that has ended while they
-    /// were waiting for room, because its end answers for whatever came.
+    /// were waiting for room, because its end answers for whatever came. `begins`: who begins the pair of the answers, if it has none yet.
     fn answer(
         &self,
         route: &Route,
         back: &Route,
         stanzas: &[Waited],
         reason: Reason,
-        held: bool,
+        (held, begins): (bool, Begins),
     ) -> Answered {
         let mut answered = Answered::default();
         if stanzas.is_empty() {
@@ -164,9 +166,11 @@ impl Hub {
                 .is_some_and(|(kind, head)| bounce::write(&mut error, kind, head, stanza, reason, by));
             let ours = Mark { ours: true, wait: Wait::Answer, ..Mark::of(error.len()) };
             let pushed = match (written, reason) {
-                (true, _) => self.push_anyway(back, error.as_bytes(), ours, origin, held),
+                (true, _) => self.push_anyway(back, error.as_bytes(), ours, origin, (held, begins)),
                 // Nobody could be told. It goes on, though there is no room for more of its kind.
-                (false, Reason::QueueFull) if !held => self.push_anyway(route, stanza, *mark, origin, held),
+                (false, Reason::QueueFull) if !held => {
+                    self.push_anyway(route, stanza, *mark, origin, (held, begins))
+                }
                 (false, _) => {
                     self.metrics.discarded(reason);
                     settle_one(origin);
@@ -201,10 +205,10 @@ impl Hub {
         stanza: &[u8],
         mark: Mark,
         origin: &Origin,
-        held: bool,
+        (held, begins): (bool, Begins),
     ) -> Option<Pushed> {
         loop {
-            let outlet = self.outlet(route).ok()?;
+            let outlet = self.begin(route, begins).ok()?;
             match outlet.push_anyway(stanza, mark, origin.clone(), held, clock::now()) {
                 Pushed::Full(_) => return None,
                 Pushed::Retired => self.forget_outlet(&outlet),

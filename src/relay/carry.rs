@@ -13,6 +13,7 @@ use super::clock;
 use super::hub::Hub;
 use super::inbound::{Inbound, Origin};
 use super::outlet::Outlet;
+use super::outlets::Begins;
 use super::proofs::unix_seconds;
 use super::shared::SessionShared;
 use crate::metrics::SideCounters;
@@ -128,6 +129,11 @@ impl Carry {
 
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Who begins a pair that the stream brings.
+    fn begins(&self) -> Begins {
+        self.stands.as_ref().map_or(Begins::Ours, |place| Begins::Peer(place.session.address()))
     }
 
     fn counters(&self) -> &SideCounters {
@@ -265,7 +271,7 @@ impl Carry {
         let mute = self.scope.side == Side::Local
             && !self.hosts.serves(&route.to)
             && self.hosts.policy(Direction::Inbound, &route.from, &route.to).is_err();
-        match self.hub.outlet(&route) {
+        match self.hub.begin(&route, self.begins()) {
             Ok(outlet) => {
                 let way = Way { outlet, mute };
                 // A lane of one pair needs to know no other than the last.

@@ -23,6 +23,7 @@ use super::host_meta::Browser;
 use super::live::Live;
 use super::mailbox::{Close, Mailbox, lock};
 use super::outlet::{Outlet, TotalQueued};
+use super::outlets::Outlets;
 use super::proofs;
 use super::reach::Goal;
 use super::session::Opening;
@@ -98,7 +99,7 @@ pub(crate) struct Hub {
     /// What was tried towards each remote domain.
     pub(crate) attempts: Arc<Attempts>,
     pub(super) broken: Mutex<BrokenStreams>,
-    pub(super) outlets: Mutex<FxHashMap<Route, Arc<Outlet>>>,
+    pub(super) outlets: Mutex<Outlets>,
     /// Outlets without a lane of which something is under way, or that take nothing for now.
     pub(super) lingering: Mutex<Vec<Arc<Outlet>>>,
     pub(super) control: Mutex<Control>,

@@ -18,9 +18,11 @@ use super::depth::Depth;
 pub(crate) use super::depth::TotalQueued;
 use super::inbound::{Inbound, Origin, Run, Waited};
 use super::mailbox::{Mailbox, When, lock};
+use crate::proto::addresses::Network;
 use crate::proto::queue::{Hold, Mark, Queue};
 use crate::xmpp::route::Route;
 
+mod beginning;
 mod choking;
 mod lingering;
 
@@ -102,6 +104,8 @@ struct OutletState {
     choked: bool,
     /// The route whose errors are the too many that wait here.
     chokes: Option<Weak<Outlet>>,
+    /// The peer that has begun its pair, if this direction of it says so.
+    begun_by: Option<Arc<Network>>,
 }
 
 impl OutletState {
@@ -145,6 +149,7 @@ impl Outlet {
             listed: false,
             choked: false,
             chokes: None,
+            begun_by: None,
         };
         Self {
             route,

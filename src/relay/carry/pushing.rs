@@ -12,6 +12,7 @@ use crate::relay::clock;
 use crate::relay::hub::Hub;
 use crate::relay::inbound::Origin;
 use crate::relay::outlet::{LITTLE_BYTES, Outlet, Pushed};
+use crate::relay::outlets::Begins;
 use crate::xmpp::stanza::StanzaKind;
 
 /// How long a stream isn't read after stanzas of it found no room, within the rate of what may come back too: whoever floods
@@ -55,7 +56,8 @@ impl Drop for Waiting<'_> {
         accept(&self.hub, self.side, &self.outlet, self.marks);
         let (run, marks) = (self.run, self.marks);
         // For what was answered for there is room.
-        let _room = self.hub.bounce_run(&self.outlet.route, run, marks, &self.origin, Reason::QueueFull);
+        let (route, begins) = (&self.outlet.route, Begins::Ours);
+        let _room = self.hub.bounce_run(route, run, marks, &self.origin, Reason::QueueFull, begins);
     }
 }
 
@@ -99,7 +101,7 @@ impl Carry {
                 }
                 Pushed::Retired => {
                     self.known = None;
-                    match self.hub.outlet(&outlet.route) {
+                    match self.hub.begin(&outlet.route, self.begins()) {
                         Ok(fresh) => {
                             waiting.outlet = Arc::clone(&fresh);
                             self.replace_last(fresh);

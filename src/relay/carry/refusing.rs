@@ -31,7 +31,7 @@ impl Carry {
         origin: &Origin,
         reason: Reason,
     ) -> Result<(), Reason> {
-        self.hub.bounce_run(route, run, marks, origin, reason).map_err(|first| {
+        self.hub.bounce_run(route, run, marks, origin, reason, self.begins()).map_err(|first| {
             if let (Some((inbound, ticket)), Ok(first)) = (origin, u32::try_from(first)) {
                 inbound.refuse_from(ticket.plus(first));
             }

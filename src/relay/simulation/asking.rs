@@ -17,7 +17,7 @@ async fn a_session_that_does_not_answer_is_shown_so_and_holds_nobody_up() {
     let hub = world.hub(0).unwrap();
     let mut sessions = Vec::new();
     for _ in 0..5 {
-        let session = world.accepted(&hub).await;
+        let session = world.accepted(&hub, 1).await;
         let (sender, commands) = mpsc::unbounded_channel();
         hub.register_session(&session, sender);
         sessions.push((session, commands));

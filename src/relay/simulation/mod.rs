@@ -35,6 +35,7 @@
 mod account;
 mod asking;
 mod attacker;
+mod crowding;
 mod dice;
 mod fault;
 mod history;

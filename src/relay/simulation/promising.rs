@@ -18,6 +18,7 @@ use crate::relay::hub::Hub;
 use crate::relay::inbound::Inbound;
 use crate::relay::mailbox::{Mailbox, lock};
 use crate::relay::outlet::{Outlet, Pushed};
+use crate::relay::outlets::Begins;
 use crate::relay::settings::Placement;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::framer::{FrameKind, Framer, Progress};
@@ -33,7 +34,7 @@ async fn what_the_end_of_a_stream_answers_for_comes_back_however_full_it_is() {
     let hub = world.hub(0).unwrap();
     let route = Route::new(Domain::parse("a0.test").unwrap(), Domain::parse("b0.test").unwrap());
     let mark = [Mark::of(STANZA.len())];
-    let bounce = |origin| hub.bounce_run(&route, STANZA, &mark, &origin, Reason::QueueFull);
+    let bounce = |origin| hub.bounce_run(&route, STANZA, &mark, &origin, Reason::QueueFull, Begins::Ours);
     let inbound = Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
     let receive = || Some((inbound.clone(), inbound.receive(1, clock::now())));
     while bounce(receive()).is_ok() {}
@@ -73,7 +74,7 @@ async fn a_relay_that_ends_says_how_many_of_its_errors_found_nobody() {
     let hub = world.hub(1).unwrap();
     let route = Route::new(Domain::parse("a0.test").unwrap(), Domain::parse("b0.test").unwrap());
     let mark = [Mark::of(STANZA.len())];
-    hub.bounce_run(&route, STANZA, &mark, &None, Reason::QueueFull).unwrap();
+    hub.bounce_run(&route, STANZA, &mark, &None, Reason::QueueFull, Begins::Ours).unwrap();
     let report = world.drain(1).await.unwrap();
     assert_eq!((report.untold, report.discarded), (1, 0), "{report}");
 }
@@ -120,24 +121,27 @@ async fn waiting_for_room(hub: &Arc<Hub>, mut carry: Carry, meanwhile: impl FnOn
     let (filling, others) = (stanza("b0.test"), stanza("b2.test").repeat(2));
     let (full, marks) = (outlet(hub, "b0.test"), [Mark::of(filling.len())]);
     while !matches!(full.push(filling.as_bytes(), &marks, None, clock::now()), Pushed::Full(_)) {}
+    let said = filling + &others;
+    let (read, ()) = tokio::join!(biased; read(hub, &mut carry, &said), async { meanwhile() });
+    assert_eq!(read, Ok(()));
+}
+
+/// A stream brings these stanzas.
+pub(super) async fn read(hub: &Hub, carry: &mut Carry, stanzas: &str) -> Result<(), Reason> {
     let header =
         "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
-    let buffer = [header, &filling, &others].concat().into_bytes();
+    let buffer = [header, stanzas].concat().into_bytes();
     let mut framer = Framer::new(hub.xml_limits());
     framer.authenticated();
-    let read = async {
-        let mut at = 0;
-        while let Ok(Progress::Frame(frame)) = framer.next(&buffer[at..]) {
-            if let FrameKind::Stanza(kind) = frame.kind {
-                carry.take(&buffer, at, frame.len, kind, frame.head).await.unwrap();
-            }
-            at += frame.len;
+    let mut at = 0;
+    while let Ok(Progress::Frame(frame)) = framer.next(&buffer[at..]) {
+        if let FrameKind::Stanza(kind) = frame.kind {
+            carry.take(&buffer, at, frame.len, kind, frame.head).await?;
         }
-        carry.flush(&buffer, at).await.unwrap();
-        at
-    };
-    let (read, ()) = tokio::join!(biased; read, async { meanwhile() });
-    assert_eq!(read, buffer.len());
+        at += frame.len;
+    }
+    assert_eq!(at, buffer.len());
+    carry.flush(&buffer, at).await
 }
 
 fn outlet(hub: &Hub, from: &str) -> Arc<Outlet> {
@@ -201,7 +205,7 @@ async fn what_waited_behind_another_stanza_is_judged_by_what_may_pass_then() {
     let world = World::new(small_queues(), &mut Dice::new(1));
     world.start(0);
     let hub = world.hub(0).unwrap();
-    let session = world.accepted(&hub).await;
+    let session = world.accepted(&hub, 1).await;
     let host = Domain::parse("b2.test").unwrap();
     let until = clock::wall() + Duration::from_secs(60);
     let route = outlet(&hub, "b0.test").route.clone();

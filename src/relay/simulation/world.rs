@@ -353,14 +353,14 @@ impl World {
         connector::session(hub, established, origin).await
     }
 
-    /// A session that the second relay opened to the first, `hub`.
-    pub(super) async fn accepted(&self, hub: &Arc<Hub>) -> Arc<SessionShared> {
+    /// A session that the relay `index` opened to the first, `hub`.
+    pub(super) async fn accepted(&self, hub: &Arc<Hub>, index: usize) -> Arc<SessionShared> {
         let certificate = |index: usize| {
             let name = Domain::parse(&domains(index, 1)[0]).unwrap();
             identities::live(index).certificates.choose(&name, Role::Initiating, clock::wall()).unwrap()
         };
-        let (ours, theirs) = (certificate(0), certificate(1));
-        self.session(hub, (&theirs, 1), &ours, self.exporters(), Origin::Accepted).await.unwrap()
+        let (ours, theirs) = (certificate(0), certificate(index));
+        self.session(hub, (&theirs, index), &ours, self.exporters(), Origin::Accepted).await.unwrap()
     }
 
     pub(super) fn exporters(&self) -> [[u8; 32]; 2] {

@@ -105,7 +105,7 @@ fn known(hub: &Hub, now: Instant) -> Known {
 
 fn queues(hub: &Hub, now: Instant) -> FxHashMap<Route, Queued> {
     let outlets = lock(&hub.outlets);
-    let of_each = outlets.iter().map(|(route, outlet)| {
+    let of_each = outlets.values().map(|outlet| {
         let depth = outlet.depth();
         let queued = Queued {
             stanzas: depth.waiting_stanzas(),
@@ -113,7 +113,7 @@ fn queues(hub: &Hub, now: Instant) -> FxHashMap<Route, Queued> {
             sent_bytes: depth.under_way_bytes(),
             oldest_seconds: depth.oldest().map(|since| age(since, now).as_secs_f64()),
         };
-        (route.clone(), queued)
+        (outlet.route.clone(), queued)
     });
     // Whoever looks for an outlet waits for no more than this.
     let of_each: Vec<(Route, Queued)> = of_each.collect();
