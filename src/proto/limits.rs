@@ -119,7 +119,7 @@ pub struct Limits {
     pub session_window: u32,
     /// A lane with nothing to carry closes after this.
     pub lane_idle: Duration,
-    /// A session without a lane closes after this.
+    /// A session without a lane closes after this; one that the peer opened after ten times as long.
     pub session_idle: Duration,
     /// A session takes no new lane after this, and a fresh one is made.
     pub session_age: Duration,

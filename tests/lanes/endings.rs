@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fedmux::proto::limits::Limits;
 use fedmux::relay::settings::Placement;
 use fedmux::xmpp::header::STREAM_END;
 
@@ -104,6 +105,32 @@ async fn a_session_that_carries_nothing_is_closed_by_its_dialler() {
     }
     assert_eq!(scene.a.metric("fedmux_connections_opened_total", &[]), 2);
     scene.is_good().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_its_dialler_keeps_for_nothing_is_closed_by_the_other_end_and_dialled_again() {
+    let authority = Authority::new();
+    let (lane_idle, long) = (Duration::from_millis(200), Duration::from_secs(3600));
+    let idle = |session_idle| {
+        move |limits: &mut Limits| (limits.lane_idle, limits.session_idle) = (lane_idle, session_idle)
+    };
+    let a = Plan::new(&authority, &["a1.test"]).await.limits(idle(long)).bind();
+    let b = Plan::new(&authority, &["b1.test"]).await.limits(idle(lane_idle / 10)).bind();
+    let (a_at, b_at) = (a.quic, b.quic);
+    let mut a = a.peer(&["b1.test"], b_at, Placement::StreamPerPair).start().await;
+    let mut b = b.peer(&["a1.test"], a_at, Placement::StreamPerPair).start().await;
+    let (mut a1, mut b1) = (a.host("a1.test"), b.host("b1.test"));
+    for n in 0..3 {
+        send(&mut a1, "b1.test", n..n + 1).await;
+        assert_eq!(ids(&mut b1, "a1.test", 1).await, numbers(n..n + 1));
+        let sessions = || [&a, &b].map(|provider| provider.metric("fedmux_sessions", &[]));
+        until("the session to close", || sessions() == [0, 0]).await;
+    }
+    assert_eq!(a.metric("fedmux_connections_opened_total", &[]), 3);
+    for provider in [&a, &b] {
+        provider.is_balanced().await;
+        provider.assert_unharmed();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

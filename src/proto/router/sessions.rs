@@ -1,12 +1,16 @@
 //! Sessions come up, retire, fall idle and go.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::proofs::Purpose;
 use super::{Action, Again, LaneId, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
 use crate::proto::session::Session;
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
+
+/// A session that the peer opened may be so many times as long without a lane as one of ours: its dialler closes it in good time, and
+/// who doesn't would hold a place of `limits.remote_connections` for the life of its certificate.
+const ACCEPTED: u32 = 10;
 
 impl Router {
     /// A session's first stream is authenticated, and the session may carry; also when a later stream of it agreed to
@@ -192,20 +196,25 @@ impl Router {
     }
 
     pub(super) fn session_deadline(&self) -> Option<Instant> {
-        let idle = self.sessions.values().filter(|entry| entry.dialled && entry.session.is_some());
+        let idle = self.sessions.values().filter(|entry| entry.session.is_some());
         idle.filter_map(|entry| self.closes_at(entry)).min()
     }
 
     fn closes_at(&self, entry: &SessionEntry) -> Option<Instant> {
         let since = entry.laneless_since?;
-        Some(if entry.retiring { since } else { since + self.limits.session_idle })
+        let patience = match (entry.dialled, entry.retiring) {
+            (true, true) => Duration::ZERO,
+            (true, false) => self.limits.session_idle,
+            (false, _) => self.limits.session_idle.saturating_mul(ACCEPTED),
+        };
+        Some(since + patience)
     }
 
     pub(super) fn close_idle_sessions(&mut self, now: Instant) {
         let due: Vec<SessionId> = self
             .sessions
             .iter()
-            .filter(|(_, entry)| entry.dialled && entry.session.is_some())
+            .filter(|(_, entry)| entry.session.is_some())
             .filter(|(_, entry)| self.closes_at(entry).is_some_and(|at| at <= now))
             .map(|(id, _)| *id)
             .collect();

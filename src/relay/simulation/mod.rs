@@ -40,6 +40,7 @@ mod dice;
 mod fault;
 mod history;
 mod identities;
+mod idling;
 mod link;
 mod multiplexing;
 mod pipe;

@@ -63,7 +63,7 @@ fn of_two_sessions_the_smaller_exporter_takes_new_lanes_and_nothing_moves() {
     shell.pass(Duration::from_millis(1));
     assert_eq!(shell.next_told(), Action::CloseSession { session: ours, reason: Reason::Idle });
     shell.pass(seconds(1000));
-    assert!(shell.told.is_empty(), "said once, and never of a session that the peer opened");
+    assert!(shell.told.is_empty(), "said once, and not of a session that has a lane");
     shell.tell(|router, now| router.session_down(ours, Reason::Idle, now));
     shell.send(&a1_b1());
     let (session, ..) = shell.lane();
@@ -95,6 +95,29 @@ fn a_session_with_lanes_is_not_idle_and_one_that_is_closing_takes_none() {
     shell.send(&a1_b1());
     let (fresh, ..) = shell.dial();
     assert_ne!(fresh, session);
+}
+
+#[test]
+fn a_session_that_the_peer_opened_and_has_no_lane_in_is_closed_long_after_its_dialler_would_have() {
+    let mut shell = Shell::new(Limits::default());
+    let (session, lane) = shell.peer_came(&a1_b1(), 3);
+    let patience = 10 * shell.limits.session_idle;
+    shell.pass(2 * patience);
+    assert!(shell.told.is_empty(), "it has a lane");
+    shell.lane_down(lane);
+    shell.pass(patience - Duration::from_millis(1));
+    let lane = shell.peer_opened(session, &a1_b1());
+    shell.lane_down(lane);
+    // Also when it takes no new lanes of ours: those of the peer go on.
+    shell.tell(|router, now| router.session_retires(session, now));
+    shell.pass(patience - Duration::from_millis(1));
+    assert!(shell.told.is_empty());
+    shell.pass(Duration::from_millis(1));
+    assert_eq!(shell.next_told(), Action::CloseSession { session, reason: Reason::Idle });
+    shell.pass(2 * patience);
+    assert!(shell.told.is_empty(), "said once");
+    shell.send(&a1_b1());
+    shell.dial();
 }
 
 #[test]
