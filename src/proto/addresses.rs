@@ -82,6 +82,8 @@ pub struct Addresses {
     /// Networks that are remembered at once.
     entries_max: usize,
     entries: FxHashMap<Network, Entry>,
+    /// Connections at once, from all of them.
+    connections: usize,
 }
 
 impl Addresses {
@@ -90,7 +92,7 @@ impl Addresses {
     #[must_use]
     pub fn new(limits: AddressLimits, connections_max: usize) -> Self {
         let entries_max = connections_max.saturating_mul(4).max(1024);
-        Self { limits, entries_max, entries: FxHashMap::default() }
+        Self { limits, entries_max, entries: FxHashMap::default(), connections: 0 }
     }
 
     /// Whether half of anything that `address` may have is in use.
@@ -124,6 +126,7 @@ impl Addresses {
             entry.connections += 1;
             entry.handshakes += 1;
             entry.whole = Some(now + entry.used(now) + every);
+            self.connections += 1;
             return Ok(());
         };
         let tell = entry.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY);
@@ -144,7 +147,14 @@ impl Addresses {
     pub fn closed(&mut self, address: IpAddr) {
         if let Some(entry) = self.entries.get_mut(&Network::of(address)) {
             entry.connections = entry.connections.saturating_sub(1);
+            self.connections = self.connections.saturating_sub(1);
         }
+    }
+
+    /// How many connections stand, handshakes included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections
     }
 
     /// How many networks are remembered.

@@ -90,7 +90,7 @@ pub struct Limits {
     /// Connections that are being made to one peer at once, once it is known to be up and to take one for each pair of
     /// domains. Until then it is one.
     pub peer_dials: usize,
-    /// Connections that peers hold to us, and handshakes under way, together.
+    /// Connections that peers hold to us, and handshakes under way, together. An eighth is kept for the addresses of `[[peer]]`s.
     pub remote_connections: usize,
     /// Of those, how many one address may hold (an IPv4 address, or an IPv6 /64; here and below). Those of a `[[peer]]` aren't
     /// counted.

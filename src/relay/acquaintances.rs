@@ -83,6 +83,12 @@ impl Acquaintances {
         state.written.contains(&ip) || state.names.iter().any(|(_, known)| known.addresses.contains(&ip))
     }
 
+    /// Whether there is no `[[peer]]`.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = lock(&self.state);
+        state.written.is_empty() && state.names.is_empty()
+    }
+
     /// Whether `peer`, where a `[[peer]]` is, is at `ip`, which is canonical, as far as is known.
     pub(super) fn is_at(&self, peer: &Endpoint, ip: IpAddr) -> bool {
         match peer {

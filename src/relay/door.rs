@@ -1,6 +1,6 @@
 //! Who of the peers is let in: a place for each connection, of which there are `limits.remote_connections`, and no address
-//! has more of them than its share (XEP-0205). All listeners of the remote side have one door, and it is held against a
-//! connection before anything is done for it.
+//! has more of them than its share (XEP-0205), nor do strangers have those that are kept for whom the operator knows. All
+//! listeners of the remote side have one door, and it is held against a connection before anything is done for it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 use crate::proto::addresses::{Addresses, counted_as};
 use crate::proto::admission::Side;
 use crate::reason::Reason;
+
+/// One place in so many is kept for the addresses of `[[peer]]`s, if there are any: strangers are many, and may come from everywhere.
+const KEPT: usize = 8;
 
 /// The door of the remote side.
 #[derive(Debug)]
@@ -59,18 +62,31 @@ impl Door {
             return None;
         };
         let address = (!self.peers.contains(ip)).then_some(ip);
-        if let Some(ip) = address
-            && let Err(refusal) = lock(&self.addresses).connect(ip, clock::now())
+        if let Some(stranger) = address
+            && !self.lets_in(stranger)
         {
-            self.refused(refusal.limit);
-            if refusal.tell {
-                let (from, limit) = (counted_as(ip), refusal.limit);
-                let advice = "nothing, if it is a flood; for a peer that needs more, raise the limit or name its address in a [[peer]]";
-                warn!(address = from, limit, reason = %Reason::TooMany, advice, "connections refused; said once a minute");
-            }
             return None;
         }
         Some(Place { door: Arc::clone(self), address, shaking: true, _permit: permit })
+    }
+
+    /// Whether there is a place for whom the operator doesn't know; then it is taken.
+    fn lets_in(&self, stranger: IpAddr) -> bool {
+        let kept = if self.peers.is_empty() { 0 } else { self.places_all / KEPT };
+        let mut addresses = lock(&self.addresses);
+        if addresses.connections() >= self.places_all - kept {
+            self.refused("remote_connections");
+            return false;
+        }
+        let Err(refusal) = addresses.connect(stranger, clock::now()) else { return true };
+        drop(addresses);
+        self.refused(refusal.limit);
+        if refusal.tell {
+            let (from, limit) = (counted_as(stranger), refusal.limit);
+            let advice = "nothing, if it is a flood; for a peer that needs more, raise the limit or name its address in a [[peer]]";
+            warn!(address = from, limit, reason = %Reason::TooMany, advice, "connections refused; said once a minute");
+        }
+        false
     }
 
     /// Whether a connection from `address` should first show that somebody receives there (RFC 9000 section 8.1.2): half

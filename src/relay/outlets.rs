@@ -2,8 +2,8 @@
 //!
 //! There are `limits.pairs` of them at the most, and no peer takes more of these than is left: a pair that it begins is refused
 //! when those that it has begun, and that still stand, are more than the places left. Whoever holds a certificate for all names
-//! below one could else take every place by a stanza of each. What our own servers send is never refused for
-//! this, nor what comes back in a pair that one of them has begun.
+//! below one could else take every place by a stanza of each. What our own servers send is never refused for this, nor what comes
+//! back in a pair that one of them has begun.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,19 +1,20 @@
 //! Who connects and is slow, and who are many.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fedmux::proto::admission::Side;
 use fedmux::reason::Reason;
 use fedmux::relay::settings::Transport;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::TLS_1_1_CLIENT_HELLO;
 use crate::support::certificates::Authority;
 use crate::support::provider::Plan;
 use crate::support::tcp_peer::{Dialler, upgrade};
 use crate::support::wire::header;
-use crate::support::{soon, until};
+use crate::support::{PATIENCE, soon, until};
 
 #[tokio::test]
 async fn whoever_trickles_is_gone_after_the_time_for_a_handshake_wherever_it_stopped() {
@@ -82,4 +83,35 @@ async fn over_the_limit_of_connections_nobody_is_taken_until_one_has_gone() {
     until("the place to be free", || provider.metric("fedmux_connections", &[]) == 0).await;
     let mut third = dialler.starttls(provider.at(Transport::StartTls), "b1.test", "a1.test").await.unwrap();
     third.authenticate("b1.test", "a1.test").await;
+}
+
+#[tokio::test]
+async fn strangers_leave_places_to_the_peers_that_the_operator_knows() {
+    let authority = Authority::new();
+    let plan = Plan::new(&authority, &["a1.test"]).await.limits(|limits| {
+        limits.remote_connections = 16;
+        limits.handshake = PATIENCE;
+    });
+    let known = ([127, 0, 0, 1], 9).into();
+    let provider = plan.peer_by(Transport::DirectTls, &["b1.test"], known).start().await;
+    let at = provider.at(Transport::DirectTls);
+    let mut inside = Vec::new();
+    for _ in 0..16 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+        inside.push(soon("a connection", socket.connect(at)).await.unwrap());
+    }
+    // An eighth of the places isn't theirs.
+    let refused = || provider.refusals(Side::Remote, Reason::TooMany);
+    until("the refusals", || refused() == 2).await;
+    assert_eq!(provider.metric("fedmux_limit_hits_total", &[("limit", "remote_connections")]), 2);
+    let dialler = Dialler::with(Some(&authority.certify(&["b1.test"])));
+    let mut wires = Vec::new();
+    for _ in 0..2 {
+        let mut wire = dialler.direct(at, "a1.test").await.unwrap();
+        wire.authenticate("b1.test", "a1.test").await;
+        wires.push(wire);
+    }
+    inside.push(TcpStream::connect(at).await.unwrap());
+    until("all places to be taken", || refused() == 3).await;
 }
