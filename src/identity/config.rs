@@ -139,6 +139,7 @@ impl Tls {
     }
 
     fn verifier(&self, peer: ExpectedPeer, verdict: &Verdict) -> PeerVerifier {
+        verdict.judged_by(&self.trust);
         PeerVerifier::new(Arc::clone(&self.trust), self.algorithms, peer, verdict.clone())
     }
 }

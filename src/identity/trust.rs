@@ -3,6 +3,7 @@
 //! A chain is verified against each set on its own, because it matters which one signed it: a pinned authority vouches
 //! for its own domains alone, and for those nobody else does (`TrustScope`).
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::xmpp::domain::DomainPattern;
 const ANCHOR_FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A set of certificate authorities. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Anchors(Arc<[TrustAnchor<'static>]>);
 
 /// Why a set of authorities can't be had.
@@ -159,7 +160,7 @@ impl fmt::Debug for Anchors {
 }
 
 /// All authorities that we believe, and about whom.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustStore {
     general: Anchors,
     pinned: Vec<(Vec<DomainPattern>, Anchors)>,
@@ -183,6 +184,22 @@ impl TrustStore {
     #[must_use]
     pub fn new(general: Anchors, pinned: Vec<(Vec<DomainPattern>, Anchors)>) -> Self {
         Self { general, pinned }
+    }
+
+    /// Whether the peers that have `name` are pinned to the same authorities in `other`, wherever these were read from.
+    pub(crate) fn pins_alike(&self, other: &Self, name: &DomainPattern) -> bool {
+        self.pinned_to(name) == other.pinned_to(name)
+    }
+
+    /// Whether all of them are.
+    pub(crate) fn pins_all_alike(&self, other: &Self) -> bool {
+        self.pinned == other.pinned
+    }
+
+    fn pinned_to(&self, name: &DomainPattern) -> HashSet<&TrustAnchor<'static>> {
+        let has_name = |domains: &[DomainPattern]| domains.iter().any(|rule| rule.overlaps(name));
+        let concerned = self.pinned.iter().filter(|(domains, _)| has_name(domains));
+        concerned.flat_map(|(_, anchors)| anchors.0.iter()).collect()
     }
 
     /// Verify the chain of a peer with this role against every set.

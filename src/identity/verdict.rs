@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use rustls::{AlertDescription, PeerIncompatible};
 
 use super::certificate::{Certificate, KeyPurposes};
+use super::trust::TrustStore;
 use crate::proto::discovery::pins::KeyDigest;
 use crate::proto::proof::CertifiedNames;
 use crate::reason::Reason;
@@ -53,6 +54,7 @@ pub struct Seen {
 
 #[derive(Debug, Default)]
 struct Slot {
+    trust: Option<Arc<TrustStore>>,
     shown: Option<Arc<Certificate>>,
     seen: Option<Seen>,
     peer: Peer,
@@ -90,6 +92,11 @@ impl Verdict {
             Peer::Refused(reason) => Some(reason),
             Peer::Silent | Peer::Presented(_) | Peer::Proven(_) => None,
         }
+    }
+
+    /// The authorities by which the peer is judged.
+    pub(crate) fn trust(&self) -> Option<Arc<TrustStore>> {
+        self.slot().trust.clone()
     }
 
     /// The certificate of ours that this handshake showed to the peer. As a client: if the server asked for one.
@@ -141,6 +148,11 @@ impl Verdict {
         verdict.present(peer);
         verdict.prove();
         verdict
+    }
+
+    /// By these.
+    pub(crate) fn judged_by(&self, trust: &Arc<TrustStore>) {
+        self.slot().trust = Some(Arc::clone(trust));
     }
 
     pub(super) fn show(&self, certificate: &Arc<Certificate>) {

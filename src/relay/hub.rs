@@ -358,7 +358,8 @@ impl Hub {
         // The configuration may have changed during its handshake.
         let live = self.live();
         lock(&shared.machine).set_hosts(&live.hosts);
-        if shared.lacks_entry(&live.peers) {
+        let judged_by = shared.verdict.trust().unwrap_or_else(|| Arc::clone(&live.trust));
+        if shared.is_outdated(&judged_by, &live, None) {
             shared.leave(&commands);
         }
         control.sessions.insert(shared.id, (commands, Arc::clone(shared)));
@@ -410,20 +411,6 @@ impl Hub {
 }
 
 impl Control {
-    /// The `[[peer]]` entries are others: the sessions that were made by what has changed leave, and no other one.
-    fn follow_peers(&mut self, former: &Live, live: &Live, now: Instant) {
-        if former.settings.peers == live.settings.peers {
-            return;
-        }
-        for (commands, session) in self.sessions.values() {
-            if session.is_outdated(&former.peers, &live.peers) {
-                session.leave(commands);
-                self.router.session_leaves(session.id, now);
-            }
-        }
-        self.router.peers_changed(live.peers.rules(), now);
-    }
-
     fn new_lane(&mut self, lane: LaneId) -> Arc<Mailbox> {
         let mailbox = Arc::new(Mailbox::default());
         self.lanes.insert(lane, Arc::clone(&mailbox));

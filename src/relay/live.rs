@@ -46,6 +46,8 @@ pub(crate) struct Live {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) peers: Peers,
     pub(crate) certificates: Arc<CertificateStore>,
+    /// Whom we believe; the same as before if nothing of it has changed.
+    pub(crate) trust: Arc<TrustStore>,
     /// TLS over QUIC, over TCP from the first octet, and over TCP behind STARTTLS.
     tls: [Tls; 3],
     /// TLS with web servers.
@@ -90,7 +92,9 @@ impl Live {
         }
         let general = anchors(&settings.identity.trust)?;
         let web = Arc::new(web_client(&general).map_err(StartError::new)?);
-        let trust = Arc::new(TrustStore::new(general, pinned_anchors(&settings)?));
+        let trust = TrustStore::new(general, pinned_anchors(&settings)?);
+        let same = former.map(|former| &former.trust).filter(|former| ***former == trust);
+        let trust = same.map_or_else(|| Arc::new(trust), Arc::clone);
         let tls = |carrier| Tls::new(Arc::clone(&trust), carrier).map_err(StartError::new);
         let mut tls = [tls(Carrier::Quic)?, tls(Carrier::DirectTls)?, tls(Carrier::StartTls)?];
         if settings.policy.dialback == RemoteDialback::Tls {
@@ -113,6 +117,7 @@ impl Live {
                 None => Peers::new(&settings.peers),
             },
             certificates: Arc::new(certificates),
+            trust,
             tls,
             web,
             keys: Arc::new(KeyMaker::new(&ring.dialback)),

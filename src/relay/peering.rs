@@ -4,17 +4,25 @@
 //! address, transport, authority, announcement or placement it is another peer: the sessions that were made by its former rules
 //! leave ([`SessionShared::is_outdated`]), and new ones are made. Which domains it has, and how many secrets are made for it, changes
 //! in place.
+//!
+//! An authority may change under the same name: its file is another one. So what was read is compared, and besides the sessions of the
+//! entry those leave in which a domain of it was proven otherwise than by their own certificate: by a mux secret or by dialback.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
+use super::hub::{Control, Hub};
+use super::live::Live;
+use super::mailbox::lock;
 use super::settings::Peer;
 use super::shared::SessionShared;
+use crate::identity::trust::TrustStore;
 use crate::proto::proof::CertifiedNames;
 use crate::proto::router::{PeerId, PeerRule};
-use crate::xmpp::domain::DomainPattern;
+use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// The entries, in their order.
 #[derive(Debug, Clone)]
@@ -110,38 +118,67 @@ impl Peers {
         changed.extend(gone.map(|(_, peer)| format!("peer {} taken away", name(peer))));
         changed
     }
+}
 
-    /// The authorities of their own that entries with `names` name.
-    fn trust(&self, names: &[DomainPattern]) -> BTreeSet<&Path> {
-        let speaks =
-            |peer: &&Peer| peer.domains.iter().any(|rule| names.iter().any(|name| rule.overlaps(name)));
-        let peers = self.entries.iter().map(|(_, peer)| peer).filter(speaks);
-        peers.filter_map(|peer| peer.trust.as_deref()).collect()
+impl Control {
+    /// The `[[peer]]` entries are others, or the authorities that they name: the sessions that were made by what has changed
+    /// leave, and no other one.
+    pub(super) fn follow_peers(&mut self, former: &Live, live: &Live, now: Instant) {
+        if former.settings.peers == live.settings.peers && Arc::ptr_eq(&former.trust, &live.trust) {
+            return;
+        }
+        for (commands, session) in self.sessions.values() {
+            let first = self.router.anchor(session.id);
+            if session.is_outdated(&former.trust, live, first.map(|pair| pair.to)) {
+                session.leave(commands);
+                self.router.session_leaves(session.id, now);
+            }
+        }
+        self.router.peers_changed(live.peers.rules(), now);
+    }
+}
+
+impl Hub {
+    /// `domain` was proven by dialback in `session`. Whom we believe about it may have changed while its server was asked.
+    pub(super) fn dialback_proven(&self, session: &SessionShared, domain: &Domain) {
+        let control = lock(&self.control);
+        let (live, judged_by) = (self.live(), session.verdict.trust());
+        if judged_by.is_some_and(|trust| session.is_outdated(&trust, &live, Some(domain.clone())))
+            && let Some((commands, _)) = control.sessions.get(&session.id)
+        {
+            session.leave(commands);
+        }
     }
 }
 
 impl SessionShared {
-    /// Whether the session was made by rules that no longer hold: its entry is gone or is another peer now, or other authorities
-    /// vouch for what its peer has shown.
-    pub(super) fn is_outdated(&self, former: &Peers, now: &Peers) -> bool {
-        if self.lacks_entry(now) {
+    /// Whether the session was made by rules that no longer hold: its entry is gone or is another peer now, or others than
+    /// those of `former` vouch for what its peer has proven. `first`: the domain of its first stream, which stands in no
+    /// certificate if it was proven by dialback.
+    pub(super) fn is_outdated(&self, former: &Arc<TrustStore>, now: &Live, first: Option<Domain>) -> bool {
+        if self.lacks_entry(&now.peers) {
             return true;
         }
-        let names = shown(&super::mailbox::lock(&self.machine).facts().theirs);
-        former.trust(&names) != now.trust(&names)
+        if Arc::ptr_eq(former, &now.trust) {
+            return false;
+        }
+        let machine = lock(&self.machine);
+        let granted = machine.granted().0.iter().map(|(host, _)| host.clone());
+        let mut names = shown(&machine.facts().theirs).chain(granted.chain(first).map(DomainPattern::Exact));
+        names.any(|name| !former.pins_alike(&now.trust, &name))
     }
 
     /// Whether an entry by which it was made is gone.
-    pub(super) fn lacks_entry(&self, now: &Peers) -> bool {
+    fn lacks_entry(&self, now: &Peers) -> bool {
         let mut entries = self.pinned.iter().chain(&self.entry).filter(|id| id.is_configured());
         entries.any(|id| now.get(*id).is_none())
     }
 }
 
 /// What a certificate speaks for, as rules.
-fn shown(names: &CertifiedNames) -> Vec<DomainPattern> {
+fn shown(names: &CertifiedNames) -> impl Iterator<Item = DomainPattern> {
     let exact = names.exact.iter().cloned().map(DomainPattern::Exact);
-    exact.chain(names.wildcard.iter().cloned().map(DomainPattern::Subtree)).collect()
+    exact.chain(names.wildcard.iter().cloned().map(DomainPattern::Subtree))
 }
 
 /// What of an entry decides how its sessions are made.

@@ -297,5 +297,8 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
             router.session_leaves(session.id, now);
         }
     });
+    if kind == DomainProof::Dialback {
+        hub.dialback_proven(session, if initiating { &route.to } else { &route.from });
+    }
     scope
 }

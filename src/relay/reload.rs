@@ -99,6 +99,10 @@ fn in_files(former: &Live, live: &Live) -> Vec<String> {
             "certificates changed: {added} new, {gone} gone; standing connections keep theirs"
         ));
     }
+    if former.settings.peers == live.settings.peers && !former.trust.pins_all_alike(&live.trust) {
+        let drained = "the sessions for which they vouched are drained";
+        changed.push(format!("authorities of [[peer]]s have changed in their files: {drained}"));
+    }
     if live.has_rotated(former) {
         changed.push("secrets are made with another key".to_owned());
     }

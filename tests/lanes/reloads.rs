@@ -203,6 +203,31 @@ async fn what_a_peer_is_shown_and_believed_by_changes_with_a_session_of_its_own(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_authority_in_the_same_file_is_another_one() {
+    let mut scene = Scene::set().await;
+    let (at_path, c_at) = (scene.path.far_as_seen, scene.c.quic);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("b.pem");
+    let copy = |authority: &Authority| std::fs::copy(authority.file(), &file).unwrap();
+    copy(&scene.authority);
+    scene.a.reload(|settings| settings.peers[0].trust = Some(file.clone()));
+    scene.exchange(1).await;
+    let (with_b, with_c) = (scene.session_at(at_path).await, scene.session_at(c_at).await);
+    assert!(scene.a.reload(|_| {}).changed.is_empty());
+    assert_eq!(scene.session_at(at_path).await.session, with_b.session, "nothing has changed");
+    copy(&Authority::new());
+    let drained = "the sessions for which they vouched are drained";
+    let told = format!("authorities of [[peer]]s have changed in their files: {drained}");
+    let report = scene.a.reload(|_| {});
+    scene.leaves(at_path).await;
+    assert_eq!(report.changed, [told]);
+    send(&mut scene.a1, "b1.test", 2..3).await;
+    assert_eq!(crate::scene::reason(&scene.a1.receive().await), "certificate-unknown-issuer");
+    assert_eq!(scene.session_at(c_at).await.session, with_c.session);
+    scene.a.assert_unharmed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_domains_and_other_limits_of_a_peer_touch_no_session() {
     let mut scene = Scene::set().await;
     let before: Vec<u64> = scene.sessions().await.iter().map(|session| session.session).collect();

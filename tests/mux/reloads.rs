@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use fedmux::proto::policy::DomainPolicy;
-use fedmux::relay::settings::Settings;
+use fedmux::relay::settings::{Endpoint, Settings};
 use fedmux::xmpp::domain::{Domain, DomainPattern};
 use fedmux::xmpp::element::Element;
 
@@ -14,6 +14,7 @@ use crate::support::certificates::Authority;
 use crate::support::provider::{Plan, Provider};
 use crate::support::server::Host;
 use crate::support::until;
+use crate::support::wire::Heard;
 
 /// Two relays that reach each other, a1..aN and b1..bN behind them, each with a certificate of its own.
 struct Scene {
@@ -256,6 +257,26 @@ async fn a_host_list_that_has_changed_is_shown_on_the_next_stream() {
     scene.arrives(1, 3, "to a host that stands in it").await;
     until("a3.test to join", || proofs(&scene.b, "granted") == 2).await;
     assert_eq!(proofs(&scene.b, "refused"), 0);
+}
+
+/// n.test, which has a `[[peer]]` entry of its own, joins the session of p.test by a secret.
+#[tokio::test]
+async fn a_session_that_speaks_for_a_host_leaves_when_others_vouch_for_that_host() {
+    let mut scene = crate::scene::Scene::with(|settings| {
+        let mut other = settings.peers[0].clone();
+        other.domains = vec![DomainPattern::parse("n.test").unwrap()];
+        other.address = Endpoint::Address(([127, 0, 0, 1], 1).into());
+        settings.peers.push(other);
+    })
+    .await;
+    let secret = scene.secret("n.test").await;
+    assert!(scene.offer(&secret).await);
+    scene.speaks_for("n.test").await;
+    let authority = Authority::new();
+    let report = scene.relay.reload(|settings| settings.peers[1].trust = Some(authority.file()));
+    assert_eq!(report.changed, ["peer n.test: trust changed"]);
+    assert_eq!(scene.lane.hear().await, Heard::End);
+    scene.relay.assert_unharmed();
 }
 
 #[tokio::test]

@@ -89,8 +89,13 @@ async fn stranger(provider: &Provider, transport: Transport, certificate: Option
 /// As the domain's own server: hear the question, and answer it.
 async fn answer(peer: &Listening, transport: Transport, stream_id: &str, kind: &str) {
     let mut wire = peer.accept(transport).await.unwrap();
-    greet(&mut wire, &feature()).await;
-    let asked = element(&mut wire).await;
+    answer_on(&mut wire, stream_id, kind).await;
+}
+
+/// The same on this connection.
+async fn answer_on(wire: &mut Wire, stream_id: &str, kind: &str) {
+    greet(wire, &feature()).await;
+    let asked = element(wire).await;
     assert!(asked.is("verify", ns::DIALBACK), "{asked:?}");
     let of = |name| asked.attribute(name);
     assert_eq!((of("from"), of("to"), of("id")), (Some("a1.test"), Some("b1.test"), Some(stream_id)));
@@ -266,6 +271,33 @@ async fn where_nothing_may_go_out_a_stranger_is_believed_as_everywhere() {
     assert_eq!((error.attribute("id"), error.attribute("type")), (Some("out"), Some("error")));
     assert!(peer.another().is_none());
     provider.is_balanced().await;
+}
+
+/// While that server is being asked, and afterwards.
+#[tokio::test]
+async fn a_stranger_leaves_when_others_vouch_for_the_server_of_its_domain() {
+    for asked_before in [true, false] {
+        let transport = Transport::DirectTls;
+        let authority = Authority::new();
+        let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+        let mut provider = provider(&authority, transport, &peer).await;
+        let other = Authority::new();
+        let mut wire = stranger(&provider, transport, None).await;
+        wire.say(request("b1.test", "a1.test")).await;
+        let stream_id = wire.stream_id.clone();
+        let mut reload = || provider.reload(|settings| settings.peers[0].trust = Some(other.file()));
+        let mut question = peer.accept(transport).await.unwrap();
+        if !asked_before {
+            reload();
+        }
+        answer_on(&mut question, &stream_id, "valid").await;
+        assert_eq!(element(&mut wire).await.attribute("type"), Some("valid"));
+        if asked_before {
+            reload();
+        }
+        assert_eq!(wire.hear().await, Heard::End, "asked before: {asked_before}");
+        provider.assert_unharmed();
+    }
 }
 
 #[tokio::test]

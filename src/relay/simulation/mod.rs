@@ -35,6 +35,7 @@
 mod account;
 mod asking;
 mod attacker;
+mod believing;
 mod crowding;
 mod dice;
 mod fault;
