@@ -58,21 +58,30 @@ impl Retry {
 
 /// A small generator: retries need spreading, not secrecy. Its seed is an argument, so that a history replays.
 #[derive(Debug)]
-pub(super) struct Jitter(u64);
+pub(super) struct Jitter {
+    state: u64,
+    hurries: bool,
+}
 
 impl Jitter {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed | 1)
+        Self { state: seed | 1, hurries: false }
+    }
+
+    /// There isn't much time: from now on each failure counts as the first.
+    pub(super) fn hurry(&mut self) {
+        self.hurries = true;
     }
 
     /// How long to wait after one more failure than `failures`: `retry_min`, doubled each time up to `retry_max`, of
     /// which between half and all is taken.
     pub(super) fn after(&mut self, failures: u32, limits: &Limits) -> Duration {
-        let wait = limits.retry_min.saturating_mul(1 << failures.min(16)).min(limits.retry_max);
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let share = u32::try_from(self.0 >> 40 & 0xffff).unwrap_or(0);
+        let failures = if self.hurries { 0 } else { failures.min(16) };
+        let wait = limits.retry_min.saturating_mul(1 << failures).min(limits.retry_max);
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let share = u32::try_from(self.state >> 40 & 0xffff).unwrap_or(0);
         wait / 2 + (wait / 2).mul_f64(f64::from(share) / 65_536.0)
     }
 }

@@ -173,7 +173,10 @@ fn stall_server(world: &World, dice: &mut Dice, relay: usize) -> &'static str {
         server.slow_down(*dice.pick(&[5, 50, 500]));
         return "server that reads slowly";
     }
-    server.stall(clock::now() + dice.millis(100..*dice.clone().pick(&[1_000, 20_000, 90_000])));
+    let until = clock::now() + dice.millis(100..*dice.clone().pick(&[1_000, 20_000, 90_000]));
+    server.stall(until);
+    // Whoever waits for that goes on waiting when everything is repaired.
+    world.seems_to_stand(until);
     "server that reads nothing"
 }
 

@@ -28,4 +28,11 @@ fn a_peer_that_is_down_is_dialled_once_more_before_the_relay_ends() {
     shell.tell(Router::hurries);
     let (again, ..) = shell.dial();
     assert_ne!(again, session);
+    // And again, however often that fails.
+    let mut session = again;
+    for _ in 0..4 {
+        shell.dial_fails(session, Reason::ConnectionRefused);
+        shell.pass(shell.limits.retry_min);
+        (session, ..) = shell.dial();
+    }
 }
