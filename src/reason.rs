@@ -132,6 +132,8 @@ reasons! {
     ResourceConstraint = "resource-constraint", false, "raise the limit that the log names, or look at what fills it";
     /// A DTD, a processing instruction, a comment or an entity that RFC 6120 section 11.1 forbids.
     RestrictedXml = "restricted-xml", false, "the other end sent XML that XMPP forbids";
+    /// The session has come to its age, or its rules have changed: what follows goes to another one (RFC 6120 section 4.9.3.16).
+    Reset = "reset", false, "nothing: a fresh session takes over";
     /// The server is going down.
     SystemShutdown = "system-shutdown", false, "nothing: the other end restarts";
     /// A stream condition that we don't know, or `undefined-condition`.

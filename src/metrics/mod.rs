@@ -365,6 +365,12 @@ impl Metrics {
         self.sessions_ended.with_label_values(&[reason.as_str()]).inc();
     }
 
+    /// How many sessions ended for `reason`.
+    #[must_use]
+    pub fn sessions_ended_for(&self, reason: Reason) -> u64 {
+        self.sessions_ended.with_label_values(&[reason.as_str()]).get()
+    }
+
     /// What counts stanzas and octets from `host` (`sent`) or for it (`received`).
     #[must_use]
     pub fn of_host(&self, host: &Domain, direction: &str) -> [IntCounter; 2] {

@@ -121,7 +121,8 @@ pub struct Limits {
     pub lane_idle: Duration,
     /// A session without a lane closes after this; one that the peer opened after ten times as long.
     pub session_idle: Duration,
-    /// A session takes no new lane after this, and a fresh one is made.
+    /// A session takes no new lane after this, whoever dialled it, and a fresh one is made. The lanes that it has get `ack_wait` and `drain`
+    /// to move there, are closed then, and are cut off after the same time again.
     pub session_age: Duration,
     /// A silent connection with a peer is lost after this; keep-alives are sent at a third of it. A stanza may take as
     /// long from its first octet to its last.

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use time::OffsetDateTime;
@@ -294,7 +294,8 @@ pub(crate) async fn session(
         up: AtomicBool::new(false),
         pinned,
         entry,
-        leaving: AtomicBool::new(false),
+        retired: AtomicBool::new(false),
+        leaving: OnceLock::new(),
         grants: GrantChanges::default(),
         exporter,
         mux_exporter,

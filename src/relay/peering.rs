@@ -22,6 +22,7 @@ use super::shared::SessionShared;
 use crate::identity::trust::TrustStore;
 use crate::proto::proof::CertifiedNames;
 use crate::proto::router::{PeerId, PeerRule};
+use crate::reason::Reason;
 use crate::xmpp::domain::{Domain, DomainPattern};
 
 /// The entries, in their order.
@@ -131,7 +132,7 @@ impl Control {
             let first = self.router.anchor(session.id);
             if session.is_outdated(&former.trust, live, first.map(|pair| pair.to)) {
                 session.leave(commands);
-                self.router.session_leaves(session.id, now);
+                self.router.session_leaves(session.id, Reason::PeerChanged, now);
             }
         }
         self.router.peers_changed(live.peers.rules(), now);

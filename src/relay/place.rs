@@ -293,8 +293,8 @@ fn proven_in_session(hub: &Arc<Hub>, session: &Arc<SessionShared>, proof: &Proof
         } else {
             router.peer_lane_up(session.id, lane, &route.reversed(), bidi, now);
         }
-        if session.is_leaving() {
-            router.session_leaves(session.id, now);
+        if let Some(reason) = session.leaves() {
+            router.session_leaves(session.id, reason, now);
         }
     });
     if kind == DomainProof::Dialback {

@@ -1,8 +1,8 @@
 //! What the tasks of one session share: its machine, its connection, and what is known of the peer.
 
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc};
@@ -37,8 +37,10 @@ pub(crate) struct SessionShared {
     pub(crate) pinned: Vec<PeerId>,
     /// The `[[peer]]` entry whose rules it was made by, if there is one.
     pub(crate) entry: Option<PeerId>,
-    /// These rules no longer hold: it takes no lane any more.
-    pub(crate) leaving: AtomicBool,
+    /// It takes no lane of the peer's any more.
+    pub(crate) retired: AtomicBool,
+    /// Nor does it then, and those that it has finish: why.
+    pub(crate) leaving: OnceLock<Reason>,
     pub(crate) grants: GrantChanges,
     pub(crate) exporter: [u8; 32],
     /// What mux secrets are bound to.
@@ -180,18 +182,29 @@ impl SessionShared {
         self.span.record("domain", field::display(domain));
     }
 
+    /// It takes no lane of the peer's any more, who opens it on another one. Whether that is news.
+    pub(crate) fn retire(&self) -> bool {
+        !self.retired.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it takes lanes of the peer's; at its age still the one that it was dialled for.
+    pub(crate) fn takes_lanes(&self) -> bool {
+        let retired = self.retired.load(Ordering::Acquire) && self.is_up();
+        !retired && self.leaves().is_none()
+    }
+
     /// Let it go: what is under way on its lanes is finished, and what follows goes elsewhere.
     pub(crate) fn leave(&self, commands: &mpsc::UnboundedSender<Command>) {
-        if !self.leaving.swap(true, Ordering::AcqRel) {
+        if self.leaving.set(Reason::PeerChanged).is_ok() {
             info!(parent: &self.span, "session leaves: its [[peer]] has changed");
             // A session that is just ending needn't be told.
             let _ending = commands.send(Command::Leave);
         }
     }
 
-    /// Whether [`SessionShared::leave`] was called.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
+    /// Why all of its lanes finish, if they do.
+    pub(crate) fn leaves(&self) -> Option<Reason> {
+        self.leaving.get().copied()
     }
 
     /// Why a QUIC connection ended, in our own words where we know better than the transport.

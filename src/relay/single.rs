@@ -68,7 +68,7 @@ pub(crate) async fn run(
         Lane::new(&hub, id, Arc::clone(&mailbox), place, machine).run(receive, transmit, |ended| ended);
     let ended = attend(&hub, &session, (id, &mailbox), Box::pin(lane), commands).await;
     hub.metrics.lanes.dec();
-    guard.reason = if session.is_leaving() { Reason::PeerChanged } else { ended.reason };
+    guard.reason = session.leaves().unwrap_or(ended.reason);
     if ended.established {
         lane_guard.down(ended.reason);
         return Ok(());
@@ -107,7 +107,7 @@ async fn attend(
                 Command::Close(reason) => mailbox.close(Close::AfterQueue, reason),
                 Command::Leave => {
                     hub.control(|router, now| {
-                        router.session_leaves(session.id, now);
+                        router.session_leaves(session.id, Reason::PeerChanged, now);
                         router.lane_closing(id);
                     });
                     mailbox.close(Close::AfterQueue, Reason::PeerChanged);

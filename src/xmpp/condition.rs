@@ -35,6 +35,7 @@ pub fn stream_condition(reason: Reason) -> &'static str {
         | Reason::TlsRequired
         | Reason::StarttlsInjection => "policy-violation",
         Reason::ResourceConstraint | Reason::TooMany | Reason::QueueFull => "resource-constraint",
+        Reason::Reset => "reset",
         Reason::RestrictedXml => "restricted-xml",
         Reason::SystemShutdown | Reason::Draining => "system-shutdown",
         Reason::UnsupportedEncoding => "unsupported-encoding",

@@ -5,7 +5,7 @@
 //! - [`pipelining`]: all in one flight; [`single_stream`]: peers that take one stream for each connection
 //! - [`many`]: many pairs at once
 //! - [`reloads`]: another configuration of peers
-//! - [`endings`]: closed, drained and idle; [`outages`]: peers and servers that are away for a while
+//! - [`endings`]: closed, drained and idle; [`ages`]: at the age of their session; [`outages`]: peers and servers that are away for a while
 //! - [`scene`]: two relays that pin each other
 
 #![allow(
@@ -15,6 +15,7 @@
     reason = "helpers of tests fail by panicking, like the tests themselves"
 )]
 
+mod ages;
 mod credit;
 mod endings;
 mod many;

@@ -39,13 +39,12 @@ impl Router {
         }
     }
 
-    /// A session was made by rules that no longer hold: all of its lanes finish, the peer's too, and it takes no other. Nor does
-    /// a host of the peer's join another one because of what was proven on this. Idempotent.
-    pub fn session_leaves(&mut self, id: SessionId, now: Instant) {
+    /// A session was made by rules that no longer hold, or has had the time to hand over: all of its lanes finish, the peer's too, and it
+    /// takes no other. Nor does a host of the peer's join another one because of what was proven on this. Idempotent.
+    pub fn session_leaves(&mut self, id: SessionId, reason: Reason, now: Instant) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
         entry.retiring = true;
         let lanes = entry.lanes.iter().filter(|lane| self.lanes.get(lane).is_some_and(|lane| !lane.closing));
-        let reason = Reason::PeerChanged;
         self.actions.extend(lanes.map(|lane| Action::CloseLane { lane: *lane, reason }));
         let proofs = self.proofs.iter().filter(|(_, proof)| proof.second == id && !proof.is_our_wish());
         for key in proofs.map(|(key, _)| key.clone()).collect::<Vec<_>>() {

@@ -69,6 +69,8 @@ pub enum LaneFailure {
     SingleStream,
     /// Since it was opened nothing at all has come from the peer: the path may be dead.
     Unheard,
+    /// Its session takes no new lane any more, as the peer says: another one may.
+    Elsewhere,
     /// Anything else.
     Other(Reason),
 }
@@ -199,6 +201,10 @@ impl Router {
             LaneFailure::SingleStream => (Reason::NotMultiplexed, Again::AtOnce),
             LaneFailure::Unheard if self.leaves(&entry, now) => (Reason::NegotiationTimeout, Again::AtOnce),
             LaneFailure::Unheard => (Reason::NegotiationTimeout, Again::Later),
+            LaneFailure::Elsewhere => {
+                self.peer_retires(&entry, now);
+                (Reason::Reset, Again::AtOnce)
+            }
             // Waiting doesn't help, and what is remembered lets it bounce at once.
             LaneFailure::Other(reason) if is_final(reason) => (reason, Again::AtOnce),
             LaneFailure::Other(reason) => (reason, Again::Later),
@@ -228,6 +234,15 @@ impl Router {
         let speaks = |id: SessionId| self.sessions.get(&id).is_some_and(|session| !session.mute);
         let elsewhere = |route: &Route| self.choose(route, self.peer_for(&route.to)?, now);
         lane.routes.iter().all(|route| elsewhere(route).is_some_and(speaks))
+    }
+
+    /// The session of `lane` takes no new one, as the peer says: it is used up for us too, and what else we have there moves.
+    fn peer_retires(&mut self, lane: &Lane, now: Instant) {
+        if let Carrier::Session(id) = lane.carrier
+            && self.sessions.get(&id).is_some_and(|session| !session.retiring)
+        {
+            self.session_retires(id, now);
+        }
     }
 
     /// A lane is finishing: it takes no further route.

@@ -1,6 +1,6 @@
 //! Sessions come up, retire, fall idle and go.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::proofs::Purpose;
 use super::{Action, Again, LaneId, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
@@ -203,7 +203,9 @@ impl Router {
     fn closes_at(&self, entry: &SessionEntry) -> Option<Instant> {
         let since = entry.laneless_since?;
         let patience = match (entry.dialled, entry.retiring) {
-            (true, true) => Duration::ZERO,
+            // One that retires needs a moment: the peer may be opening a lane, which is refused, so that it goes elsewhere at once. With
+            // the connection it would be lost, and nobody would know what of it was handled.
+            (true, true) => self.limits.ack_wait,
             (true, false) => self.limits.session_idle,
             (false, _) => self.limits.session_idle.saturating_mul(ACCEPTED),
         };

@@ -139,12 +139,15 @@ impl Lane {
         }
     }
 
-    /// The peer has opened one more stream in a session that leaves. It is answered, so that the peer doesn't take it for one stream
-    /// too many, and closed; what is sent on it goes elsewhere.
+    /// The peer has opened one more stream in a session that takes none any more. It is answered, so that the peer doesn't take it for
+    /// one stream too many, and closed with an error that says so: the peer opens it on another session (RFC 6120 section 4.9.3.16). Nothing
+    /// that is sent on it is handled.
     pub(super) fn leave_session(&self) {
-        let leaves = self.place.session().is_some_and(|session| session.is_leaving());
-        if leaves && self.carry.is_none() && !matches!(self.machine, Machine::Initiating(_)) {
-            self.mailbox.close(Close::AfterQueue, Reason::PeerChanged);
+        let takes = self.place.session().is_none_or(|session| session.takes_lanes());
+        if !takes && self.carry.is_none() && !matches!(self.machine, Machine::Initiating(_)) {
+            let mut octets = String::new();
+            crate::proto::stream::refuse(&mut octets, Reason::Reset.into(), None);
+            self.mailbox.refuse(&octets, Reason::Reset);
         }
     }
 

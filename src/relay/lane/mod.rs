@@ -334,7 +334,9 @@ impl Lane {
                 };
                 self.place.header_came(&self.hub, &header, self.carry.is_some());
                 let handled = self.handle(Event::Header { header: &header, fresh_id: &fresh_id });
-                self.leave_session();
+                if handled.is_ok() {
+                    self.leave_session();
+                }
                 handled
             }
             FrameKind::Element => {

@@ -83,7 +83,6 @@ async fn serve<S: Streams>(
     let (retire, end) = lifetime(hub, session);
     let silence = tokio::time::sleep(hub.limits.handshake);
     tokio::pin!(retire, end, silence);
-    let mut retired = false;
     let mut overdue = false;
     let mut closing = None;
     let mut gone_by = None;
@@ -93,8 +92,9 @@ async fn serve<S: Streams>(
         if overdue && lanes.is_empty() && !session.is_up() {
             return refuse(hub, session, connection, Reason::NegotiationTimeout);
         }
-        // The peer may just have opened a lane; what is said on it is not thrown away.
-        let leaves = session.is_leaving().then_some(Reason::PeerChanged);
+        // The peer may just have opened a lane; what is said on it is not thrown away. At its age a session isn't closed before its
+        // time: whoever dialled it closes it when a lane of theirs was refused, and has nothing under way then.
+        let leaves = session.leaves().filter(|reason| *reason != Reason::Reset);
         if let Some(reason) = closing.or(leaves)
             && lanes.is_empty()
         {
@@ -117,7 +117,7 @@ async fn serve<S: Streams>(
                     lanes.spawn(open(Arc::clone(hub), Arc::clone(session), connection.clone(), opening, false));
                 }
                 Some(Command::Close(reason)) => closing = Some(reason),
-                Some(Command::Leave) => gone_by = Some(leave(hub, session)),
+                Some(Command::Leave) => gone_by = Some(leave(hub, session, Reason::PeerChanged)),
                 Some(Command::Tell(asked)) => session.tell(asked),
                 None => return Reason::Draining,
             },
@@ -140,10 +140,7 @@ async fn serve<S: Streams>(
             },
             // A lane that is under way still has its time, and its last words.
             () = &mut silence, if !overdue && opened == Opened::Inbound => overdue = true,
-            () = &mut retire, if !retired => {
-                retired = true;
-                hub.control(|router, now| router.session_retires(session.id, now));
-            }
+            () = &mut retire, if gone_by.is_none() => gone_by = grow_old(hub, session, retire.as_mut()),
             () = grant_due(session) => end_grants(hub, session),
             reason = over(end.as_mut(), gone_by) => {
                 connection.close(Code::Done);
@@ -153,24 +150,43 @@ async fn serve<S: Streams>(
     }
 }
 
-/// The session leaves. When it is gone at the latest: a peer that opens lane after lane doesn't hold it.
-fn leave(hub: &Arc<Hub>, session: &SessionShared) -> Instant {
-    hub.control(|router, now| router.session_leaves(session.id, now));
-    clock::now() + hub.limits.ack_wait + hub.limits.drain
+/// The session has come to its age: it takes no new lane, and ours move. After a while it leaves: whoever opened what still stands may
+/// go by another age. When it is gone then, and why.
+fn grow_old(
+    hub: &Arc<Hub>,
+    session: &SessionShared,
+    retire: Pin<&mut tokio::time::Sleep>,
+) -> Option<(Instant, Reason)> {
+    if !session.retire() {
+        return Some(leave(hub, session, *session.leaving.get_or_init(|| Reason::Reset)));
+    }
+    hub.control(|router, now| router.session_retires(session.id, now));
+    retire.reset((clock::now() + time_to_leave(hub)).into());
+    None
+}
+
+/// The session leaves. When it is gone at the latest, and why: a peer that opens lane after lane doesn't hold it.
+fn leave(hub: &Arc<Hub>, session: &SessionShared, reason: Reason) -> (Instant, Reason) {
+    hub.control(|router, now| router.session_leaves(session.id, reason, now));
+    (clock::now() + time_to_leave(hub), reason)
+}
+
+/// How long what is under way on the lanes of a session may take to finish.
+fn time_to_leave(hub: &Hub) -> Duration {
+    hub.limits.ack_wait + hub.limits.drain
 }
 
 /// Resolves when the time of a session is over: what its certificates prove ends, or it has had the time to leave. Why.
-async fn over(end: Pin<&mut tokio::time::Sleep>, gone_by: Option<Instant>) -> Reason {
+async fn over(end: Pin<&mut tokio::time::Sleep>, gone_by: Option<(Instant, Reason)>) -> Reason {
     let gone = async {
-        match gone_by {
-            Some(at) => tokio::time::sleep_until(at.into()).await,
-            None => std::future::pending().await,
-        }
+        let Some((at, reason)) = gone_by else { return std::future::pending().await };
+        tokio::time::sleep_until(at.into()).await;
+        reason
     };
     tokio::select! {
         biased;
         () = end => Reason::CertificateExpired,
-        () = gone => Reason::PeerChanged,
+        reason = gone => reason,
     }
 }
 

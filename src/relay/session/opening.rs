@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::openings::Turn;
 use crate::metrics::Opened;
@@ -83,7 +83,9 @@ pub(super) fn open<S: Streams>(
         };
         let reason = if let LaneFailure::Other(reason) = failure { reason } else { ended.reason };
         // The end of the first one is the end of the attempt, which the dialler tells.
-        if !first {
+        if failure == LaneFailure::Elsewhere {
+            debug!(parent: &session.span, pair = %route, "the peer takes no new lane in the session");
+        } else if !first {
             let detail = || format!("a stream for {route} in session {}", session.id.0);
             hub.attempts.note(
                 Kind::Connection,
@@ -160,6 +162,10 @@ fn start(hub: &Hub, session: &SessionShared, route: &Route, plain: bool, mailbox
 fn failure(connection: &impl Streams, ended: LaneEnd, first: bool) -> LaneFailure {
     if let Some(reason) = connection.closed() {
         return LaneFailure::Other(reason);
+    }
+    if ended.reason == Reason::Reset {
+        // A connection that takes none from the beginning is an attempt that failed.
+        return if first { LaneFailure::Other(ended.reason) } else { LaneFailure::Elsewhere };
     }
     if ended.pipelined && ended.answered {
         return LaneFailure::PipeliningRefused;

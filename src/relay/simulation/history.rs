@@ -135,6 +135,7 @@ fn plan(dice: &mut Dice) -> Plan {
         },
         peers_change: false,
         limits,
+        ages: Vec::new(),
     }
 }
 

@@ -122,7 +122,10 @@ pub(super) fn settings(plan: &Plan, index: usize, base: Settings) -> Settings {
     Settings {
         hosts: own.iter().map(host).collect(),
         peers,
-        limits: plan.limits.clone(),
+        limits: Limits {
+            session_age: plan.ages.get(index).copied().unwrap_or(plan.limits.session_age),
+            ..plan.limits.clone()
+        },
         policy: Policy { uncertain, ..Policy::default() },
         ..base
     }

@@ -33,6 +33,7 @@
 //! `FEDMUX_SEED=N FEDMUX_HISTORIES=1 cargo test --lib simulation` is it once more, with `FEDMUX_TRACE=1` and its log.
 
 mod account;
+mod ageing;
 mod asking;
 mod attacker;
 mod believing;

@@ -51,6 +51,8 @@ pub(super) struct Plan {
     /// Domains behind each; the third has a certificate of its own.
     pub(super) domains: usize,
     pub(super) limits: Limits,
+    /// How old the sessions of each relay become, where it isn't as the limits say.
+    pub(super) ages: Vec<Duration>,
     pub(super) placement: Placement,
     pub(super) bounces: bool,
     /// Stanzas in a second, of all pairs together.
@@ -70,6 +72,7 @@ impl Plan {
             relays: 2,
             domains: 1,
             limits: Limits::default(),
+            ages: Vec::new(),
             placement: Placement::StreamPerPair,
             bounces: false,
             rate: 1,

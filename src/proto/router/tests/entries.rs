@@ -48,7 +48,7 @@ fn what_says_the_same_changes_nothing_whatever_its_order() {
 #[test]
 fn another_peer_is_dialled_when_the_lanes_of_the_former_have_finished_and_not_before() {
     let (mut shell, session, lanes) = connected();
-    shell.tell(|router, now| router.session_leaves(session, now));
+    shell.tell(|router, now| router.session_leaves(session, Reason::PeerChanged, now));
     let closing: Vec<_> = lanes.map(|lane| Action::CloseLane { lane, reason: Reason::PeerChanged }).into();
     assert_eq!(shell.told.drain(..).collect::<Vec<_>>(), closing);
     change(&mut shell, &[(NEW, &THEIRS), (OTHER, &["*.other.test"])]);
@@ -68,7 +68,7 @@ fn another_peer_is_dialled_when_the_lanes_of_the_former_have_finished_and_not_be
     let again = shell.peer_opened(session, &route("a1.test", "b3.test"));
     shell.send(&route("a1.test", "b3.test"));
     assert_eq!(shell.lane().0, fresh);
-    shell.tell(|router, now| router.session_leaves(session, now));
+    shell.tell(|router, now| router.session_leaves(session, Reason::PeerChanged, now));
     assert!(shell.told.contains(&Action::CloseLane { lane: again, reason: Reason::PeerChanged }));
 }
 

@@ -375,7 +375,35 @@ fn a_retiring_session_takes_no_lane_and_hands_over() {
     let (session, ..) = shell.lane();
     assert_eq!(session, fresh, "though the old one has the smaller exporter value");
     shell.lane_down(theirs);
-    shell.pass(Duration::ZERO);
+    shell.pass(shell.limits.ack_wait);
+    assert_eq!(shell.next_told(), Action::CloseSession { session: old, reason: Reason::Idle });
+}
+
+#[test]
+fn a_session_whose_peer_takes_no_new_lane_is_left_at_once() {
+    let (mut shell, old, lane) = connected(1);
+    let wanted = [route("a2.test", "b1.test"), route("a2.test", "b2.test")];
+    wanted.iter().for_each(|route| shell.send(route));
+    let refused = [shell.lane().1, shell.lane().1];
+    shell.tell(|router, now| router.lane_failed(refused[0], LaneFailure::Elsewhere, now));
+    assert_eq!(shell.next_told(), Action::CloseLane { lane, reason: Reason::Idle });
+    assert_eq!(shell.next_told(), Action::CloseLane { lane: refused[1], reason: Reason::Idle });
+    let (fresh, first, dialled_for) = shell.dial();
+    assert_eq!(dialled_for, wanted[0]);
+    shell.tell(|router, now| router.lane_failed(refused[1], LaneFailure::Elsewhere, now));
+    assert!(shell.told.is_empty(), "nothing is told twice, and one attempt is enough: {:?}", shell.told);
+    // Its exporter value is greater.
+    shell.dialled(fresh, first, 9);
+    assert_eq!(shell.lanes_of(&wanted[0]), [first]);
+    let (session, second, _) = shell.lane();
+    assert_eq!(session, fresh);
+    shell.established(second);
+    assert_eq!(shell.lanes_of(&wanted[1]), [second]);
+    // What went well there moves too, and behind it the session is closed.
+    shell.lane_down(lane);
+    shell.send(&a1_b1());
+    assert_eq!(shell.lane().0, fresh);
+    shell.pass(shell.limits.ack_wait);
     assert_eq!(shell.next_told(), Action::CloseSession { session: old, reason: Reason::Idle });
 }
 

@@ -483,7 +483,7 @@ fn a_relay_that_ends_waits_for_no_proof() {
 fn what_is_proven_on_a_connection_that_leaves_lets_nobody_join() {
     let leave = |two: &mut Two| {
         let second = two.v.second.0;
-        two.v.shell.tell(|router, now| router.session_leaves(second, now));
+        two.v.shell.tell(|router, now| router.session_leaves(second, Reason::PeerChanged, now));
     };
     let mut two = Two::new();
     two.prove(leave);
