@@ -57,6 +57,9 @@ pub struct FinderSettings {
     pub host_meta: Option<HostMetaSource>,
 }
 
+/// Each name that was asked for, and what was answered, for people.
+pub type Heard = Vec<(String, String)>;
+
 /// What is known of one domain: behind a lock of its own, so that whoever asks while it is looked up waits for the one
 /// answer.
 type Slot = Arc<tokio::sync::Mutex<Known>>;
@@ -119,6 +122,11 @@ impl Finder {
     ///
     /// `seed`: which of more records than are dialled are taken.
     pub async fn find(&self, domain: &Domain, seed: u64) -> Arc<Found> {
+        self.find_telling(domain, seed, &mut Heard::new()).await
+    }
+
+    /// The same. What is asked for now is added to `heard`, and kept nowhere: what was found a moment ago says nothing about it.
+    pub async fn find_telling(&self, domain: &Domain, seed: u64, heard: &mut Heard) -> Arc<Found> {
         if let Err(reason) = refuse_domain(domain, self.settings.allow_private) {
             return Arc::new(Found::failed(reason));
         }
@@ -131,7 +139,9 @@ impl Finder {
             }
             let place = timeout_at(bound, self.places.acquire()).await;
             let found = match place {
-                Ok(Ok(_place)) => Arc::new(self.look_up(domain, seed, bound, &mut slot.document).await),
+                Ok(Ok(_place)) => {
+                    Arc::new(self.look_up(domain, seed, bound, &mut slot.document, heard).await)
+                }
                 Ok(Err(_)) | Err(_) => Arc::new(Found::failed(Reason::DnsTimeout)),
             };
             slot.found = Some((Arc::clone(&found), Instant::now() + found.valid));
@@ -161,12 +171,21 @@ impl Finder {
         Arc::clone(known.entry(domain.clone()).or_default())
     }
 
-    async fn look_up(&self, domain: &Domain, seed: u64, bound: Instant, document: &mut Asking) -> Found {
-        let Some(asker) = &self.asker else { return self.by_dns(domain, seed, bound).await };
+    async fn look_up(
+        &self,
+        domain: &Domain,
+        seed: u64,
+        bound: Instant,
+        document: &mut Asking,
+        heard: &mut Heard,
+    ) -> Found {
+        let by_dns = self.by_dns(domain, seed, bound, heard);
+        let Some(asker) = &self.asker else { return by_dns.await };
         if asker.source.when == HostMeta::Prefer {
-            return self.beside_dns(asker, domain, seed, bound, document).await;
+            document.begin(asker, domain, seed, bound);
+            return self.beside_dns(asker, by_dns, seed, bound, document).await;
         }
-        let found = self.by_dns(domain, seed, bound).await;
+        let found = by_dns.await;
         if leaves_open(&found) {
             document.begin(asker, domain, seed, bound);
             document.settle(asker, seed, patience(&found, bound)).await;
@@ -174,17 +193,15 @@ impl Finder {
         self.with_document(asker, found, document)
     }
 
-    /// Ask DNS and the domain's web server at once. Links of a document make DNS unnecessary.
+    /// Ask DNS beside the domain's web server, which is being asked. Links of a document make DNS unnecessary.
     async fn beside_dns(
         &self,
         asker: &Asker,
-        domain: &Domain,
+        by_dns: impl Future<Output = Found>,
         seed: u64,
         bound: Instant,
         document: &mut Asking,
     ) -> Found {
-        document.begin(asker, domain, seed, bound);
-        let by_dns = self.by_dns(domain, seed, bound);
         tokio::pin!(by_dns);
         let first = tokio::select! {
             biased;
@@ -219,7 +236,7 @@ impl Finder {
         if document.is_under_way() { found.awaiting_document() } else { found }
     }
 
-    async fn by_dns(&self, domain: &Domain, seed: u64, bound: Instant) -> Found {
+    async fn by_dns(&self, domain: &Domain, seed: u64, bound: Instant, heard: &mut Heard) -> Found {
         let now = Instant::now();
         let mut ttl = VALID_MAX;
         // Addresses are asked for after this, and need time, too.
@@ -238,8 +255,8 @@ impl Finder {
             Plan::Failed(_) => HashMap::new(),
         };
         let rules = Rules { allow_private: self.settings.allow_private, own: &self.settings.own };
-        let heard = heard(domain, &srv, &addresses);
-        Found { heard, ..conclude(&srv, plan, &addresses, rules, ttl) }
+        tell(domain, &srv, &addresses, heard);
+        conclude(&srv, plan, &addresses, rules, ttl)
     }
 
     /// The answers of the four SRV names. One that isn't there in time has failed.
@@ -267,12 +284,8 @@ impl Finder {
     }
 }
 
-/// What was answered, for people.
-fn heard(
-    domain: &Domain,
-    srv: &SrvAnswers,
-    addresses: &HashMap<String, AddressAnswer>,
-) -> Vec<(String, String)> {
+/// Put down what was answered, for people.
+fn tell(domain: &Domain, srv: &SrvAnswers, addresses: &HashMap<String, AddressAnswer>, heard: &mut Heard) {
     let records = SrvName::ALL.map(|name| {
         let answer = match srv.get(name) {
             SrvAnswer::Records(records) => {
@@ -294,7 +307,7 @@ fn heard(
         let all: Vec<String> = found.into_iter().chain(failed).collect();
         (host.clone(), if all.is_empty() { "no address".to_owned() } else { all.join(", ") })
     });
-    records.into_iter().chain(hosts).collect()
+    heard.extend(records.into_iter().chain(hosts));
 }
 
 /// Whether DNS leaves it to others to say where the domain is: no SRV record of it leads anywhere, and none says that there is

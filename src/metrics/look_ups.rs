@@ -56,8 +56,8 @@ impl LookUps {
         self.host_meta_failed.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// An address was found that must not be dialled.
-    pub fn address_refused(&self, reason: Reason) {
-        self.addresses_refused.with_label_values(&[reason.as_str()]).inc();
+    /// So many addresses were found that must not be dialled.
+    pub fn addresses_refused(&self, reason: Reason, count: usize) {
+        self.addresses_refused.with_label_values(&[reason.as_str()]).inc_by(count as u64);
     }
 }

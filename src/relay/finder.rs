@@ -96,13 +96,20 @@ pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
     let mut guard = FindGuard { hub: Arc::clone(&hub), peer, answer: None };
     let trace = hub.attempts.begin(Kind::LookUp, &domain, None);
     let began = clock::now();
-    let found = finder.find(&domain, super::random::seed()).await;
+    let mut heard = Vec::new();
+    let found = finder.find_telling(&domain, super::random::seed(), &mut heard).await;
     let (took, look_ups) = (clock::now().saturating_duration_since(began), &hub.metrics.look_ups);
-    told(&trace, &found);
-    for refused in &found.refused {
-        let (host, address, reason) = (&refused.host, refused.address, refused.reason);
-        look_ups.address_refused(reason);
-        warn!(%domain, %host, %address, %reason, advice = reason.advice(), "address not dialled");
+    told(&trace, &heard, &found);
+    drop(heard);
+    for (reason, count) in found.refused.counts() {
+        look_ups.addresses_refused(*reason, *count);
+    }
+    // One line for all of them: a stranger chooses how many there are.
+    if let Some(first) = found.refused.iter().next() {
+        let (host, reason, count) = (&first.host, first.reason, found.refused.len());
+        let addresses: Vec<_> = found.refused.iter().map(|refused| refused.address.to_string()).collect();
+        let addresses = addresses.join(", ");
+        warn!(%domain, %host, addresses, count, %reason, advice = reason.advice(), "addresses not dialled");
     }
     match &found.answer {
         Answer::Ways(_) => {
@@ -126,12 +133,16 @@ pub(crate) async fn find(hub: Arc<Hub>, peer: PeerId, domain: Domain) {
 }
 
 /// Write down what was answered, and what follows from it.
-fn told(trace: &Trace, found: &Found) {
-    for (name, answer) in &found.heard {
+fn told(trace: &Trace, heard: &[(String, String)], found: &Found) {
+    for (name, answer) in heard {
         trace.step("dns", format!("{name}: {answer}"));
     }
-    for refused in &found.refused {
+    for refused in found.refused.iter() {
         trace.failed("address", format!("{} of {}", refused.address, refused.host), refused.reason);
+    }
+    let others = found.refused.len() - found.refused.iter().len();
+    if others > 0 {
+        trace.step("address", format!("{others} more that must not be dialled"));
     }
     match &found.answer {
         Answer::Ways(_) => {

@@ -283,9 +283,9 @@ async fn addresses_inside_are_not_asked_and_those_of_the_relay_neither_asked_nor
     let bound = bound.finding_by(dns.address).asking_the_web(HostMeta::Prefer, web.address.port());
     let mut relay = bound.start().await;
     arrives(&mut relay, &peer, "first").await;
-    let line = log.line("address not dialled").await;
+    let line = log.line("addresses not dialled").await;
     assert_eq!(
-        (line.field("address"), line.field("reason")),
+        (line.field("addresses"), line.field("reason")),
         (&*own.to_string(), Reason::AddressOwn.as_str())
     );
     let refused = [("reason", Reason::AddressOwn.as_str())];

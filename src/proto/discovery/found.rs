@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::pins::{KeyDigest, Pins};
 use super::plan::Plan;
 use super::refusal::refuse_address;
+use super::refused::{Refusals, Refused};
 use super::standing::Counting;
 use super::weigh::{Draw, order};
 use super::{AddressAnswer, Candidate, HostMeta, Origin, SrvAnswer, SrvAnswers, TlsHints, Transport};
@@ -25,6 +26,9 @@ pub const FAILED_VALID: Duration = Duration::from_secs(2);
 pub const ATTEMPTS_MAX: usize = 24;
 /// Addresses of one way, where there are few ways.
 pub const WAY_ADDRESSES_MAX: usize = 4;
+/// Addresses of one way that are kept, so that a session from one of them is known: more than are dialled, and far fewer than a
+/// stranger's zone may name.
+pub const WAY_ADDRESSES_KEPT_MAX: usize = 8;
 /// Addresses of one way, where there are many: one of each family.
 const WAY_ADDRESSES_MIN: usize = 2;
 
@@ -36,13 +40,11 @@ pub struct Found {
     /// The keys that whoever answers there may have, as the domain itself says over HTTPS.
     pub pins: Pins,
     /// Addresses that were found and must not be dialled. The operator is told.
-    pub refused: Vec<RefusedAddress>,
+    pub refused: Refused,
     /// A look-up that failed while others gave a way: there may be more ways than these.
     pub incomplete: Option<Reason>,
     /// For how long this holds.
     pub valid: Duration,
-    /// Each name that was asked for, and what was answered, for people.
-    pub heard: Vec<(String, String)>,
 }
 
 /// The ways, or why there is none.
@@ -54,17 +56,6 @@ pub enum Answer {
     Nothing,
     /// There is no way, and this is why. Never "nothing": a look-up that fails says nothing about the domain.
     Failed(Reason),
-}
-
-/// An address that was found and must not be dialled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedAddress {
-    /// Whose address it is.
-    pub host: String,
-    /// The address.
-    pub address: SocketAddr,
-    /// Why.
-    pub reason: Reason,
 }
 
 /// The ways to a domain, at least one, each with at least one address.
@@ -115,10 +106,9 @@ impl Found {
         Self {
             answer: Answer::Failed(reason),
             pins: Pins::none(),
-            refused: Vec::new(),
+            refused: Refused::default(),
             incomplete: None,
             valid: FAILED_VALID,
-            heard: Vec::new(),
         }
     }
 
@@ -144,22 +134,20 @@ impl Found {
             return self;
         }
         let mut ways = Vec::new();
-        let mut refused: Vec<RefusedAddress> = Vec::new();
+        let mut refused = Refusals::beside(std::mem::take(&mut self.refused));
         for link in &document.links {
             let addresses = allowed(&link.candidate, &link.addresses, rules, &mut refused);
             if !addresses.is_empty() {
                 ways.push(Way { candidate: link.candidate.clone(), addresses });
             }
         }
+        self.refused = refused.into_refused();
         if !ways.is_empty() {
             (self.answer, self.incomplete) = (Answer::Ways(Ways(ways)), None);
             self.valid = clamp(*fresh_for);
-        } else if let (Answer::Nothing, Some(refused)) = (&self.answer, refused.first()) {
+        } else if let (Answer::Nothing, Some(refused)) = (&self.answer, self.refused.iter().next()) {
             self.answer = Answer::Failed(refused.reason);
         }
-        let known = |other: &RefusedAddress| self.refused.iter().any(|known| known.address == other.address);
-        refused.retain(|other| !known(other));
-        self.refused.extend(refused);
         self
     }
 
@@ -280,7 +268,7 @@ pub fn conclude(
     };
     let nothing = AddressAnswer::default();
     let mut ways = Vec::new();
-    let mut refused: Vec<RefusedAddress> = Vec::new();
+    let mut refused = Refusals::default();
     let mut failed = srv.failed();
     for candidate in candidates {
         let literal = candidate.host.parse::<IpAddr>().ok();
@@ -292,8 +280,9 @@ pub fn conclude(
             ways.push(Way { candidate, addresses });
         }
     }
+    let refused = refused.into_refused();
     let no_srv = srv.iter().all(|(_, answer)| *answer == SrvAnswer::Nothing);
-    let (answer, incomplete) = match (ways.is_empty(), failed, refused.first()) {
+    let (answer, incomplete) = match (ways.is_empty(), failed, refused.iter().next()) {
         (false, failed, _) => (Answer::Ways(Ways(ways)), failed),
         (true, Some(reason), _) => (Answer::Failed(reason), None),
         (true, None, Some(refused)) => (Answer::Failed(refused.reason), None),
@@ -305,28 +294,33 @@ pub fn conclude(
         (_, Some(_)) => VALID_MIN,
         (_, None) => clamp(ttl),
     };
-    Found { answer, pins: Pins::none(), refused, incomplete, valid, heard: Vec::new() }
+    Found { answer, pins: Pins::none(), refused, incomplete, valid }
 }
 
-/// Of the addresses of a candidate those that may be dialled; the others are added to `refused`, each once.
+/// Of the addresses of a candidate those that may be dialled, as far as they are kept; the others are added to `refused`.
 fn allowed(
     candidate: &Candidate,
     addresses: &[IpAddr],
     rules: Rules<'_>,
-    refused: &mut Vec<RefusedAddress>,
+    refused: &mut Refusals,
 ) -> Vec<SocketAddr> {
-    let mut allowed = Vec::new();
+    let mut allowed: Vec<IpAddr> = Vec::new();
     for ip in in_turn(addresses) {
         let address = SocketAddr::new(ip, candidate.port);
         match refuse_address(address, rules.allow_private, rules.own) {
-            Ok(()) => allowed.push(address),
-            Err(reason) if refused.iter().all(|other| other.address != address) => {
-                refused.push(RefusedAddress { host: candidate.host.clone(), address, reason });
-            }
-            Err(_) => {}
+            Ok(()) => allowed.push(ip),
+            Err(reason) => refused.add(&candidate.host, address, reason),
         }
     }
-    allowed
+    if allowed.len() > WAY_ADDRESSES_KEPT_MAX {
+        // The same ones, in whichever order they came: else a session would lead there or not by chance.
+        let mut lowest = allowed.clone();
+        lowest.sort_unstable();
+        lowest = in_turn(&lowest);
+        lowest.truncate(WAY_ADDRESSES_KEPT_MAX);
+        allowed.retain(|ip| lowest.contains(ip));
+    }
+    allowed.into_iter().map(|ip| SocketAddr::new(ip, candidate.port)).collect()
 }
 
 fn clamp(ttl: Duration) -> Duration {

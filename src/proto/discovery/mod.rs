@@ -6,7 +6,7 @@
 //! 1. [`refusal::refuse_domain`] says whether a domain may be looked up at all.
 //! 2. [`plan::plan`] turns the answers of the four SRV names into candidates: a transport, a host and a port each.
 //! 3. [`found::conclude`] adds the addresses of those hosts, leaves out the ones that must not be dialled
-//!    ([`refusal::refuse_address`]), and gives the [`Found`](found::Found) that the rest of the relay works with.
+//!    ([`refusal::refuse_address`], [`refused`]), and gives the [`Found`](found::Found) that the rest of the relay works with.
 //! 4. [`found::Ways::attempts`] is what [`super::race`] dials.
 //!
 //! Beside DNS a domain may say all this over HTTPS ([`host_meta`]); when it is asked for that, and how long what it said
@@ -21,6 +21,7 @@ pub mod host_meta;
 pub mod pins;
 pub mod plan;
 pub mod refusal;
+pub mod refused;
 pub mod standing;
 mod weigh;
 

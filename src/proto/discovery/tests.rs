@@ -7,11 +7,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::found::{
-    ATTEMPTS_MAX, Answer, FAILED_VALID, Found, Rules, VALID_MAX, VALID_MIN, Ways, Whereabouts, conclude,
+    ATTEMPTS_MAX, Answer, FAILED_VALID, Found, Rules, VALID_MAX, VALID_MIN, WAY_ADDRESSES_KEPT_MAX, Ways,
+    Whereabouts, conclude,
 };
 use super::host_meta::{self, Document};
 use super::pins::{KeyDigest, Pins};
 use super::plan::{CANDIDATES_MAX, Plan, plan};
+use super::refused::REFUSED_SHOWN_MAX;
 use super::standing::Counting;
 use super::{AddressAnswer, Candidate, HostMeta, SrvAnswer, SrvAnswers, SrvName, SrvRecord, Transport};
 use crate::reason::Reason;
@@ -239,6 +241,50 @@ fn addresses_inside_are_left_out_and_told() {
 
     let only = self::found(&given[..0], &addresses(&[("b.example.com", &["192.168.1.1"])]));
     assert_eq!(only.answer, Answer::Failed(Reason::AddressNotPublic), "it has records: not nothing");
+}
+
+/// A zone of somebody who wants us to keep as much as possible for each of any number of domains.
+#[test]
+fn what_a_zone_of_thousands_of_addresses_leaves_is_little_and_says_how_many_there_were() {
+    let label = "x".repeat(60);
+    let target = |n: usize| format!("t{n:03}.{label}.{label}.{label}.{label}");
+    let named = |at: usize| {
+        let all: Vec<String> = (0..64).map(|n| format!("{n} 0 5269 {}", target(64 * at + n))).collect();
+        records(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let given: Vec<_> = SrvName::ALL.into_iter().enumerate().map(|(at, name)| (name, named(at))).collect();
+    let private = (0..64).map(|n| [format!("10.0.0.{n}"), format!("fd00::{n:x}")]);
+    let public = (0..20).map(|n| [format!("9.0.0.{n}"), format!("2600::{n:x}")]);
+    let all: Vec<IpAddr> = private.chain(public).flatten().map(|text| text.parse().unwrap()).collect();
+    let answer = AddressAnswer { addresses: all, failed: None };
+    let hosts: HashMap<_, _> = (0..256).map(|n| (target(n), answer.clone())).collect();
+    let found = found(&given, &hosts);
+    assert_eq!((ways(&found).as_slice().len(), found.refused.iter().len()), (CANDIDATES_MAX, 8));
+    // Three ports and transports lead to each; an address and port counts once.
+    assert_eq!(found.refused.len(), 128);
+    assert_eq!(found.refused.counts(), [(Reason::AddressNotPublic, 128)]);
+    for way in ways(&found).as_slice() {
+        let (v6, v4): (Vec<&SocketAddr>, Vec<&SocketAddr>) = way.addresses.iter().partition(|a| a.is_ipv6());
+        assert_eq!((v6.len(), v4.len()), (4, 4));
+    }
+    let text: usize = ways(&found).as_slice().iter().map(|way| way.candidate.host.len()).sum();
+    assert!(text < 4_000 && WAY_ADDRESSES_KEPT_MAX + REFUSED_SHOWN_MAX <= 16, "{text}");
+}
+
+#[test]
+fn of_many_addresses_the_same_are_kept_in_whichever_order_they_come() {
+    let mut all: Vec<String> = (1..=20).map(|n| format!("9.0.0.{n}")).collect();
+    let kept = |all: &[String]| {
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let found = found(&[], &addresses(&[("b.example.com", &all)]));
+        let kept = ways(&found).as_slice()[0].addresses.clone();
+        (kept[0], kept.into_iter().collect::<std::collections::BTreeSet<_>>())
+    };
+    let (first, known) = kept(&all);
+    assert_eq!(known.len(), WAY_ADDRESSES_KEPT_MAX);
+    all.rotate_left(3);
+    let (other, same) = kept(&all);
+    assert!(known == same && first != other, "{known:?} {same:?}");
 }
 
 #[test]

@@ -110,7 +110,7 @@ pub(super) fn hold(
 pub(crate) fn hold_found(found: &Found, asked: &Asked) {
     assert!((FAILED_VALID..=VALID_MAX).contains(&found.valid));
     let mut told = BTreeSet::new();
-    for refused in &found.refused {
+    for refused in found.refused.iter() {
         assert!(told.insert(refused.address), "{} is told twice", refused.address);
         assert!(matches!(refused.reason, Reason::AddressNotPublic | Reason::AddressOwn));
         assert!(is_shown(&refused.host));
