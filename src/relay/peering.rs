@@ -128,14 +128,20 @@ impl Control {
         if former.settings.peers == live.settings.peers && Arc::ptr_eq(&former.trust, &live.trust) {
             return;
         }
+        let mut left = Vec::new();
         for (commands, session) in self.sessions.values() {
             let first = self.router.anchor(session.id);
             if session.is_outdated(&former.trust, live, first.map(|pair| pair.to)) {
                 session.leave(commands);
-                self.router.session_leaves(session.id, Reason::PeerChanged, now);
+                self.router.lanes_leave(session.id, Reason::PeerChanged);
+                left.push(session.id);
             }
         }
         self.router.peers_changed(live.peers.rules(), now);
+        // Only now: what is placed anew would go to the peers of before.
+        for session in left {
+            self.router.proofs_leave(session, Reason::PeerChanged, now);
+        }
     }
 }
 

@@ -42,10 +42,20 @@ impl Router {
     /// A session was made by rules that no longer hold, or has had the time to hand over: all of its lanes finish, the peer's too, and it
     /// takes no other. Nor does a host of the peer's join another one because of what was proven on this. Idempotent.
     pub fn session_leaves(&mut self, id: SessionId, reason: Reason, now: Instant) {
+        self.lanes_leave(id, reason);
+        self.proofs_leave(id, reason, now);
+    }
+
+    /// The first half of [`Router::session_leaves`], which decides nothing: who the peers are may be changing.
+    pub fn lanes_leave(&mut self, id: SessionId, reason: Reason) {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
         entry.retiring = true;
         let lanes = entry.lanes.iter().filter(|lane| self.lanes.get(lane).is_some_and(|lane| !lane.closing));
         self.actions.extend(lanes.map(|lane| Action::CloseLane { lane: *lane, reason }));
+    }
+
+    /// The second: what waited for a proof is placed anew.
+    pub fn proofs_leave(&mut self, id: SessionId, reason: Reason, now: Instant) {
         let proofs = self.proofs.iter().filter(|(_, proof)| proof.second == id && !proof.is_our_wish());
         for key in proofs.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             self.proof_failed(&key, reason, now);
