@@ -149,6 +149,15 @@ fn outlet(hub: &Hub, from: &str) -> Arc<Outlet> {
     hub.outlet(&Route::new(domain(from), domain("a0.test"))).unwrap()
 }
 
+/// The data path of a stream that all pairs share, and its counters.
+fn managed(hub: &Arc<Hub>) -> (Carry, Arc<Inbound>) {
+    let scope = Scope { side: Side::Remote, theirs: Proven::Any, ours: Proven::Any, pair: None };
+    let mut carry = Carry::new(hub, scope, None);
+    let inbound = Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
+    carry.manage(&inbound, 0);
+    (carry, inbound)
+}
+
 fn small_queues() -> Plan {
     let limits = Limits { pair_queue_bytes: 1_000, ..Limits::default() };
     Plan { limits, placement: Placement::OneStream, ..Plan::quiet() }
@@ -160,11 +169,7 @@ async fn what_comes_while_a_stream_ends_goes_nowhere() {
         let world = World::new(small_queues(), &mut Dice::new(1));
         world.start(0);
         let hub = world.hub(0).unwrap();
-        let scope = Scope { side: Side::Remote, theirs: Proven::Any, ours: Proven::Any, pair: None };
-        let mut carry = Carry::new(&hub, scope, None);
-        let inbound =
-            Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
-        carry.manage(&inbound, 0);
+        let (carry, inbound) = managed(&hub);
         waiting_for_room(&hub, carry, || {
             // Its sender has the others again.
             assert!(!ends || inbound.tell_finally() == Some(1));
@@ -180,11 +185,7 @@ async fn what_waits_for_room_when_its_lane_ends_is_left_to_its_sender_or_answere
         let world = World::new(small_queues(), &mut Dice::new(1));
         world.start(0);
         let hub = world.hub(0).unwrap();
-        let scope = Scope { side: Side::Remote, theirs: Proven::Any, ours: Proven::Any, pair: None };
-        let mut carry = Carry::new(&hub, scope, None);
-        let inbound =
-            Inbound::new(&hub.acknowledger, &Arc::new(Mailbox::default()), hub.acknowledger.patience);
-        carry.manage(&inbound, 0);
+        let (carry, inbound) = managed(&hub);
         let reading = waiting_for_room(&hub, carry, || {
             assert!(!answered || inbound.tell_finally() == Some(1));
         });
