@@ -47,6 +47,7 @@ impl Ledger {
     }
 
     pub(crate) fn stop(&self) {
+        let _account = self.account.lock().unwrap();
         self.stopped.store(true, Ordering::Relaxed);
     }
 
@@ -193,6 +194,10 @@ impl Sender<'_> {
             }
             let id = {
                 let mut account = self.ledger.account.lock().unwrap();
+                // Under the lock: whoever stops the ledger and then looks at it has seen all that is ever sent.
+                if self.ledger.stopped.load(Ordering::Relaxed) {
+                    break;
+                }
                 let next = account.sent.entry(owned(self.pair)).or_default();
                 *next += 1;
                 *next - 1

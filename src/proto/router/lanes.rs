@@ -58,6 +58,11 @@ impl Lane {
             offers: Few::default(),
         }
     }
+
+    /// The route that we opened it for; `None`: the other end opened it.
+    pub(super) fn opened_for(&self) -> Option<&Route> {
+        self.pair.as_ref().filter(|_| self.ours)
+    }
 }
 
 /// Why a lane that we opened did not come to be.
@@ -73,13 +78,6 @@ pub enum LaneFailure {
     Elsewhere,
     /// Anything else.
     Other(Reason),
-}
-
-impl Lane {
-    /// The route that we opened it for; `None`: the other end opened it.
-    pub(super) fn opened_for(&self) -> Option<&Route> {
-        self.pair.as_ref().filter(|_| self.ours)
-    }
 }
 
 impl Router {
