@@ -254,7 +254,8 @@ impl Router {
     pub fn lane_down(&mut self, lane: LaneId, reason: Reason, now: Instant) {
         let Some(entry) = self.remove_lane(lane, now) else { return };
         if !is_full(reason) {
-            return self.detach_all(entry.routes.into_vec(), Again::AtOnce, reason, now);
+            let again = self.after_the_end_of(&entry, now);
+            return self.detach_all(entry.routes.into_vec(), again, reason, now);
         }
         // What there was no room for goes on waiting here: on a lane that is opened at once it would meet the same end, as fast as
         // the path allows, for as long as the other end's server is away.
@@ -266,6 +267,13 @@ impl Router {
             }
         }
         self.detach_all(entry.routes.into_vec(), Again::WithRoom, reason, now);
+    }
+
+    /// When what is left of a lane that was up may have another one. One end after the other right at the beginning isn't chance, and
+    /// without a pause it would go on as fast as the path allows, for as long as anything waits.
+    pub(super) fn after_the_end_of(&self, lane: &Lane, now: Instant) -> Again {
+        let lasted = lane.since.is_none_or(|since| since + self.limits.retry_min <= now);
+        if lasted { Again::AtOnce } else { Again::OnceMore }
     }
 
     fn remove_lane(&mut self, lane: LaneId, now: Instant) -> Option<Lane> {

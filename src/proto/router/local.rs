@@ -69,7 +69,7 @@ impl Router {
                 self.local.remove(route);
             }
         }
-        let failed = entry.pair.filter(|_| !entry.up).and_then(|route| self.server_of(&route));
+        let failed = entry.pair.as_ref().filter(|_| !entry.up).and_then(|route| self.server_of(route));
         let pair_refused = failed.is_some() && is_about_the_pair(reason);
         let mut is_news = pair_refused;
         if let Some(server) = failed.and_then(|entry| self.servers.get_mut(&entry)) {
@@ -88,7 +88,7 @@ impl Router {
                 }
             }
         }
-        let again = if pair_refused { Again::Later } else { Again::AtOnce };
+        let again = if pair_refused { Again::Later } else { self.after_the_end_of(&entry, now) };
         self.detach_all(entry.routes.into_vec(), again, reason, now);
         if let Some(entry) = failed.filter(|_| is_news) {
             self.place_waiting_for_server(entry, now);

@@ -170,6 +170,8 @@ enum Placement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
     AtOnce,
+    /// At once, and if that one ends as early as the last one did after a while, which grows.
+    OnceMore,
     /// At once, but step by step.
     Plain,
     /// After a while, which grows.
@@ -185,7 +187,7 @@ struct RouteState {
     expires: Option<Instant>,
     /// A pipelined attempt was refused: go step by step.
     plain: bool,
-    /// Lanes of its own that did not come to be, or ended because an end was full, in an unbroken row.
+    /// Lanes that did not come to be, or ended at once, or because an end was full, in an unbroken row.
     failures: u32,
     /// Its last lane did so: no other one before this.
     not_before: Option<Instant>,

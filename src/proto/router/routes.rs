@@ -6,9 +6,9 @@ use super::{Action, Again, Hop, LaneId, PeerId, Placement, RouteState, Router};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
-/// How often the back-off of a pair that there was no room for is doubled: to half a minute by default. Where there is room again
-/// nobody says so, and what waits may bounce in the meantime.
-const FULL_MAX: u32 = 5;
+/// How often the back-off of a pair whose lanes come to be and end is doubled: to half a minute by default. Where there is room
+/// again nobody says so, and what waits may bounce in the meantime.
+const ENDED_MAX: u32 = 5;
 
 impl Router {
     /// A stanza waits for `route`, and no lane takes it. Idempotent; for a route that is placed its lane is named again.
@@ -267,11 +267,19 @@ impl Router {
                 if again == Again::Plain {
                     state.plain = true;
                 }
-                if matches!(again, Again::Later | Again::WithRoom) {
-                    state.full = again == Again::WithRoom;
-                    let failures = if state.full { known.failures.min(FULL_MAX) } else { known.failures };
-                    let at = now + self.jitter.after(failures, &self.limits);
-                    state.failures = known.failures.saturating_add(1);
+                state.full = again == Again::WithRoom;
+                let failures = known.failures;
+                let doubled = match again {
+                    Again::AtOnce | Again::Plain => None,
+                    Again::OnceMore => failures.checked_sub(1).map(|more| more.min(ENDED_MAX)),
+                    Again::WithRoom => Some(failures.min(ENDED_MAX)),
+                    Again::Later => Some(failures),
+                };
+                if !matches!(again, Again::AtOnce | Again::Plain) {
+                    state.failures = failures.saturating_add(1);
+                }
+                if let Some(doubled) = doubled {
+                    let at = now + self.jitter.after(doubled, &self.limits);
                     state.not_before = Some(at);
                     self.later.insert((at, route.clone()));
                 }

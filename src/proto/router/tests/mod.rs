@@ -14,6 +14,7 @@ mod reloads;
 mod rivals;
 mod secrets;
 mod several;
+mod short_lived;
 mod two_relays;
 mod waiting;
 
