@@ -46,7 +46,8 @@ pub(crate) enum Next {
 }
 
 /// Octets of the negotiation beyond which nothing more is said until some have left: the other end makes us say ever more, and takes
-/// none of it.
+/// none of it. The longest of what waits isn't counted: stream features with all our hosts are longer than that, and the other end may
+/// have sent everything up to its first stanzas before it reads any of them.
 const UNSAID_BYTES_MAX: usize = 64 * 1024;
 
 /// When to ask for an acknowledgement.
@@ -70,6 +71,8 @@ pub(crate) enum Close {
 #[derive(Debug, Default)]
 struct MailboxState {
     octets: String,
+    /// How long the longest piece of `octets` is.
+    longest: u32,
     /// Boxed, and there only while there is any: there are very many lanes.
     rare: Option<Box<Rare>>,
     acknowledge: bool,
@@ -130,6 +133,7 @@ impl Signal {
 
 impl MailboxState {
     fn post(&mut self, octets: String) {
+        self.longest = self.longest.max(u32::try_from(octets.len()).unwrap_or(u32::MAX));
         if self.octets.is_empty() {
             self.octets = octets;
         } else {
@@ -162,6 +166,7 @@ impl MailboxState {
     /// What goes before the stanzas of the queues.
     fn before_stanzas(&mut self) -> Option<Next> {
         if !self.octets.is_empty() {
+            self.longest = 0;
             return Some(Next::Octets(std::mem::take(&mut self.octets)));
         }
         if self.finished {
@@ -210,7 +215,7 @@ impl Mailbox {
     pub(crate) fn post(&self, octets: String) {
         if !octets.is_empty() {
             let mut state = lock(&self.state);
-            if state.octets.len() > UNSAID_BYTES_MAX {
+            if state.octets.len() > UNSAID_BYTES_MAX + state.longest as usize {
                 drop(state);
                 return self.break_off(Reason::TooMany);
             }
