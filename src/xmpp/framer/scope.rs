@@ -9,6 +9,8 @@ use super::span::Span;
 use super::tag::Place;
 use crate::xmpp::{escape, namespace};
 use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
 /// Prefixes that the stream header declares, as far as they are in scope in the present first-level child.
 #[derive(Debug, Default, Clone, Copy)]
@@ -31,8 +33,24 @@ struct Binding {
 }
 
 /// The hash of a namespace name. It serves to find two attributes with the same expanded name: equal names have
-/// equal hashes, and where hashes are equal the names are compared.
+/// equal hashes, and where hashes are equal the names are compared. Names can be long, and nobody shall find many that have
+/// one hash and are compared again and again: it has a key.
 type NamespaceHash = u64;
+
+/// The key, and the hashes of what is in scope without a declaration.
+struct Hashes {
+    key: RandomState,
+    xml: NamespaceHash,
+    stream: NamespaceHash,
+    dialback: NamespaceHash,
+}
+
+static HASHES: LazyLock<Hashes> = LazyLock::new(|| {
+    let key = RandomState::new();
+    let [xml, stream, dialback] =
+        [namespace::XML, namespace::STREAM, namespace::DIALBACK].map(|name| key.hash_one(name.as_bytes()));
+    Hashes { key, xml, stream, dialback }
+});
 
 /// The declarations in scope.
 #[derive(Debug, Default)]
@@ -115,9 +133,9 @@ impl Scope {
             return Ok(binding.namespace);
         }
         match prefix {
-            b"xml" => Ok(XML_HASH),
-            b"stream" if self.inherited.stream => Ok(STREAM_HASH),
-            b"db" if self.inherited.dialback => Ok(DIALBACK_HASH),
+            b"xml" => Ok(HASHES.xml),
+            b"stream" if self.inherited.stream => Ok(HASHES.stream),
+            b"db" if self.inherited.dialback => Ok(HASHES.dialback),
             _ => Err(XmlError::UndeclaredPrefix),
         }
     }
@@ -204,8 +222,8 @@ fn unescape(raw: &[u8]) -> Cow<'_, str> {
 }
 
 /// An octet that may not stand in a namespace name: expat refuses a name that holds the separator which its user chose, unless that
-/// is a character of URIs, and with it the stream behind us. That is U+0001 in Prosody, a line feed in ejabberd, `|` in jabberd2; a space
-/// elsewhere.
+/// is a character of URIs, and with it the stream behind us. That is U+0001 in Prosody, a line feed in ejabberd, `|` in jabberd2, `}` in
+/// Python's ElementTree and with it in slixmpp; a space elsewhere.
 const FORBIDDEN: u8 = 1;
 /// The beginning of a reference.
 const REFERENCE: u8 = 2;
@@ -217,7 +235,7 @@ const fn kinds() -> [u8; 256] {
     let mut octet = 0_u8;
     while octet < 0x80 {
         kinds[octet as usize] = match octet {
-            0..=0x20 | 0x7F | b'|' => FORBIDDEN,
+            0..=0x20 | 0x7F | b'|' | b'}' => FORBIDDEN,
             b'&' => REFERENCE,
             _ => 0,
         };
@@ -226,13 +244,9 @@ const fn kinds() -> [u8; 256] {
     kinds
 }
 
-const XML_HASH: NamespaceHash = fnv(FNV_START, namespace::XML.as_bytes());
-const STREAM_HASH: NamespaceHash = fnv(FNV_START, namespace::STREAM.as_bytes());
-const DIALBACK_HASH: NamespaceHash = fnv(FNV_START, namespace::DIALBACK.as_bytes());
-
 /// The hash of the name that a raw value stands for.
 fn hash(raw: &[u8]) -> NamespaceHash {
-    if raw.contains(&b'&') { fnv(FNV_START, unescape(raw).as_bytes()) } else { fnv(FNV_START, raw) }
+    if raw.contains(&b'&') { HASHES.key.hash_one(unescape(raw).as_bytes()) } else { HASHES.key.hash_one(raw) }
 }
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
@@ -245,4 +259,19 @@ const fn fnv(mut hash: u64, octets: &[u8]) -> u64 {
         at += 1;
     }
     hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_can_choose_namespaces_of_one_hash() {
+        // What FNV-1a takes for one another, and without a key it does so in every relay.
+        let [one, other] = [b"8yn0iYCKYHlIj4-BwPqk", b"GReLUrM4wMqfg9yzV3KQ"];
+        assert_eq!(fnv(FNV_START, one), fnv(FNV_START, other));
+        assert_ne!(hash(one), hash(other));
+        assert_eq!(hash(b"urn:x"), hash(b"urn:&#x78;"));
+        assert_eq!(hash(namespace::XML.as_bytes()), HASHES.xml);
+    }
 }
