@@ -200,7 +200,8 @@ impl Attempt {
 
     fn add(&mut self, what: &'static str, detail: String, failed: Option<Reason>) {
         if self.steps.len() < STEPS_MAX {
-            let detail = shown(&detail);
+            // Escaped it is longer, never shorter: what is cut off needn't be.
+            let detail = shown(detail.chars().take(DETAIL_CHARS_MAX + 1));
             let detail = match detail.char_indices().nth(DETAIL_CHARS_MAX) {
                 Some((end, _)) => format!("{}...", &detail[..end]),
                 None => detail,
@@ -212,13 +213,16 @@ impl Attempt {
 
 /// `text` as it may stand on a terminal: strangers write some of it, whom nobody has verified. A control character would have its
 /// effect there, and what turns the direction of writing would show something else than was said.
-fn shown(text: &str) -> String {
+fn shown(text: impl Iterator<Item = char>) -> String {
     let turns = |c: char| matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let each = text.chars().map(|c| match c {
-        c if c.is_control() || turns(c) => c.escape_debug().to_string(),
-        c => c.to_string(),
-    });
-    each.collect()
+    let mut shown = String::new();
+    for c in text {
+        match c {
+            c if c.is_control() || turns(c) => shown.extend(c.escape_debug()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// Writes the steps of one attempt. Cheap to clone; what was forgotten meanwhile is written to nobody.
