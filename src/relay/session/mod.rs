@@ -95,7 +95,8 @@ async fn serve<S: Streams>(
         // The peer may just have opened a lane; what is said on it is not thrown away. At its age a session isn't closed before its
         // time: whoever dialled it closes it when a lane of theirs was refused, and has nothing under way then.
         let leaves = session.leaves().filter(|reason| *reason != Reason::Reset);
-        if let Some(reason) = closing.or(leaves)
+        let closed = closing.filter(|(at, _)| *at <= clock::now()).map(|(_, reason)| reason);
+        if let Some(reason) = closed.or(leaves)
             && lanes.is_empty()
         {
             connection.close(Code::Done);
@@ -116,7 +117,9 @@ async fn serve<S: Streams>(
                     let opening = Opening { lane, route, plain, second: false, mailbox };
                     lanes.spawn(open(Arc::clone(hub), Arc::clone(session), connection.clone(), opening, false));
                 }
-                Some(Command::Close(reason)) => closing = Some(reason),
+                Some(Command::Close(reason)) => {
+                    closing.get_or_insert_with(|| (close(hub, session), reason));
+                }
                 Some(Command::Leave) => gone_by = Some(leave(hub, session, Reason::PeerChanged)),
                 Some(Command::Tell(asked)) => session.tell(asked),
                 None => return Reason::Draining,
@@ -142,11 +145,27 @@ async fn serve<S: Streams>(
             () = &mut silence, if !overdue && opened == Opened::Inbound => overdue = true,
             () = &mut retire, if gone_by.is_none() => gone_by = grow_old(hub, session, retire.as_mut()),
             () = grant_due(session) => end_grants(hub, session),
+            () = at(closing), if lanes.is_empty() => {}
             reason = over(end.as_mut(), gone_by) => {
                 connection.close(Code::Done);
                 return reason;
             }
         }
+    }
+}
+
+/// The session is to be closed because nothing goes on in it. When that may be: the peer may be opening a lane just now, which is refused,
+/// so that it goes elsewhere at once. With the connection it would be lost, and nobody would know what of it was handled.
+fn close(hub: &Hub, session: &SessionShared) -> Instant {
+    let patience = if session.retire() { hub.limits.ack_wait } else { Duration::ZERO };
+    clock::now() + patience
+}
+
+/// Resolves when a session that is `closing` may be closed.
+async fn at(closing: Option<(Instant, Reason)>) {
+    match closing {
+        Some((at, _)) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 
