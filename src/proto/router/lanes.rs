@@ -236,11 +236,18 @@ impl Router {
 
     /// The session of `lane` takes no new one, as the peer says: it is used up for us too, and what else we have there moves.
     fn peer_retires(&mut self, lane: &Lane, now: Instant) {
-        if let Carrier::Session(id) = lane.carrier
-            && self.sessions.get(&id).is_some_and(|session| !session.retiring)
-        {
-            self.session_retires(id, now);
+        let Carrier::Session(id) = lane.carrier else { return };
+        let Some(session) = self.sessions.get(&id).filter(|session| !session.retiring) else { return };
+        // One that is used up as soon as it has come is as good as an attempt that failed: else the next one would be dialled at once,
+        // and the one after that.
+        if session.since.is_some_and(|since| now < since + self.limits.retry_min) {
+            for peer in &session.pinned {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.retry.failed(Reason::Reset, now, &self.limits, &mut self.jitter);
+                }
+            }
         }
+        self.session_retires(id, now);
     }
 
     /// A lane is finishing: it takes no further route.

@@ -222,6 +222,8 @@ impl RouteState {
 struct SessionEntry {
     /// `None` until its first stream is authenticated.
     session: Option<Session>,
+    /// When that was.
+    since: Option<Instant>,
     /// The peers that it leads to: by configuration, by their domains' records.
     pinned: Vec<PeerId>,
     /// The peers for which routes wait to join it by mux secrets, those beside `pinned` among them.
@@ -252,6 +254,7 @@ impl SessionEntry {
     fn new(dialled: bool) -> Self {
         Self {
             session: None,
+            since: None,
             pinned: Vec::new(),
             joining: BTreeSet::new(),
             ahead: Ahead::default(),

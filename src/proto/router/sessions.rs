@@ -26,6 +26,7 @@ impl Router {
         let SessionFacts { pinned, place, exporter, mux_exporter, anchor } = facts;
         let reached = Some(place.transport).filter(|_| dialled && entry.session.is_none());
         entry.place = Some(place);
+        entry.since.get_or_insert(now);
         let session = entry.session.insert(session);
         session.set_hosts(&self.hosts);
         entry.exporter = exporter;

@@ -54,6 +54,34 @@ fn a_stream_to_a_server_that_ends_it_at_once_is_opened_with_back_off() {
 }
 
 #[test]
+fn a_peer_that_calls_each_session_used_up_is_not_dialled_without_a_pause() {
+    let mut shell = Shell::new(Limits::default());
+    let (pairs, mut dialled) = ([a1_b1(), route("a2.test", "b2.test")], 0);
+    let until = shell.now + seconds(30);
+    while shell.now < until && dialled < 1_000 {
+        for pair in &pairs {
+            shell.send(pair);
+        }
+        match shell.told.pop_front() {
+            // The first stream of each connection is served, and every other one is to go elsewhere.
+            Some(Action::Dial { session, lane, .. }) => {
+                dialled += 1;
+                shell.dialled(session, lane, 1);
+            }
+            Some(Action::OpenLane { lane, .. }) => {
+                shell.tell(|router, now| router.lane_failed(lane, LaneFailure::Elsewhere, now));
+            }
+            Some(Action::CloseLane { lane, .. }) => shell.lane_down(lane),
+            Some(Action::CloseSession { session, reason }) => {
+                shell.tell(|router, now| router.session_down(session, reason, now));
+            }
+            _ => shell.pass(Duration::from_millis(10)),
+        }
+    }
+    assert!((8..=64).contains(&dialled), "{dialled}");
+}
+
+#[test]
 fn a_stream_that_lasts_a_while_is_opened_again_at_once_however_often_it_ends() {
     let (mut shell, _, mut lane) = connected(1);
     for _ in 0..8 {
