@@ -126,8 +126,8 @@ impl Hub {
         let resume = std::iter::once(route).chain(&shared).find_map(|route| {
             machine.may_carry(route).ok()?;
             self.known_outlet(route)?.look_at_broken(|broken| {
-                if broken.asked {
-                    // It isn't free: another lane asks for it.
+                if broken.asked || broken.until <= clock::now() {
+                    // It isn't free: another lane asks for it. Or its time is over, however often nobody answered.
                     return None;
                 }
                 if !may(broken) {

@@ -8,7 +8,7 @@ use fedmux::xmpp::namespace as ns;
 use crate::scene::*;
 use crate::support::peer::Connection;
 use crate::support::tcp_peer::Dialler;
-use crate::support::wire::Wire;
+use crate::support::wire::{Heard, Wire};
 
 /// A lane of the peer on which 1, 2 and 3 were sent, and the server that has heard them and acknowledged the first; the id.
 async fn three_sent(scene: &Scene) -> (Connection, Wire, Wire, String) {
@@ -218,6 +218,42 @@ async fn a_peer_that_offers_nothing_to_resume_by_gets_what_was_under_way_at_once
     let again = stanza(&mut lane).await;
     assert!(again.attribute("id") == Some("1") && is_delayed(&again), "{again:?}");
     assert_eq!(scene.uncertain("resent"), 1);
+    scene.is_good().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_never_answers_for_a_stream_is_asked_until_its_time_is_over() {
+    let scene = Scene::with(Uncertain::Resend, |limits| {
+        limits.resume = Duration::from_millis(1_500);
+        limits.handshake = Duration::from_secs(1);
+    })
+    .await;
+    let mut server = scene.servers_stream().await;
+    send(&mut server, OURS, THEIRS, [1]).await;
+    let connection = scene.peer.accept().await;
+    let mut lane = managed(connection.accept().await, Some("x")).await;
+    ids(&mut lane, 1).await;
+    cut(&connection, &mut lane, 0).await;
+
+    let connection = scene.peer.accept().await;
+    let mut asked = 0;
+    let mut lane = loop {
+        let mut lane = connection.accept().await;
+        lane.accept_with(FEATURE).await;
+        match lane.hear().await {
+            Heard::Element(element) if element.is("resume", ns::STREAM_MANAGEMENT) => asked += 1,
+            Heard::Element(element) if element.is("enable", ns::STREAM_MANAGEMENT) => break lane,
+            other => panic!("{other:?}"),
+        }
+        assert!(asked < 10);
+        lane.expect_error("connection-timeout").await;
+    };
+    assert!(asked > 0);
+    lane.say("<enabled xmlns='urn:xmpp:sm:3'/>").await;
+    let again = stanza(&mut lane).await;
+    assert!(again.attribute("id") == Some("1") && is_delayed(&again), "{again:?}");
+    acknowledge(&mut lane, 1).await;
+    handled(&mut server, 1).await;
     scene.is_good().await;
 }
 
