@@ -51,6 +51,16 @@ pub(crate) struct Broken {
     pub(crate) holds: Option<Arc<Outlet>>,
 }
 
+/// Whether an outlet keeps a stream that broke; it comes back if not.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    Kept,
+    /// It keeps as many as it may.
+    Full(Broken),
+    /// It is out of use.
+    Retired(Broken),
+}
+
 /// The streams that broke.
 #[derive(Debug)]
 pub(crate) struct BrokenStreams {
@@ -78,11 +88,16 @@ impl BrokenStreams {
 impl Hub {
     /// A stream of ours for `route` broke; `broken` is what is left of it.
     pub(crate) fn keep_ours(self: &Arc<Self>, route: &Route, broken: Broken) {
-        let Ok(outlet) = self.outlet(route) else { return self.gone(broken, Reason::TooMany) };
         debug!(pair = %route, unacknowledged = broken.sent.unacknowledged(), "stream broken, and will be resumed");
-        let shared = broken.shared;
-        if let Some(broken) = outlet.keep(broken) {
-            return self.gone(broken, Reason::Unacknowledged);
+        let (shared, mut broken) = (broken.shared, broken);
+        loop {
+            let Ok(outlet) = self.outlet(route) else { return self.gone(broken, Reason::TooMany) };
+            match outlet.keep(broken) {
+                Kept::Kept => break,
+                Kept::Full(broken) => return self.gone(broken, Reason::Unacknowledged),
+                // Another lane of the route ended at the same time, and left nothing in it. There is none by now.
+                Kept::Retired(other) => broken = other,
+            }
         }
         let mut streams = lock(&self.broken);
         streams.ours.insert(route.clone());

@@ -13,7 +13,7 @@ use std::time::Instant;
 use prometheus::IntCounter;
 use tokio::sync::Notify;
 
-use super::broken::Broken;
+use super::broken::{Broken, Kept};
 use super::depth::Depth;
 pub(crate) use super::depth::TotalQueued;
 use super::inbound::{Inbound, Origin, Run, Waited};
@@ -368,16 +368,15 @@ impl Outlet {
         self.count(octets, 0);
     }
 
-    /// A stream that we had opened for the route broke; a lane that is opened for the route resumes it. It comes back if
-    /// there are too many.
-    pub(crate) fn keep(&self, broken: Broken) -> Option<Broken> {
+    /// A stream that we had opened for the route broke; a lane that is opened for the route resumes it.
+    pub(crate) fn keep(&self, broken: Broken) -> Kept {
         let mut state = lock(&self.state);
-        if state.broken.len() >= BROKEN_MAX {
-            return Some(broken);
+        match state.broken.len() {
+            _ if state.retired => return Kept::Retired(broken),
+            BROKEN_MAX.. => return Kept::Full(broken),
+            _ => state.broken.push(broken),
         }
-        state.broken.push(broken);
-        state.retired = false;
-        None
+        Kept::Kept
     }
 
     /// Look at the broken streams that may be resumed, at each until there is an answer.

@@ -177,8 +177,15 @@ impl Hub {
     }
 
     pub(super) fn detach(&self, control: &mut Control, route: &Route, now: Instant) {
-        let Some(outlet) = self.known_outlet(route) else { return };
-        match outlet.detach() {
+        let mut outlets = lock(&self.outlets);
+        let Some(outlet) = outlets.get(route).cloned() else { return };
+        let left = outlet.detach();
+        // In one step: nobody finds it in the table and lets it live on.
+        if left == Left::Nothing {
+            outlets.remove(route);
+        }
+        drop(outlets);
+        match left {
             Left::Waiting => control.router.want(route, now),
             Left::Broken => control.router.want_resumed(route, now),
             Left::Held => control.router.unwanted(route),
@@ -186,10 +193,7 @@ impl Hub {
                 control.router.unwanted(route);
                 self.let_linger(&outlet);
             }
-            Left::Nothing => {
-                control.router.unwanted(route);
-                self.forget_outlet(&outlet);
-            }
+            Left::Nothing => control.router.unwanted(route),
         }
     }
 }
