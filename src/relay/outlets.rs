@@ -3,7 +3,8 @@
 //! There are `limits.pairs` of them at the most, and no peer takes more of these than is left: a pair that it begins is refused
 //! when those that it has begun, and that still stand, are more than the places left. Whoever holds a certificate for all names
 //! below one could else take every place by a stanza of each. What our own servers send is never refused for this, nor what comes
-//! back in a pair that one of them has begun.
+//! back in a pair that one of them has begun; and of the last eighth of the places all peers together take none, from however many
+//! addresses one comes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use super::outlet::{Left, Outlet};
 use crate::proto::addresses::Network;
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
+
+/// Of so many places one is for what our own servers begin.
+const KEPT: usize = 8;
 
 /// What is for a peer whose stanzas come back may take so many times what is left: whoever is refused hears of it.
 const ANSWERED: usize = 2;
@@ -67,7 +71,10 @@ impl Outlets {
     /// Whether there is a place for `route`, of `places`, for whoever begins it.
     fn has_place(&self, route: &Route, begins: Begins, places: usize) -> bool {
         let left = places.saturating_sub(self.len());
-        let within = |peer, times| self.begun_by(peer) <= left.saturating_mul(times) || self.is_ours(route);
+        let within = |peer, times| {
+            let left = left.saturating_sub(places / KEPT);
+            left > 0 && self.begun_by(peer) <= left.saturating_mul(times) || self.is_ours(route)
+        };
         left > 0
             && match begins {
                 Begins::Ours => true,

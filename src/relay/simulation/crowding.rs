@@ -1,5 +1,6 @@
 //! What one peer takes of the places that there are for pairs.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use crate::relay::shared::SessionShared;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
 
-/// Places for directions of pairs.
-const PLACES: usize = 20;
+/// Places for directions of pairs, of which peers may take all but two.
+const PLACES: usize = 22;
 
 fn crowded() -> (Arc<World>, Arc<Hub>) {
     let limits = Limits { pairs: PLACES, ..Limits::default() };
@@ -103,9 +104,26 @@ async fn what_our_own_servers_begin_is_refused_only_when_there_is_no_place_and_s
     }
     bring(&hub, Some(&peer), 11..15).await.unwrap();
     assert_eq!((stand(&hub), hits(&hub)), (19, false));
-    hub.outlet(&route("a0.test", "n0.b0.test")).unwrap();
-    assert!(hub.outlet(&route("a0.test", "n1.b0.test")).is_err());
+    for n in 0..3 {
+        hub.outlet(&route("a0.test", &format!("n{n}.b0.test"))).unwrap();
+    }
+    assert!(hub.outlet(&route("a0.test", "n3.b0.test")).is_err());
     assert_eq!((stand(&hub), hits(&hub)), (PLACES, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_places_for_our_own_servers_from_however_many_addresses_peers_come() {
+    let (_world, hub) = crowded();
+    let begins = |n: usize, begins: fn(IpAddr) -> Begins| {
+        let address = Ipv6Addr::from((0x2001_0db8_u128 << 96) + ((n as u128) << 64));
+        hub.begin(&route(&format!("n{n}.b0.test"), "a0.test"), begins(address.into())).is_ok()
+    };
+    let begun = (0..1_000).filter(|n| begins(*n, Begins::Peer) || begins(*n, Begins::Answer)).count();
+    assert_eq!((begun, stand(&hub)), (PLACES - 2, PLACES - 2));
+    for n in 1_000..1_002 {
+        hub.outlet(&route("a0.test", &format!("n{n}.b0.test"))).unwrap();
+    }
+    assert_eq!(stand(&hub), PLACES);
 }
 
 #[tokio::test(start_paused = true)]
