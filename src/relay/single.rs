@@ -74,8 +74,8 @@ pub(crate) async fn run(
         return Ok(());
     }
     match opened {
-        // Step by step it may work; a connection that is lost says nothing about that.
-        Opened::Outbound if ended.pipelined && !ended.broken_off => {
+        // Step by step it may work; a connection that is lost says nothing about that, nor does one that is used up.
+        Opened::Outbound if ended.pipelined && !ended.broken_off && ended.reason != Reason::Reset => {
             lane_guard.failed(LaneFailure::PipeliningRefused);
         }
         Opened::Outbound => lane_guard.failed(LaneFailure::Other(ended.reason)),

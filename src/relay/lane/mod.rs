@@ -342,7 +342,8 @@ impl Lane {
             FrameKind::Element => {
                 if let Some(answer) = read_answer(octets) {
                     if self.has_listened(at + frame.len) {
-                        (self.heard_answer, self.heard_now) = (true, true);
+                        // What follows it may have come much later.
+                        self.heard_answer = true;
                         return Ok(None);
                     }
                     return self.handle(Event::Element(&answer));
