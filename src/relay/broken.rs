@@ -54,7 +54,7 @@ pub(crate) struct Broken {
 /// Whether an outlet keeps a stream that broke; it comes back if not.
 #[derive(Debug)]
 pub(crate) enum Kept {
-    Kept,
+    Here,
     /// It keeps as many as it may.
     Full(Broken),
     /// It is out of use.
@@ -93,7 +93,7 @@ impl Hub {
         loop {
             let Ok(outlet) = self.outlet(route) else { return self.gone(broken, Reason::TooMany) };
             match outlet.keep(broken) {
-                Kept::Kept => break,
+                Kept::Here => break,
                 Kept::Full(broken) => return self.gone(broken, Reason::Unacknowledged),
                 // Another lane of the route ended at the same time, and left nothing in it. There is none by now.
                 Kept::Retired(other) => broken = other,

@@ -376,7 +376,7 @@ impl Outlet {
             BROKEN_MAX.. => return Kept::Full(broken),
             _ => state.broken.push(broken),
         }
-        Kept::Kept
+        Kept::Here
     }
 
     /// Look at the broken streams that may be resumed, at each until there is an answer.
