@@ -50,6 +50,9 @@ pub(crate) enum Next {
 /// have sent everything up to its first stanzas before it reads any of them.
 const UNSAID_BYTES_MAX: usize = 64 * 1024;
 
+/// Octets of stanzas of our own making beyond which the same is so: of proofs for all hosts at once, and of answers to them.
+const OWN_BYTES_MAX: usize = 256 * 1024;
+
 /// When to ask for an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum When {
@@ -233,7 +236,12 @@ impl Mailbox {
         }
         let mut state = lock(&self.state);
         if !state.closed {
-            state.rare.get_or_insert_default().own.push_back(octets);
+            let rare = state.rare.get_or_insert_default();
+            if rare.own.iter().map(String::len).sum::<usize>() > OWN_BYTES_MAX {
+                drop(state);
+                return self.break_off(Reason::TooMany);
+            }
+            rare.own.push_back(octets);
         }
         wake(state);
     }

@@ -150,3 +150,15 @@ async fn who_takes_nothing_and_asks_for_ever_more_is_broken_off() {
     assert_eq!(answers, UNSAID_BYTES_MAX / answer.len() + 2);
     assert!(lock(&mailbox.state).octets.len() < 6 * UNSAID_BYTES_MAX + 1100);
 }
+
+#[tokio::test]
+async fn who_has_us_answer_ever_more_requests_and_takes_no_answer_is_broken_off() {
+    let mailbox = Mailbox::default();
+    let answer = format!("<iq id='{}'/>", "x".repeat(1_000));
+    let posted = (1..=1_000).find(|_| {
+        mailbox.post_own(answer.clone());
+        let polled = std::pin::pin!(mailbox.broken_off()).poll(&mut Context::from_waker(Waker::noop()));
+        polled.is_ready()
+    });
+    assert_eq!(posted, Some(OWN_BYTES_MAX / answer.len() + 2));
+}
