@@ -12,6 +12,10 @@ use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::route::Route;
 
+/// What one connection hands to us takes no more than one of so many shares of `limits.secrets_returned`: others have hosts to prove
+/// too.
+const SHARES: usize = 16;
+
 /// A secret that we returned, whose answer is awaited.
 #[derive(Debug)]
 pub(super) struct Returned {
@@ -65,12 +69,18 @@ impl Router {
         let mut firsts: Vec<_> = self.sessions.iter().filter_map(fits).collect();
         firsts.sort_unstable_by_key(|(exporter, ..)| std::cmp::Reverse(*exporter));
         let mut others: Vec<_> = firsts.into_iter().map(|(_, first, lane)| (first, lane)).collect();
-        if self.returned.len() >= self.limits.secrets_returned {
+        let from_here = self.returned.values().filter(|returned| returned.second == second).count();
+        let limit = self.limits.secrets_returned;
+        if self.returned.len() >= limit || from_here > limit / SHARES {
             self.actions.push(Action::LimitHit { limit: "secrets_returned" });
-            return self.refused(None, Some(host.clone()), Reason::MuxBusy);
+            return match named {
+                // It rests, and is asked for again.
+                Some(first) => self.proof_failed(&(first, host.clone()), Reason::MuxBusy, now),
+                None => self.refused(Some(second), Some(host.clone()), Reason::MuxBusy),
+            };
         }
         let (Some((not_after, _)), Some((first, lane))) = (known, others.pop()) else {
-            return self.refused(None, Some(host.clone()), Reason::MuxAddress);
+            return self.refused(Some(second), Some(host.clone()), Reason::MuxAddress);
         };
         let Some(Anchor { theirs: verifier, .. }) =
             self.sessions.get(&first).and_then(|first| first.anchor.clone())

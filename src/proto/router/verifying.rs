@@ -97,7 +97,8 @@ impl Router {
         };
         let (None, Some(first)) = (refused, first) else {
             self.refuse_secret(lane, refused.unwrap_or(Refused::NoSession));
-            self.refused(first, Some(host), Reason::MuxNoRequest);
+            // Whoever names none is told of as the one who asked, and no more often than others are.
+            self.refused(first.or(Some(second)), Some(host), Reason::MuxNoRequest);
             return;
         };
         let other = own.map(|(second, ..)| second);

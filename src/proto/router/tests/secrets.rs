@@ -137,15 +137,21 @@ impl Two {
         self.v.posted(lane)
     }
 
-    /// V's secret comes to P, which returns it on S1.
-    fn hand_over(&mut self, said: &Element) -> MuxIq {
+    /// V's secret comes to P, once for each of `ids`.
+    fn receive(&mut self, said: &Element, ids: impl IntoIterator<Item = String>) {
         let Ok(Some(Authorization::Secret { prover, secret })) = Authorization::parse(said) else {
             panic!("{said:?} is no secret");
         };
-        self.pass(ON_THE_WAY);
         let (second, pair) = (self.p.second.0, route("n.test", "v.test"));
-        let id = "fedmux-mux-1".to_owned();
-        self.p.shell.tell(|router, now| router.secret_received(second, &pair, &prover, &secret, id, now));
+        for id in ids {
+            self.p.shell.tell(|router, now| router.secret_received(second, &pair, &prover, &secret, id, now));
+        }
+    }
+
+    /// V's secret comes to P, which returns it on S1.
+    fn hand_over(&mut self, said: &Element) -> MuxIq {
+        self.pass(ON_THE_WAY);
+        self.receive(said, ["fedmux-mux-1".to_owned()]);
         MuxIq::read(&self.p.posted(self.p.first.1)).unwrap()
     }
 
@@ -349,15 +355,17 @@ fn a_limit_that_stopped_a_proof_is_named() {
     assert_eq!(first_hit(&|_| {}), [""; 0]);
     assert_eq!(first_hit(&|two| two.allow(Allowance { open: 0, ..Allowance::PEER })), ["proofs_open"]);
     assert_eq!(first_hit(&|two| two.allow(Allowance { burst: 0, ..Allowance::PEER })), ["proofs_burst"]);
-    let mut two = Two::new();
-    two.p.shell.router.limits.secrets_returned = 0;
-    let said = two.ask();
-    let Ok(Some(Authorization::Secret { prover, secret })) = Authorization::parse(&said) else { panic!() };
-    let (second, pair) = (two.p.second.0, route("n.test", "v.test"));
-    two.p.shell.tell(|router, now| {
-        router.secret_received(second, &pair, &prover, &secret, "fedmux-mux-1".to_owned(), now);
-    });
-    assert_eq!(hits(&two)[1], ["secrets_returned"]);
+    // One connection doesn't take what is there for all.
+    for (secrets_returned, taken) in [(0, 0), (160, 11)] {
+        let mut two = Two::new();
+        two.p.shell.router.limits.secrets_returned = secrets_returned;
+        let said = two.ask();
+        two.receive(&said, (0..=taken).map(|n| n.to_string()));
+        assert_eq!(
+            (hits(&two)[1].clone(), two.p.shell.router.returned.len()),
+            (vec!["secrets_returned"], taken)
+        );
+    }
     let mut two = Two::new();
     two.p.shell.router.limits.proofs_under_way = 0;
     let first = two.p.first.0;
@@ -422,11 +430,7 @@ fn a_secret_that_was_asked_for_goes_back_on_the_session_that_was_named_and_on_no
     let facts = SessionFacts { exporter: [0; 32], mux_exporter: [0; 32], ..facts };
     two.p.shell.tell(|router, now| router.session_up(rival, session, facts, now));
     let rivals_lane = two.p.shell.peer_opened(rival, &route("p.test", "v.test"));
-    let Ok(Some(Authorization::Secret { prover, secret })) = Authorization::parse(&said) else { panic!() };
-    let (second, pair) = (two.p.second.0, route("n.test", "v.test"));
-    two.p.shell.tell(|router, now| {
-        router.secret_received(second, &pair, &prover, &secret, "fedmux-mux-1".to_owned(), now);
-    });
+    two.receive(&said, ["fedmux-mux-1".to_owned()]);
     let returned_on = |two: &Two| {
         let on = two.p.shell.told.iter().filter_map(|action| match action {
             Action::Post { lane, octets } if octets.starts_with("<iq") => Some(*lane),
