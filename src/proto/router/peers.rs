@@ -221,8 +221,16 @@ impl Router {
                 search.found = Some(Answered { records, at: now, good_until });
                 good_until
             }
-            Answer::Failed(reason) if reason.is_permanent() || !was_known => {
+            Answer::Failed(reason) if reason.is_permanent() => {
                 search.found = None;
+                // What they led to so far is no way any more.
+                self.match_sessions(peer, now);
+                return self.not_found(peer, reason, now);
+            }
+            Answer::Failed(reason) if !was_known => {
+                search.found = None;
+                // What stands is looked at again, as long as it does.
+                self.refreshes.insert((now + STALE_RETRY, peer));
                 return self.not_found(peer, reason, now);
             }
             Answer::Failed(_) => {

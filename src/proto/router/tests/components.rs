@@ -114,3 +114,18 @@ fn what_a_component_says_to_a_host_beside_it_is_delivered_to_that_hosts_server()
     shell.send(&route(COMPONENT, "a1.test"));
     assert_eq!(shell.local().1, route(COMPONENT, "a1.test"));
 }
+
+#[test]
+fn a_component_that_comes_back_at_once_has_what_waits_however_often_it_does() {
+    let mut shell = Shell::new(Limits::default());
+    let mut lanes = Vec::new();
+    for _ in 0..5 {
+        let lane = component_came(&mut shell).unwrap();
+        lanes.push(lane);
+        shell.up.remove(&lane);
+        shell.send(&to_component("b1.test"));
+        shell.tell(|router, now| router.local_lane_down(lane, Reason::ConnectionLost, now));
+    }
+    lanes.push(component_came(&mut shell).unwrap());
+    assert_eq!(shell.lanes_of(&to_component("b1.test")), lanes[1..]);
+}

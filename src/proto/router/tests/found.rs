@@ -6,8 +6,8 @@ use crate::proto::discovery::pins::Pins;
 use crate::proto::discovery::plan::plan;
 use crate::proto::discovery::{AddressAnswer, SrvAnswer, SrvAnswers, SrvName, SrvRecord};
 
-const HERE: &str = "198.51.100.1:5269";
-const ELSEWHERE: &str = "198.51.100.2:5269";
+pub(super) const HERE: &str = "198.51.100.1:5269";
+pub(super) const ELSEWHERE: &str = "198.51.100.2:5269";
 
 /// What is found for a domain whose QUIC record leads to `address`, for five minutes.
 pub(super) fn leads_to(name: &str, address: &str) -> Found {
@@ -35,28 +35,35 @@ pub(super) fn discovering(limits: Limits) -> Shell {
 }
 
 impl Shell {
-    fn discovering() -> Self {
+    pub(super) fn discovering() -> Self {
         discovering(Limits::default())
     }
 
     /// The look-up that it was told to make.
-    fn find(&mut self) -> (PeerId, Domain) {
+    pub(super) fn find(&mut self) -> (PeerId, Domain) {
         match self.next_told() {
             Action::Find { peer, domain } => (peer, domain),
             other => panic!("expected a look-up, not {other:?}"),
         }
     }
 
-    fn found(&mut self, peer: PeerId, records: Found) {
+    pub(super) fn found(&mut self, peer: PeerId, records: Found) {
         self.tell(|router, now| router.found(peer, Arc::new(records), now));
     }
 
     /// A session with who shows a certificate for `theirs`, at `address`, is up.
-    fn comes_up(&mut self, id: SessionId, theirs: &[&str], address: &str, exporter: u8, listed: &[&str]) {
+    pub(super) fn comes_up(
+        &mut self,
+        id: SessionId,
+        theirs: &[&str],
+        address: &str,
+        exporter: u8,
+        listed: &[&str],
+    ) {
         self.comes_up_at(place(address), id, theirs, exporter, listed);
     }
 
-    fn comes_up_at(
+    pub(super) fn comes_up_at(
         &mut self,
         place: PeerPlace,
         id: SessionId,
@@ -215,36 +222,6 @@ fn a_lookup_that_is_refused_for_good_bounces_at_once_and_is_remembered() {
     shell.send(&wanted);
     assert_eq!(shell.bounces(&wanted).len(), 2);
     assert!(shell.told.is_empty(), "nothing is looked up again: {:?}", shell.told);
-}
-
-#[test]
-fn when_the_records_lead_elsewhere_the_sessions_lanes_for_that_domain_finish_and_others_stay() {
-    let mut shell = Shell::discovering();
-    let (stays, moves) = (route("a1.test", "x.test"), route("a1.test", "y.test"));
-    shell.send(&stays);
-    let (x, _) = shell.find();
-    shell.found(x, leads_to("x.test", HERE));
-    let (session, first, _) = shell.dial();
-    shell.comes_up(session, &["x.test", "y.test"], HERE, 1, &[]);
-    shell.established(first);
-    shell.send(&moves);
-    let (y, _) = shell.find();
-    shell.found(y, leads_to("y.test", HERE));
-    let (_, second, _) = shell.lane();
-    shell.established(second);
-    shell.pass(seconds(301));
-    let asked: BTreeSet<_> = [shell.find(), shell.find()].into_iter().map(|(_, name)| name).collect();
-    assert_eq!(asked, [domain("x.test"), domain("y.test")].into());
-    shell.found(x, leads_to("x.test", HERE));
-    shell.found(y, leads_to("y.test", ELSEWHERE));
-    assert_eq!(shell.next_told(), Action::CloseLane { lane: second, reason: Reason::PeerMoved });
-    shell.lane_down(second);
-    shell.send(&moves);
-    let Action::Dial { found: Some(found), .. } = shell.next_told() else { panic!() };
-    assert_eq!(found.ways()[0].addresses, [ELSEWHERE.parse().unwrap()]);
-    shell.send(&stays);
-    shell.flush_all();
-    assert_eq!(shell.lanes_of(&stays).last(), Some(&first));
 }
 
 #[test]

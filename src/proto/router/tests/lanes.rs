@@ -314,6 +314,7 @@ fn a_retiring_session_takes_no_lane_and_hands_over() {
 #[test]
 fn a_session_whose_peer_takes_no_new_lane_is_left_at_once() {
     let (mut shell, old, lane) = connected(1);
+    shell.pass(shell.limits.retry_min);
     let wanted = [route("a2.test", "b1.test"), route("a2.test", "b2.test")];
     wanted.iter().for_each(|route| shell.send(route));
     let refused = [shell.lane().1, shell.lane().1];

@@ -9,6 +9,7 @@ mod found;
 mod invariants;
 mod lanes;
 mod local;
+mod moved;
 mod proofs;
 mod reloads;
 mod rivals;
