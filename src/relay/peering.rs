@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use super::hub::{Control, Hub};
 use super::live::Live;
 use super::mailbox::lock;
-use super::settings::Peer;
+use super::settings::{Peer, RemoteDialback};
 use super::shared::SessionShared;
 use crate::identity::trust::TrustStore;
 use crate::proto::proof::CertifiedNames;
@@ -125,7 +125,10 @@ impl Control {
     /// The `[[peer]]` entries are others, or the authorities that they name: the sessions that were made by what has changed
     /// leave, and no other one.
     pub(super) fn follow_peers(&mut self, former: &Live, live: &Live, now: Instant) {
-        if former.settings.peers == live.settings.peers && Arc::ptr_eq(&former.trust, &live.trust) {
+        let by_the_same_rules = former.settings.policy.dialback == live.settings.policy.dialback
+            && former.settings.peers == live.settings.peers
+            && Arc::ptr_eq(&former.trust, &live.trust);
+        if by_the_same_rules {
             return;
         }
         let mut left = Vec::new();
@@ -159,11 +162,14 @@ impl Hub {
 }
 
 impl SessionShared {
-    /// Whether the session was made by rules that no longer hold: its entry is gone or is another peer now, or others than
-    /// those of `former` vouch for what its peer has proven. `first`: the domain of its first stream, which stands in no
+    /// Whether the session was made by rules that no longer hold: its entry is gone or is another peer now, its domains could be proven
+    /// by dialback and none can be any more, or others than those of `former` vouch for what its peer has proven. `first`: the domain of its first stream, which stands in no
     /// certificate if it was proven by dialback.
     pub(super) fn is_outdated(&self, former: &Arc<TrustStore>, now: &Live, first: Option<Domain>) -> bool {
-        if self.lacks_entry(&now.peers) {
+        let by_dialback = lock(&self.machine).facts().dialback;
+        if self.lacks_entry(&now.peers)
+            || by_dialback && now.settings.policy.dialback == RemoteDialback::Never
+        {
             return true;
         }
         if Arc::ptr_eq(former, &now.trust) {

@@ -301,6 +301,22 @@ async fn a_stranger_leaves_when_others_vouch_for_the_server_of_its_domain() {
 }
 
 #[tokio::test]
+async fn a_stranger_leaves_when_dialback_proves_nothing_any_more() {
+    let transport = Transport::DirectTls;
+    let authority = Authority::new();
+    let peer = Listening::with(&authority.certify(&["b1.test"])).await;
+    let mut provider = provider(&authority, transport, &peer).await;
+    let mut wire = stranger(&provider, transport, None).await;
+    wire.say(request("b1.test", "a1.test")).await;
+    let stream_id = wire.stream_id.clone();
+    answer(&peer, transport, &stream_id, "valid").await;
+    assert_eq!(element(&mut wire).await.attribute("type"), Some("valid"));
+    provider.reload(|settings| settings.policy.dialback = RemoteDialback::Never);
+    assert_eq!(wire.hear().await, Heard::End);
+    provider.assert_unharmed();
+}
+
+#[tokio::test]
 async fn a_key_that_its_server_does_not_know_proves_nothing() {
     let authority = Authority::new();
     let peer = Listening::with(&authority.certify(&["b1.test"])).await;
