@@ -17,6 +17,7 @@ use super::connector::{Asked, Target};
 use super::frames::{Frames, Said};
 use super::hub::Hub;
 use super::io::{of_io, resolve};
+use super::local::server::share;
 use super::over_tls;
 use super::settings::Transport;
 use crate::identity::certificate::Role;
@@ -57,11 +58,18 @@ async fn asked(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<b
     let ours = hub.live().certificates.choose(&route.to, Role::Initiating, clock::wall())?;
     let mut last = Reason::NoRoute;
     let authorities = authorities(hub, &route.from).await?;
-    for (target, tls) in &authorities.servers {
+    // The rest of the time is for the answer; one address that is dead leaves the others their share.
+    let until = clock::now() + hub.limits.handshake / 3;
+    for (at, (target, tls)) in authorities.servers.iter().enumerate() {
         let asked = Asked { sni: tls.sni.as_deref(), pins: &authorities.pins };
-        match over_tls::shake_hands(hub, *target, &route.reversed(), &ours, asked, None).await {
-            Ok((mut stream, _)) => return exchange(hub, &mut stream, route, stream_id, key).await,
-            Err(reason) => last = reason,
+        let left = until.saturating_duration_since(clock::now());
+        let (pair, patience) = (route.reversed(), share(left, authorities.servers.len() - at));
+        let shaken =
+            tokio::time::timeout(patience, over_tls::shake_hands(hub, *target, &pair, &ours, asked, None));
+        match shaken.await {
+            Ok(Ok((mut stream, _))) => return exchange(hub, &mut stream, route, stream_id, key).await,
+            Ok(Err(reason)) => last = reason,
+            Err(_) => last = Reason::ConnectionTimeout,
         }
     }
     Err(last)

@@ -121,6 +121,8 @@ pub struct Receiving {
     /// A header of ours stands at the beginning of the present document.
     header_sent: bool,
     verifying: Vec<Route>,
+    /// How many of the keys that came were not valid. Each has cost a look-up and a connection, and the other end nothing.
+    in_vain: u8,
     managing: Managing,
 }
 
@@ -131,6 +133,7 @@ impl Default for Receiving {
             stream_id: Box::default(),
             header_sent: false,
             verifying: Vec::new(),
+            in_vain: 0,
             managing: Managing::NotOffered,
         }
     }
@@ -387,7 +390,9 @@ impl Receiving {
                 }
                 // It is being looked into; there will be one answer.
                 Ok(DialbackOffer::Verify) if self.verifying.contains(&route) => {}
-                Ok(DialbackOffer::Verify) if self.verifying.len() >= VERIFICATIONS_MAX => {
+                Ok(DialbackOffer::Verify)
+                    if self.verifying.len() + usize::from(self.in_vain) >= VERIFICATIONS_MAX =>
+                {
                     dialback::write_result(&mut out.octets, &route, Err(Reason::TooMany));
                 }
                 Ok(DialbackOffer::Verify) => {
@@ -419,8 +424,9 @@ impl Receiving {
             _ => return state,
         };
         dialback::write_result(&mut out.octets, &route, outcome);
-        if outcome.is_ok() {
-            out.tell(Notice::Proven { route, bidi });
+        match outcome {
+            Ok(()) => out.tell(Notice::Proven { route, bidi }),
+            Err(_) => self.in_vain = self.in_vain.saturating_add(1),
         }
         match state {
             State::Negotiating(agreed) if outcome.is_ok() => State::Established(agreed),

@@ -23,7 +23,7 @@ use crate::xmpp::route::Route;
 /// Open a stream to the server of `route.to`, and run it to its end.
 pub(crate) async fn run(hub: Arc<Hub>, lane: LaneId, route: Route, mailbox: Arc<Mailbox>) {
     let guard = LaneGuard::new(&hub, lane, Side::Local);
-    let (connection, server) = match server::connect(&hub, &route.to).await {
+    let (connection, server) = match server::connect(&hub, &route.to, server::NO_HURRY).await {
         Ok(connected) => connected,
         Err(reason) => {
             hub.metrics.dial_failed(Side::Local, reason);

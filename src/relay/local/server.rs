@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::reason::Reason;
+use crate::relay::clock;
 use crate::relay::hub::Hub;
 use crate::relay::io::{of_io, resolve};
 use crate::relay::settings::Endpoint;
@@ -15,13 +17,23 @@ use crate::xmpp::domain::Domain;
 /// dies is lost, and nobody can tell which stanzas it was.
 pub(super) const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// Connect to the server of `host`, the first of its addresses that answers.
-pub(crate) async fn connect(hub: &Hub, host: &Domain) -> Result<(TcpStream, SocketAddr), Reason> {
+/// So long that each address has its full time.
+pub(super) const NO_HURRY: Duration = Duration::from_secs(3_600);
+
+/// Connect to the server of `host`, the first of its addresses that answers. `within`: how long all of them together have; the first ones
+/// leave the others their share of that.
+pub(crate) async fn connect(
+    hub: &Hub,
+    host: &Domain,
+    within: Duration,
+) -> Result<(TcpStream, SocketAddr), Reason> {
     let live = hub.live();
     let entry = live.host(host).ok_or(Reason::HostUnknown)?;
     let mut last = Reason::ConnectionRefused;
-    for endpoint in &entry.deliver {
-        match connect_to(hub, endpoint).await {
+    let until = clock::now() + within;
+    for (at, endpoint) in entry.deliver.iter().enumerate() {
+        let left = until.saturating_duration_since(clock::now());
+        match connect_to(hub, endpoint, share(left, entry.deliver.len() - at)).await {
             Ok(connected) => return Ok(connected),
             Err(reason) => last = reason,
         }
@@ -29,10 +41,23 @@ pub(crate) async fn connect(hub: &Hub, host: &Domain) -> Result<(TcpStream, Sock
     Err(last)
 }
 
-async fn connect_to(hub: &Hub, endpoint: &Endpoint) -> Result<(TcpStream, SocketAddr), Reason> {
+/// What each of `count` may take of `time`.
+pub(crate) fn share(time: Duration, count: usize) -> Duration {
+    time / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
+}
+
+async fn connect_to(
+    hub: &Hub,
+    endpoint: &Endpoint,
+    within: Duration,
+) -> Result<(TcpStream, SocketAddr), Reason> {
     let mut last = Reason::NameNotResolved;
-    for address in resolve(endpoint, hub.limits.look_up).await? {
-        match tokio::time::timeout(hub.limits.connect, open(address)).await {
+    let addresses = resolve(endpoint, hub.limits.look_up.min(within)).await?;
+    let until = clock::now() + within;
+    for (at, address) in addresses.iter().copied().enumerate() {
+        let left = until.saturating_duration_since(clock::now());
+        let patience = share(left, addresses.len() - at).min(hub.limits.connect);
+        match tokio::time::timeout(patience, open(address)).await {
             Ok(Ok(connection)) => {
                 // Stanzas are small and somebody waits for each.
                 let _best_effort = connection.set_nodelay(true);

@@ -34,6 +34,7 @@ pub(crate) async fn ask(hub: &Hub, route: &Route, stream_id: &str, key: &str) ->
 }
 
 async fn exchange(hub: &Hub, route: &Route, stream_id: &str, key: &str) -> Result<bool, Reason> {
-    let (mut connection, _) = super::server::connect(hub, &route.from).await?;
+    // The rest is for the answer.
+    let (mut connection, _) = super::server::connect(hub, &route.from, hub.limits.handshake / 3).await?;
     dialback::exchange(hub, &mut connection, route, stream_id, key).await
 }

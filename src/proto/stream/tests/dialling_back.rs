@@ -146,9 +146,22 @@ fn requests_under_way_are_bounded_and_a_repeated_one_counts_once() {
     assert_eq!(b.asked().len(), VERIFICATIONS_MAX);
     let said = say(&mut b, &request("more.test", "b.test", "k"));
     assert!(said.contains("<resource-constraint"), "{said}");
-    b.key_verified(route("h3.test", "b.test"), Err(Reason::DialbackInvalid));
+    b.key_verified(route("h3.test", "b.test"), Ok(()));
     say(&mut b, &request("more.test", "b.test", "k"));
     assert_eq!(b.asked().len(), VERIFICATIONS_MAX + 1, "there is room again");
+}
+
+#[test]
+fn who_brings_keys_that_are_not_valid_makes_us_ask_no_more_than_so_often() {
+    let mut b = End::receiving(Told { offers: Ok(DIALBACK), dialback: verify, ..Told::default() });
+    say(&mut b, &header("h.test", "b.test"));
+    for _ in 0..VERIFICATIONS_MAX {
+        say(&mut b, &request("h.test", "b.test", "k"));
+        b.key_verified(route("h.test", "b.test"), Err(Reason::DialbackInvalid));
+    }
+    let said = say(&mut b, &request("h.test", "b.test", "k"));
+    assert!(said.contains("<resource-constraint"), "{said}");
+    assert_eq!(b.asked().len(), VERIFICATIONS_MAX);
 }
 
 #[test]
