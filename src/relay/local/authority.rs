@@ -80,10 +80,9 @@ impl Authority for LocalAuthority<'_> {
     }
 
     fn made_key(&self, route: &Route, stream_id: &str, key: &str) -> bool {
-        // A host's own server answers for it; we do for what is behind us, and for components, which have no other.
-        let hosts = &self.live.hosts;
-        (!hosts.serves(&route.from) || hosts.component(&route.from).is_some())
-            && self.is_server_of(&route.to)
+        // For whoever it is: of a host of ours, too, what comes to another one comes on our stream, with our key, and is no stanza of
+        // anybody who hasn't proven that host. Its own server knows nothing of that key.
+        self.is_server_of(&route.to)
             && self.hub.has_open_key(route, stream_id)
             && self.live.made_key(route, stream_id, key)
     }
