@@ -83,6 +83,12 @@ impl Acknowledger {
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// How many seconds after the relay began `now` is: one at the least.
+    pub(super) fn seconds(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.epoch).as_secs().saturating_add(1))
+            .unwrap_or(u32::MAX)
+    }
+
     /// So many milliseconds after the relay began.
     pub(super) fn at(&self, elapsed: u64) -> Instant {
         self.epoch + Duration::from_millis(elapsed)

@@ -1,9 +1,9 @@
 //! What came on one stream under stream management (XEP-0198): the counters, shared by the lane that reads the stream, the
 //! lanes that pass its stanzas on, and whoever answers for them when that takes too long.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::acknowledging::Acknowledger;
 use super::mailbox::{Mailbox, lock};
@@ -31,6 +31,8 @@ pub(crate) struct Inbound {
     refused: AtomicBool,
     /// It stands in the list of those that are looked after.
     pub(super) listed: AtomicBool,
+    /// When the last stanza came, in seconds after the relay began.
+    last: AtomicU32,
     acknowledger: Arc<Acknowledger>,
 }
 
@@ -48,6 +50,7 @@ impl Inbound {
             closed: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             listed: AtomicBool::new(false),
+            last: AtomicU32::new(0),
             acknowledger: Arc::clone(acknowledger),
         })
     }
@@ -55,10 +58,17 @@ impl Inbound {
     /// `count` stanzas came. The ticket of the first.
     pub(crate) fn receive(self: &Arc<Self>, count: usize, now: Instant) -> Ticket {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.last.store(self.acknowledger.seconds(now), Ordering::Relaxed);
         let (ticket, early) = lock(&self.receipts).receive(count, now);
         self.acknowledger.acknowledged_early(early);
         self.acknowledger.look_after(self);
         ticket
+    }
+
+    /// Whether a stanza has come within the last `time`, or a little before.
+    pub(crate) fn has_come_within(&self, time: Duration, now: Instant) -> bool {
+        let last = u64::from(self.last.load(Ordering::Relaxed));
+        last > 0 && u64::from(self.acknowledger.seconds(now)) <= last + time.as_secs() + 1
     }
 
     /// What came last, from `ticket` on, is as good as unread: its sender has it still. Whether that is so; it isn't if the sender was

@@ -327,9 +327,12 @@ impl Lane {
             holds,
         };
         if initiating {
-            // What it was good for lately it is wanted for again; an idle one waits for its next stanza.
-            let idle = self.sending.last_written() + self.hub.limits.resume_wait < clock::now();
-            if !broken.sent.is_empty() || !idle {
+            // What it was good for lately it is wanted for again, in either direction: the other end waits so long to send on. An idle
+            // one waits for its next stanza.
+            let (lately, now) = (self.hub.limits.resume_wait, clock::now());
+            let has_sent = self.sending.last_written() + lately >= now;
+            let hears = broken.inbound.as_ref().is_some_and(|inbound| inbound.has_come_within(lately, now));
+            if !broken.sent.is_empty() || has_sent || hears {
                 self.hub.keep_ours(&route, broken);
             }
         } else {

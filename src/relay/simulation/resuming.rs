@@ -45,3 +45,38 @@ async fn streams_go_on_when_both_ends_dial_at_once() {
     }
     assert!(resumed > 0, "{resumed} streams were resumed");
 }
+
+/// Whoever only listens for a while resumes its stream all the same: the other end sends on it, and waits for that.
+#[tokio::test(start_paused = true)]
+async fn a_stream_on_which_one_end_only_listens_goes_on_too() {
+    let mut resumed = 0;
+    for seed in 0..20 {
+        let mut dice = Dice::new(seed);
+        let world = World::new(Plan { rate: 10, ..Plan::quiet() }, &mut dice);
+        (0..2).for_each(|index| world.start(index));
+        let domain = |side: usize| Domain::parse(&world.servers[side].domains[0]).unwrap();
+        world.servers[0].start(&world, &[Route::new(domain(0), domain(1))], &mut dice);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        world.hush();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world.speak();
+        world.servers[1].start(&world, &[Route::new(domain(1), domain(0))], &mut dice);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        world.path(0, 1).cut(clock::now() + dice.millis(1..1_000));
+        let noticed = clock::now() + Duration::from_secs(1);
+        for wire in lock(&world.wires).iter() {
+            for side in 0..2 {
+                wire.lose(side, noticed + dice.millis(0..150), Reason::ConnectionLost);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.hush();
+        let hubs = [0, 1].map(|index| world.hub(index).unwrap());
+        resumed += hubs[1].metrics.custody.resumed();
+        assert_eq!(hubs.each_ref().map(|hub| hub.metrics.custody.lost()), [0, 0], "seed {seed}");
+        for index in 0..2 {
+            world.drain(index).await;
+        }
+    }
+    assert!(resumed > 10, "{resumed} streams were resumed");
+}

@@ -158,6 +158,11 @@ impl World {
         self.quiet.store(true, Ordering::Relaxed);
     }
 
+    /// Servers that are started from now on do.
+    pub(super) fn speak(&self) {
+        self.quiet.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn tell(&self, event: impl std::fmt::Display) {
         tracing::trace!("{event}");
         let wall = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
