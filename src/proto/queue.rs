@@ -99,7 +99,9 @@ impl Hold {
         self.iq.min(self.groupchat).min(self.other)
     }
 
-    fn of(self, mark: Mark, since: Instant) -> Instant {
+    /// When a stanza that waits since then has waited long enough.
+    #[must_use]
+    pub fn of(self, mark: Mark, since: Instant) -> Instant {
         since
             + match mark.wait {
                 Wait::Iq => self.iq,

@@ -2,7 +2,8 @@
 //! handled is known to nobody.
 //!
 //! Messages and presence are sent again, with the time at which they first came (XEP-0203), or come back if the operator
-//! prefers that (`policy.uncertain`); an IQ request comes back, because whoever sent it can ask again. What a second lane ended
+//! prefers that (`policy.uncertain`); an IQ request comes back, because whoever sent it can ask again. What went again, and whose lanes
+//! break for `limits.hold` from then on, comes back too. What a second lane ended
 //! over whose other end was there and acknowledged nothing comes back too, and so does what is so large that with the time it would be
 //! larger than any stanza may be. A duplicate or a false error is possible here, silence is not, and each such stanza is counted.
 
@@ -58,7 +59,10 @@ impl Hub {
                 back.push(stanza);
                 continue;
             }
-            match fate(&stanza, bounces) {
+            // Whose lanes break one after the other, it went again once, and has its time from then on.
+            let is_over =
+                stanza.mark.delayed && self.limits.holds().of(stanza.mark, stanza.since) <= clock::now();
+            match fate(&stanza, bounces || is_over) {
                 Fate::Ours => again.push(stanza),
                 Fate::Again => match self.delayed(outlet, stanza) {
                     // What comes twice says so. This one can't, and its sender is told that it may not have arrived.
@@ -118,16 +122,17 @@ impl Hub {
     }
 
     /// The stanza with the time at which it came, said once however often it is sent again. It waits anew: how long it was under
-    /// way says nothing about how long its next hop is away.
+    /// way says nothing about how long its next hop is away. But only the first time: else a next hop that ends each of its streams at
+    /// it would get it again for ever.
     ///
     /// # Errors
     /// The stanza without the time, if there is no room for it: its next hop may take as much as we do, and no more, and end the
     /// stream over what is larger.
     fn delayed(&self, outlet: &Outlet, mut stanza: Waited) -> Result<Waited, Waited> {
-        let since = std::mem::replace(&mut stanza.since, clock::now());
         if stanza.mark.delayed {
             return Ok(stanza);
         }
+        let since = std::mem::replace(&mut stanza.since, clock::now());
         let route = &outlet.route;
         let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
         let came = clock::wall()

@@ -97,3 +97,31 @@ async fn a_server_that_reads_nothing_is_given_up() {
     flood.abort();
     drop(deaf);
 }
+
+#[tokio::test]
+async fn a_message_at_which_each_connection_breaks_comes_back_in_the_end() {
+    let scene = Scene::with(Uncertain::Resend, |limits| {
+        limits.hold = Duration::from_secs(1);
+        limits.retry_min = Duration::from_millis(50);
+        limits.retry_max = Duration::from_millis(100);
+    })
+    .await;
+    let mut server = scene.servers_stream().await;
+    send(&mut server, OURS, THEIRS, [1]).await;
+    let breaks = async {
+        loop {
+            let connection = scene.peer.accept().await;
+            let mut lane = managed(connection.accept().await, None).await;
+            stanza(&mut lane).await;
+            connection.0.close(0_u32.into(), b"");
+        }
+    };
+    let error = tokio::select! {
+        error = stanza(&mut server) => error,
+        () = breaks => unreachable!(),
+    };
+    assert_eq!((error.attribute("id"), error.attribute("type")), (Some("1"), Some("error")));
+    acknowledge(&mut server, 1).await;
+    handled(&mut server, 1).await;
+    scene.is_good().await;
+}
