@@ -455,8 +455,10 @@ impl Outlet {
         if !kept.is_empty() {
             state.queue.put_back(Run::of(kept));
         }
+        let relieved = self.relieved(&mut state);
         self.publish(&state);
         drop(state);
+        relieved.iter().for_each(|route| route.breathe());
         self.uncount_all(&others);
         self.room.notify_waiters();
         others

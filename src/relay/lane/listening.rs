@@ -97,7 +97,10 @@ impl Lane {
                 Progress::Frame(frame) => {
                     match (frame.kind, read_answer(&buffer[..frame.len])) {
                         (FrameKind::End, _) => return self.said_all = heard_answer,
-                        (FrameKind::Element, Some(_)) if self.has_listened(frame.len) => heard_answer = true,
+                        (FrameKind::Element, Some(_)) if self.has_listened(frame.len) => {
+                            // What follows it may have come much later.
+                            heard_answer = self.is_relay();
+                        }
                         (FrameKind::Element, Some(answer)) => {
                             // For the stream's machine it is over.
                             let h = answer.attribute("h").and_then(|h| h.parse().ok());
