@@ -71,15 +71,16 @@ impl Outlets {
     /// Whether there is a place for `route`, of `places`, for whoever begins it.
     fn has_place(&self, route: &Route, begins: Begins, places: usize) -> bool {
         let left = places.saturating_sub(self.len());
-        let within = |peer, times| {
-            let left = left.saturating_sub(places / KEPT);
+        let within = |peer, kept, times| {
+            let left = left.saturating_sub(kept);
             left > 0 && self.begun_by(peer) <= left.saturating_mul(times) || self.is_ours(route)
         };
         left > 0
             && match begins {
                 Begins::Ours => true,
-                Begins::Peer(peer) => within(peer, 1),
-                Begins::Answer(peer) => within(peer, ANSWERED),
+                Begins::Peer(peer) => within(peer, places / KEPT, 1),
+                // Half of what is kept: an answer leaves at once.
+                Begins::Answer(peer) => within(peer, places / KEPT / 2, ANSWERED),
             }
     }
 

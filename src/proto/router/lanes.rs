@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::few::Few;
-use super::{Action, Again, Carrier, LaneId, Placement, RouteState, Router, SessionId};
+use super::{Action, Again, Carrier, LaneId, Placement, RouteState, Router, SessionEntry, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -238,16 +238,21 @@ impl Router {
     fn peer_retires(&mut self, lane: &Lane, now: Instant) {
         let Carrier::Session(id) = lane.carrier else { return };
         let Some(session) = self.sessions.get(&id).filter(|session| !session.retiring) else { return };
+        let young = session.since.is_some_and(|since| now < since + self.limits.retry_min);
+        let dialled_for = if young && session.dialled { session.pinned.clone() } else { Vec::new() };
+        self.session_retires(id, now);
         // One that is used up as soon as it has come is as good as an attempt that failed: else the next one would be dialled at once,
         // and the one after that.
-        if session.since.is_some_and(|since| now < since + self.limits.retry_min) {
-            for peer in &session.pinned {
-                if let Some(peer) = self.peers.get_mut(peer) {
-                    peer.retry.failed(Reason::Reset, now, &self.limits, &mut self.jitter);
-                }
+        for peer in dialled_for {
+            let leads = |entry: &SessionEntry| {
+                entry.session.is_some() && !entry.retiring && entry.pinned.contains(&peer)
+            };
+            if !self.sessions.values().any(leads)
+                && let Some(peer) = self.peers.get_mut(&peer)
+            {
+                peer.retry.failed(Reason::Reset, now, &self.limits, &mut self.jitter);
             }
         }
-        self.session_retires(id, now);
     }
 
     /// A lane is finishing: it takes no further route.

@@ -88,7 +88,12 @@ impl Router {
                 }
             }
         }
-        let again = if pair_refused { Again::Later } else { self.after_the_end_of(&entry, now) };
+        let again = match entry.pair {
+            _ if pair_refused => Again::Later,
+            Some(_) => self.after_the_end_of(&entry, now),
+            // Who opened it, a component for one, opens the next one too.
+            None => Again::AtOnce,
+        };
         self.detach_all(entry.routes.into_vec(), again, reason, now);
         if let Some(entry) = failed.filter(|_| is_news) {
             self.place_waiting_for_server(entry, now);

@@ -83,7 +83,7 @@ async fn a_peer_begins_no_more_pairs_than_it_leaves_places() {
     assert_eq!(stand(&hub), 11);
     // Answers take a little more until they have found their way, and lead to no other pair.
     let answer = |n| hub.begin(&route("a0.test", &format!("n{n}.b0.test")), Begins::Answer(greedy.address()));
-    assert_eq!((100..120).filter(|n| answer(*n).is_ok()).count(), 3);
+    assert_eq!((100..120).filter(|n| answer(*n).is_ok()).count(), 4);
     let _refused = bring(&hub, Some(&greedy), 100..120).await;
     assert_eq!(stand(&hub), 11, "there is no way");
     // Another one still has places, and what stands goes on.
@@ -118,12 +118,23 @@ async fn there_are_places_for_our_own_servers_from_however_many_addresses_peers_
         let address = Ipv6Addr::from((0x2001_0db8_u128 << 96) + ((n as u128) << 64));
         hub.begin(&route(&format!("n{n}.b0.test"), "a0.test"), begins(address.into())).is_ok()
     };
-    let begun = (0..1_000).filter(|n| begins(*n, Begins::Peer) || begins(*n, Begins::Answer)).count();
-    assert_eq!((begun, stand(&hub)), (PLACES - 2, PLACES - 2));
-    for n in 1_000..1_002 {
+    assert_eq!((0..1_000).filter(|n| begins(*n, Begins::Peer)).count(), PLACES - 2);
+    // Answers leave at once, and have half of what is kept.
+    assert_eq!((1_000..2_000).filter(|n| begins(*n, Begins::Answer)).count(), 1);
+    hub.outlet(&route("a0.test", "n2000.b0.test")).unwrap();
+    assert_eq!(stand(&hub), PLACES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_finds_no_place_because_of_what_is_kept_hears_of_it_and_the_stream_goes_on() {
+    let (world, hub) = crowded();
+    let peer = world.accepted(&hub, 1).await;
+    for n in 0..PLACES - 2 {
         hub.outlet(&route("a0.test", &format!("n{n}.b0.test"))).unwrap();
     }
-    assert_eq!(stand(&hub), PLACES);
+    bring(&hub, Some(&peer), 100..101).await.unwrap();
+    let [_, _, bounced, discarded] = hub.metrics.ledger();
+    assert_eq!((bounced, discarded), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
