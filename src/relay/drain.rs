@@ -74,6 +74,8 @@ pub(super) async fn drain(hub: &Arc<Hub>) -> DrainReport {
     let taken_back = hub.metrics.discarded_for(Reason::TakenBack);
     let left = taken_back.get();
     hub.answer_for_the_rest().await;
+    // What came from here on would be taken, and nobody would deal with it.
+    hub.shut().await;
     let (discarded, untold) = hub.discard_everything(Reason::Draining);
     let since = |now: u64, before: u64| usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX);
     let [_, _, bounced_by_now, _] = hub.metrics.ledger();
@@ -122,6 +124,18 @@ impl Hub {
         self.break_lanes_off().await;
     }
 
+    /// No lane takes anything any more.
+    async fn shut(self: &Arc<Self>) {
+        self.end();
+        self.shut.store(true, Ordering::Relaxed);
+        self.break_lanes_off().await;
+    }
+
+    /// Whether that is so. A lane that was there before is broken off; for one that is made later this is looked at when it is.
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
+    }
+
     /// End every lane without a word, so that what it holds is in its outlets again.
     async fn break_lanes_off(&self) {
         let until = clock::now() + LET_GO;
@@ -145,11 +159,12 @@ impl Hub {
         lock(&self.control).lanes.len()
     }
 
-    /// Close every lane in good order.
+    /// Close every lane in good order; but who may be asking about a key of ours that is out is answered first.
     pub(crate) fn close_lanes(&self, reason: Reason) {
+        let is_asked = self.has_open_keys();
         let mut control = lock(&self.control);
-        let lanes: Vec<_> =
-            control.lanes.iter().map(|(lane, mailbox)| (*lane, Arc::clone(mailbox))).collect();
+        let lanes = control.lanes.iter().filter(|(lane, _)| !is_asked || control.router.has_lane(**lane));
+        let lanes: Vec<_> = lanes.map(|(lane, mailbox)| (*lane, Arc::clone(mailbox))).collect();
         for (lane, mailbox) in lanes {
             control.router.lane_closing(lane);
             mailbox.close(Close::AfterQueue, reason);

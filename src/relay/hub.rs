@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
@@ -105,11 +106,13 @@ pub(crate) struct Hub {
     pub(super) control: Mutex<Control>,
     /// Streams of ours on which a dialback key was sent and that are still open.
     open_keys: Mutex<FxHashSet<(Route, String)>>,
+    keys_changed: Notify,
     /// The router's deadline may have changed.
     pub(crate) retime: Notify,
     pub(super) draining: watch::Sender<bool>,
     /// The time to drain is over.
     pub(super) ending: AtomicBool,
+    pub(super) shut: AtomicBool,
     /// Told whenever a lane goes.
     pub(crate) lane_gone: Notify,
     /// Told whenever it is known whether a lane goes on with a stream of ours that broke.
@@ -177,9 +180,11 @@ impl Hub {
                 sessions: FxHashMap::default(),
             }),
             open_keys: Mutex::default(),
+            keys_changed: Notify::new(),
             retime: Notify::new(),
             draining: watch::Sender::new(false),
             ending: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             lane_gone: Notify::new(),
             resumption_answered: Notify::new(),
         }
@@ -397,11 +402,23 @@ impl Hub {
     pub(crate) fn open_key(&self, route: Route, stream_id: String) {
         debug!(pair = %route, "dialback key sent");
         lock(&self.open_keys).insert((route, stream_id));
+        self.keys_changed.notify_waiters();
     }
 
     /// That stream is gone.
     pub(crate) fn close_key(&self, key: &(Route, String)) {
         lock(&self.open_keys).remove(key);
+        self.keys_changed.notify_waiters();
+    }
+
+    /// Whether any such stream is.
+    pub(super) fn has_open_keys(&self) -> bool {
+        !lock(&self.open_keys).is_empty()
+    }
+
+    /// Resolves when one is opened or gone.
+    pub(super) fn keys_changed(&self) -> Notified<'_> {
+        self.keys_changed.notified()
     }
 
     /// Whether that stream is open.

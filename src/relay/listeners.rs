@@ -134,6 +134,25 @@ impl Listening<TcpListener> {
 }
 
 impl Listening<tokio::net::TcpListener> {
+    /// The next connection of one of our servers. While the relay is stopping it is the next one's too, unless we have sent a key of
+    /// dialback on a stream that is open: then our server may come to ask about it, and nobody else can answer that.
+    pub(super) async fn accept_server(&self, hub: &Hub) -> io::Result<(TcpStream, SocketAddr)> {
+        if let Some(accepted) = self.accept(hub).await {
+            return accepted;
+        }
+        loop {
+            let changed = hub.keys_changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let asks = hub.has_open_keys();
+            tokio::select! {
+                biased;
+                accepted = self.socket.accept(), if asks => return accepted,
+                () = changed => {}
+            }
+        }
+    }
+
     /// The next connection. `None`: the relay is stopping, and whoever comes now is the next one's.
     pub(super) async fn accept(&self, hub: &Hub) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         let stopping = async {

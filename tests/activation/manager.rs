@@ -119,6 +119,13 @@ impl Manager {
         fs::write(self.configuration(), text).unwrap();
     }
 
+    /// The host's server is there.
+    pub(crate) fn deliver_to(&self, server: SocketAddr) {
+        let text = fs::read_to_string(self.configuration()).unwrap();
+        let told = text.replace("deliver = \"127.0.0.1:9\"", &format!("deliver = \"{server}\""));
+        fs::write(self.configuration(), told).unwrap();
+    }
+
     pub(crate) fn configuration(&self) -> PathBuf {
         self.folder.path().join("fedmux.toml")
     }

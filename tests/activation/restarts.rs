@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fedmux::xmpp::element::Element;
+use fedmux::xmpp::namespace as ns;
 use hickory_server::proto::op::{Message, Query};
 use hickory_server::proto::rr::{Name, RecordType};
 use quinn::ConnectionError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use crate::manager::{Manager, SECRET, ask, at, get};
 use crate::support::peer::Peer;
 use crate::support::tcp_peer::Dialler;
-use crate::support::wire::{Heard, Wire, header, message};
+use crate::support::wire::{Heard, Wire, answer, header, message};
 use crate::support::{component, soon};
 
 /// How often the relay is killed under those who keep coming.
@@ -216,4 +217,32 @@ async fn nobody_is_refused_however_often_it_is_killed() {
     }
     let (came, heard) = (came.load(Ordering::Relaxed), heard.load(Ordering::Relaxed));
     assert!(came - heard <= (KILLS + 1) * CALLERS, "{heard} of {came} were answered");
+}
+
+/// Our server asks about the key on a stream that the relay opened before it was told to stop: nobody else can answer that.
+#[tokio::test]
+async fn a_server_that_asks_about_a_key_of_a_relay_that_finishes_is_answered() {
+    let manager = Manager::new();
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    manager.deliver_to(server.local_addr().unwrap());
+    let relay = manager.start().await;
+    let mut irc = component::connect(at(&manager.sockets.components), "irc.a.test", SECRET).await;
+    irc.say(message("irc.a.test", "a.test", "1")).await;
+    let (connection, _) = soon("the relay at the host's server", server.accept()).await.unwrap();
+    relay.signal("TERM");
+    manager.told("STOPPING=1").await;
+
+    let mut stream = Wire::tcp(connection);
+    let Heard::Header(_) = stream.hear().await else { panic!("no stream header") };
+    let features = format!("<stream:features><dialback xmlns='{}'/></stream:features>", ns::DIALBACK_FEATURE);
+    stream.say(answer("a.test", "irc.a.test", "s0") + &features).await;
+    let Heard::Element(result) = stream.hear().await else { panic!("no dialback key") };
+    let mut question = Wire::tcp(TcpStream::connect(at(&manager.sockets.s2s)).await.unwrap());
+    question.greet("a.test", "irc.a.test").await;
+    let (db, key) = (format!("xmlns:db='{}'", ns::DIALBACK), result.text());
+    question.say(format!("<db:verify {db} from='a.test' to='irc.a.test' id='s0'>{key}</db:verify>")).await;
+    let Heard::Element(said) = question.hear().await else { panic!("no answer") };
+    assert_eq!(said.attribute("type"), Some("valid"));
+    stream.say(format!("<db:result {db} from='a.test' to='irc.a.test' type='valid'/>")).await;
+    assert_eq!(stream.ear.stanza().await.attribute("id"), Some("1"));
 }

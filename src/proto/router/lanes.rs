@@ -255,6 +255,12 @@ impl Router {
         }
     }
 
+    /// Whether we opened the lane, or who opened it is believed on it.
+    #[must_use]
+    pub fn has_lane(&self, lane: LaneId) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
     /// A lane is finishing: it takes no further route.
     pub fn lane_closing(&mut self, lane: LaneId) {
         if let Some(entry) = self.lanes.get_mut(&lane) {

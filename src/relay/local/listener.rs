@@ -39,7 +39,14 @@ pub(crate) async fn accept(
     who: Who,
     places: Arc<Semaphore>,
 ) {
-    while let Some(next) = listener.accept(&hub).await {
+    loop {
+        let next = match who {
+            Who::Servers => listener.accept_server(&hub).await,
+            Who::Components => match listener.accept(&hub).await {
+                Some(next) => next,
+                None => return,
+            },
+        };
         let (connection, source) = match next {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -83,6 +90,9 @@ pub(crate) async fn carry(
 ) {
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Local);
+    if hub.is_shut() {
+        return guard.down(Reason::Draining);
+    }
     hub.metrics.local_streams(Opened::Inbound).inc();
     let lane =
         |machine| Lane::new(&hub, id, mailbox, Place::FromServer { source: Box::new(source) }, machine);

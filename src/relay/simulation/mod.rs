@@ -50,6 +50,7 @@ mod promising;
 mod repeating;
 mod resuming;
 mod server;
+mod stopping;
 mod wire;
 mod world;
 

@@ -288,6 +288,8 @@ impl World {
         if !self.is_quiet() || *lock(&self.unnoticed) >= answers || self.is_another_draining(index) {
             self.acknowledged_early.fetch_add(report.untold as u64, Ordering::Relaxed);
         }
+        // A moment passes until its peers know and its process has gone, in which its servers find its listener.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         // Until now it took no new connection, and until then those that it had seem to stand.
         let noticed = clock::now() + Duration::from_millis(50);
         self.seems_to_stand(noticed);
@@ -306,7 +308,7 @@ impl World {
 
     /// A server opens a stream to its relay.
     pub(super) fn connect_local(&self, index: usize) -> Option<(Mouth, Ear)> {
-        let hub = self.hub(index).filter(|hub| !hub.is_draining())?;
+        let hub = self.hub(index)?;
         let (to, from) = (pipe(&self.local, usize::MAX), pipe(&self.local, LOCAL_WINDOW));
         let source = (Ipv4Addr::LOCALHOST, 1).into();
         let serving = Arc::clone(&hub);
