@@ -5,7 +5,7 @@
 //! - without it, when it was written: nobody will ever say more;
 //! - behind a pipelined negotiation, not before that has succeeded, because behind a refusal nothing was read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,8 @@ pub(crate) struct Sending {
     inbound: Mutex<Option<Arc<Inbound>>>,
     /// When something was last written, in milliseconds since the relay began.
     written: AtomicU64,
+    /// Something is being written.
+    cut: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -122,6 +124,7 @@ impl Sending {
             side,
             inbound: Mutex::default(),
             written: AtomicU64::new(acknowledger.elapsed()),
+            cut: AtomicBool::new(false),
         })
     }
 
@@ -329,6 +332,11 @@ impl Sending {
         let handled = lock(&self.inbound).as_ref().is_none_or(|inbound| inbound.shut());
         let state = lock(&self.state);
         handled && (!state.managed || state.sent.is_empty())
+    }
+
+    /// Whether the lane was dropped while it wrote something, of which the transport may have taken a part.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// When a stanza was last written.

@@ -194,8 +194,8 @@ impl Lane {
                     Box::pin(ear.receive.stop(Code::Framing, LAST_WORDS)).await;
                 }
                 Ended::Closed(_) | Ended::Usurped => Box::pin(ear.receive.linger(LAST_WORDS)).await,
-                // What was dropped in the middle of a stanza isn't finished, which would look like a stanza cut off by the other end.
-                Ended::Lost(_) if !said_all => transmit.reset(Code::Done),
+                // To drop it finishes it, and in the middle of a stanza the other end takes that for a stanza that we cut off.
+                Ended::Lost(_) if sending.is_cut() => transmit.reset(Code::Done),
                 Ended::Lost(_) => {}
             }
             let reason = ended.reason();

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -154,8 +155,10 @@ impl Sending {
     /// Write octets, which the other end has to take within its time.
     pub(super) async fn put<T: Transmit>(&self, to: &mut To<'_, T>, octets: Bytes) -> Result<(), Reason> {
         let stands = || self.stands_in_row();
-        let written = row::pass(to.row, stands, self.acknowledger.stall, to.transmit.write(octets));
-        written.await.unwrap_or(Err(Reason::Stalled))
+        self.cut.store(true, Ordering::Relaxed);
+        let written = row::pass(to.row, stands, self.acknowledger.stall, to.transmit.write(octets)).await;
+        self.cut.store(false, Ordering::Relaxed);
+        written.unwrap_or(Err(Reason::Stalled))
     }
 
     /// The same for octets and what follows them at once.
@@ -167,6 +170,9 @@ impl Sending {
     ) -> Result<(), Reason> {
         let stands = || self.stands_in_row();
         let write = to.transmit.write_both(first, then);
-        row::pass(to.row, stands, self.acknowledger.stall, write).await.unwrap_or(Err(Reason::Stalled))
+        self.cut.store(true, Ordering::Relaxed);
+        let written = row::pass(to.row, stands, self.acknowledger.stall, write).await;
+        self.cut.store(false, Ordering::Relaxed);
+        written.unwrap_or(Err(Reason::Stalled))
     }
 }
