@@ -329,9 +329,11 @@ impl Lane {
         if initiating {
             // What it was good for lately it is wanted for again, in either direction: the other end waits so long to send on. An idle
             // one waits for its next stanza.
-            let (lately, now) = (self.hub.limits.resume_wait, clock::now());
-            let has_sent = self.sending.last_written() + lately >= now;
-            let hears = broken.inbound.as_ref().is_some_and(|inbound| inbound.has_come_within(lately, now));
+            let (limits, now) = (&self.hub.limits, clock::now());
+            let has_sent = self.sending.last_written() + limits.resume_wait >= now;
+            // It takes path_idle to notice that a path is dead, and a little more if a sign of life was sent just before.
+            let heard = limits.resume_wait + limits.path_idle * 3 / 2;
+            let hears = broken.inbound.as_ref().is_some_and(|inbound| inbound.has_come_within(heard, now));
             if !broken.sent.is_empty() || has_sent || hears {
                 self.hub.keep_ours(&route, broken);
             }
