@@ -24,6 +24,9 @@ use crate::xmpp::route::Route;
 /// Dialback requests that may be under way on one stream. Further ones get `resource-constraint`.
 pub const VERIFICATIONS_MAX: usize = 16;
 
+/// Keys in a row that were not valid, after which nobody is asked about a further one on that stream.
+const IN_VAIN_MAX: u8 = 16;
+
 /// What to do with a dialback request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DialbackOffer {
@@ -121,7 +124,7 @@ pub struct Receiving {
     /// A header of ours stands at the beginning of the present document.
     header_sent: bool,
     verifying: Vec<Route>,
-    /// How many of the keys that came were not valid. Each has cost a look-up and a connection, and the other end nothing.
+    /// How many keys in a row were not valid. Each has cost a look-up and a connection, and the other end nothing.
     in_vain: u8,
     managing: Managing,
 }
@@ -391,7 +394,7 @@ impl Receiving {
                 // It is being looked into; there will be one answer.
                 Ok(DialbackOffer::Verify) if self.verifying.contains(&route) => {}
                 Ok(DialbackOffer::Verify)
-                    if self.verifying.len() + usize::from(self.in_vain) >= VERIFICATIONS_MAX =>
+                    if self.verifying.len() >= VERIFICATIONS_MAX || self.in_vain >= IN_VAIN_MAX =>
                 {
                     dialback::write_result(&mut out.octets, &route, Err(Reason::TooMany));
                 }
@@ -425,7 +428,10 @@ impl Receiving {
         };
         dialback::write_result(&mut out.octets, &route, outcome);
         match outcome {
-            Ok(()) => out.tell(Notice::Proven { route, bidi }),
+            Ok(()) => {
+                self.in_vain = 0;
+                out.tell(Notice::Proven { route, bidi });
+            }
             Err(_) => self.in_vain = self.in_vain.saturating_add(1),
         }
         match state {

@@ -41,9 +41,12 @@ pub(crate) async fn connect(
     Err(last)
 }
 
-/// What each of `count` may take of `time`.
+/// Shortest share: the time that a server far away takes for a handshake.
+const SHARE_MIN: Duration = Duration::from_secs(2);
+
+/// What each of `count` may take of `time`. Of very many the last ones have none.
 pub(crate) fn share(time: Duration, count: usize) -> Duration {
-    time / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
+    (time / u32::try_from(count.max(1)).unwrap_or(u32::MAX)).max(SHARE_MIN.min(time))
 }
 
 async fn connect_to(
@@ -52,8 +55,8 @@ async fn connect_to(
     within: Duration,
 ) -> Result<(TcpStream, SocketAddr), Reason> {
     let mut last = Reason::NameNotResolved;
-    let addresses = resolve(endpoint, hub.limits.look_up.min(within)).await?;
     let until = clock::now() + within;
+    let addresses = resolve(endpoint, hub.limits.look_up.min(within)).await?;
     for (at, address) in addresses.iter().copied().enumerate() {
         let left = until.saturating_duration_since(clock::now());
         let patience = share(left, addresses.len() - at).min(hub.limits.connect);
@@ -74,4 +77,18 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_share_and_no_share_is_too_short_for_a_handshake() {
+        let seconds = Duration::from_secs;
+        assert_eq!(share(seconds(10), 1), seconds(10));
+        assert_eq!(share(seconds(10), 2), seconds(5));
+        assert_eq!(share(seconds(6), 24), SHARE_MIN);
+        assert_eq!(share(seconds(1), 24), seconds(1));
+    }
 }

@@ -165,6 +165,18 @@ fn who_brings_keys_that_are_not_valid_makes_us_ask_no_more_than_so_often() {
 }
 
 #[test]
+fn whose_keys_are_valid_now_and_then_is_asked_about_however_many_are_not() {
+    let mut b = End::receiving(Told { offers: Ok(DIALBACK), dialback: verify, ..Told::default() });
+    say(&mut b, &header("h.test", "b.test"));
+    for n in 0..4 * VERIFICATIONS_MAX {
+        let outcome = if n % 10 == 9 { Ok(()) } else { Err(Reason::DialbackTimeout) };
+        say(&mut b, &request(&format!("h{n}.test"), "b.test", "k"));
+        b.key_verified(route(&format!("h{n}.test"), "b.test"), outcome);
+    }
+    assert_eq!(b.asked().len(), 4 * VERIFICATIONS_MAX);
+}
+
+#[test]
 fn an_answer_to_no_open_question_changes_nothing() {
     // XEP-0220 section 2.6.1: unsolicited dialback.
     let mut b = End::receiving(Told { offers: Ok(DIALBACK), dialback: verify, ..Told::default() });
