@@ -62,7 +62,14 @@ impl Hub {
             // Whose lanes break one after the other, it went again once, and has its time from then on.
             let is_over =
                 stanza.mark.delayed && self.limits.holds().of(stanza.mark, stanza.since) <= clock::now();
-            match fate(&stanza, bounces || is_over) {
+            if is_over && !stanza.mark.ours {
+                if is_answerable(&stanza) {
+                    self.metrics.custody.uncertain("bounced");
+                }
+                back.push(stanza);
+                continue;
+            }
+            match fate(&stanza, bounces) {
                 Fate::Ours => again.push(stanza),
                 Fate::Again => match self.delayed(outlet, stanza) {
                     // What comes twice says so. This one can't, and its sender is told that it may not have arrived.
@@ -132,19 +139,22 @@ impl Hub {
         if stanza.mark.delayed {
             return Ok(stanza);
         }
-        let since = std::mem::replace(&mut stanza.since, clock::now());
+        let now = clock::now();
         let route = &outlet.route;
         let by = if self.live().hosts.serves(&route.from) { &route.from } else { &route.to };
         let came = clock::wall()
-            .checked_sub(stanza.since.saturating_duration_since(since))
+            .checked_sub(now.saturating_duration_since(stanza.since))
             .unwrap_or(SystemTime::UNIX_EPOCH);
-        let Some(octets) = delay::stamp(&stanza.octets, by, came) else { return Ok(stanza) };
+        let octets = delay::stamp(&stanza.octets, by, came);
+        let Some(octets) = octets else { return Ok(Waited { since: now, ..stanza }) };
         if octets.len() > self.limits.stanza_bytes {
-            return Err(stanza);
+            // So is it, though it can't say so.
+            stanza.mark.delayed = true;
+            return Err(Waited { since: now, ..stanza });
         }
         outlet.grown(octets.len() - stanza.octets.len());
         stanza.mark.delayed = true;
-        Ok(Waited { octets, ..stanza })
+        Ok(Waited { octets, since: now, ..stanza })
     }
 }
 

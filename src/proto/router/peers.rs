@@ -78,6 +78,8 @@ struct Search {
     domain: Domain,
     asking: bool,
     found: Option<Answered>,
+    /// When it is looked for again of itself, where nothing was found.
+    again_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,10 @@ impl PeerState {
     }
 
     fn searched(domain: Domain) -> Self {
-        Self { search: Some(Search { domain, asking: false, found: None }), ..Self::default() }
+        Self {
+            search: Some(Search { domain, asking: false, found: None, again_at: None }),
+            ..Self::default()
+        }
     }
 
     /// Whether nothing is being tried for it.
@@ -230,7 +235,10 @@ impl Router {
             Answer::Failed(reason) if !was_known => {
                 search.found = None;
                 // What stands is looked at again, as long as it does.
-                self.refreshes.insert((now + STALE_RETRY, peer));
+                if search.again_at.is_none_or(|at| at <= now) {
+                    search.again_at = Some(now + STALE_RETRY);
+                    self.refreshes.insert((now + STALE_RETRY, peer));
+                }
                 return self.not_found(peer, reason, now);
             }
             Answer::Failed(_) => {
