@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use tracing::warn;
 
+use super::changes::attainable;
 use super::clock;
 use super::peering::Peers;
 use super::settings::{Component, Host, RemoteDialback, Settings, Transport, Trust};
@@ -38,6 +39,8 @@ const KEYS_GONE_MAX: usize = 4 * KEYS_MAX;
 
 /// A key derived from a master key.
 type Key = [u8; 32];
+/// A component, and what it has to know.
+type WithSecret = (Domain, HostFacts, Secret);
 
 /// What a relay goes by.
 #[derive(Debug, Clone)]
@@ -80,11 +83,17 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Live {
-    /// Read everything that `settings` name. `former`: what the relay went by until now.
+    /// Go by `wanted`, as far as that is possible without a restart, and read everything that is named there. `former`: what the
+    /// relay went by until now.
     ///
     /// # Errors
     /// [`StartError`] if certificates, authorities or a key can't be read.
-    pub(crate) fn read(settings: Settings, former: Option<&Self>) -> Result<Self, StartError> {
+    pub(crate) fn read(wanted: Settings, former: Option<&Self>) -> Result<Self, StartError> {
+        let named = wanted.components.clone();
+        let settings = match former {
+            Some(former) => attainable(wanted, &former.settings),
+            None => wanted,
+        };
         let certificates =
             CertificateStore::load(&settings.identity.certificates).map_err(StartError::new)?;
         for problem in certificates.problems() {
@@ -106,7 +115,7 @@ impl Live {
         // open request no secret is taken.
         let gone = ring.gone.iter().map(|(key, _)| key);
         let secrets = SecretKeys::new(ring.mux.iter().chain(gone).copied());
-        let mut hosts = hosts(&settings)?;
+        let mut hosts = hosts(&settings, components(&settings, &named, former)?);
         if let Some(former) = former {
             hosts = hosts.after(&former.hosts);
         }
@@ -136,7 +145,8 @@ impl Live {
     /// The same with other settings that name the same files.
     #[cfg(test)]
     pub(crate) fn with_settings(&self, settings: Settings, after: bool) -> Self {
-        let mut hosts = hosts(&settings).unwrap();
+        let components = components(&settings, &settings.components, None).unwrap();
+        let mut hosts = hosts(&settings, components);
         if after {
             hosts = hosts.after(&self.hosts);
         }
@@ -203,14 +213,14 @@ impl Keys {
 }
 
 /// The hosts, with what stands in the settings about each.
-fn hosts(settings: &Settings) -> Result<Hosts, StartError> {
+fn hosts(settings: &Settings, components: Vec<WithSecret>) -> Hosts {
     let hosts = settings.hosts.iter().enumerate().flat_map(|(entry, host)| {
         let facts = HostFacts { entry, announce: host.announce };
         host.domains.iter().map(move |domain| (domain.clone(), facts))
     });
-    Ok(Hosts::new(hosts, settings.policy.domains.clone())
-        .with_components(components(settings)?)
-        .with_policies(own_policies(settings)))
+    Hosts::new(hosts, settings.policy.domains.clone())
+        .with_components(components)
+        .with_policies(own_policies(settings))
 }
 
 /// The policies of the hosts and components that have one of their own.
@@ -228,15 +238,32 @@ fn own_policies(settings: &Settings) -> Vec<(Domain, Arc<DomainPolicy>)> {
     .collect()
 }
 
-/// The components, each with the secret that its file holds.
-fn components(settings: &Settings) -> Result<Vec<(Domain, HostFacts, Secret)>, StartError> {
+/// The components, each with the secret that its file holds. One that only a restart takes away, or gives another file, keeps the
+/// secret that it had: its file is no longer among those that the configuration names (`named`), and may be gone.
+fn components(
+    settings: &Settings,
+    named: &[Component],
+    former: Option<&Live>,
+) -> Result<Vec<WithSecret>, StartError> {
+    let is_named = |component: &Component| {
+        let same =
+            |one: &Component| one.domain == component.domain && one.secret_file == component.secret_file;
+        named.iter().any(same)
+    };
+    let kept = |component: &Component| match is_named(component) {
+        true => None,
+        false => former?.hosts.component(&component.domain).cloned(),
+    };
     let read = |(index, component): (usize, &Component)| {
+        let facts = HostFacts { entry: settings.hosts.len() + index, announce: component.announce };
+        if let Some(secret) = kept(component) {
+            return Ok((component.domain.clone(), facts, secret));
+        }
         let loaded = component_secret::load(&component.secret_file).map_err(StartError::new)?;
         if let Some(mode) = loaded.readable_by_others {
             let (file, mode) = (component.secret_file.display(), format!("{mode:04o}"));
             warn!(component = %component.domain, %file, mode, "others can read a component's secret; chmod 600 it");
         }
-        let facts = HostFacts { entry: settings.hosts.len() + index, announce: component.announce };
         Ok((component.domain.clone(), facts, loaded.secret))
     };
     settings.components.iter().enumerate().map(read).collect()

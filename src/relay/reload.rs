@@ -16,7 +16,6 @@ use tracing::{info, warn};
 
 pub use super::changes::Changes;
 
-use super::changes::attainable;
 use super::clock;
 use super::hub::Hub;
 use super::live::Live;
@@ -48,7 +47,7 @@ impl Relay {
         let _alone = lock(&self.hub.renewing);
         let former = self.hub.live();
         let Changes { at_once: mut changed, needs_restart } = Changes::between(&former.settings, &settings);
-        let live = Live::read(attainable(settings, &former.settings), Some(&former)).map_err(|error| {
+        let live = Live::read(settings, Some(&former)).map_err(|error| {
             self.reload_refused(&error.to_string());
             ReloadError(error)
         })?;

@@ -2,6 +2,7 @@
 
 use fedmux::proto::admission::Side;
 use fedmux::reason::Reason;
+use fedmux::xmpp::domain::Domain;
 use fedmux::xmpp::namespace as ns;
 
 use crate::scene::{BOT, BOT_SECRET, IRC, SECRET, Scene};
@@ -142,4 +143,22 @@ async fn components_that_come_or_go_need_a_restart() {
     let report = scene.a.relay.reload(settings).unwrap();
     assert_eq!(report.needs_restart, ["[local] components", "[[component]]"]);
     component::connect(scene.port(), BOT, BOT_SECRET).await;
+}
+
+#[tokio::test]
+async fn a_component_that_goes_with_its_secret_keeps_no_other_change_from_being_taken_up() {
+    let scene = Scene::set().await;
+    let mut settings = scene.a.settings().clone();
+    let gone = settings.components.pop().unwrap();
+    std::fs::remove_file(gone.secret_file).unwrap();
+    std::fs::write(&settings.components[0].secret_file, "swordfish\n").unwrap();
+    settings.hosts[0].domains.push(Domain::parse("a2.test").unwrap());
+    let report = scene.a.relay.reload(settings).unwrap();
+    assert_eq!(report.changed, ["host a2.test added"]);
+    assert_eq!(report.needs_restart, ["[[component]]"]);
+    let mut wire = scene.a.local().await;
+    wire.greet("a2.test", "b1.test").await;
+    // Until the restart it is there, with what it knew; and the one that stays is asked for what its file holds now.
+    component::connect(scene.port(), BOT, BOT_SECRET).await;
+    component::connect(scene.port(), IRC, "swordfish").await;
 }
