@@ -29,13 +29,16 @@ impl Reloads {
     /// It was read again and taken.
     pub fn done(&self) {
         self.total.with_label_values(&["done"]).inc();
-        self.refused.set(0);
         self.at.set(seconds(SystemTime::now()));
     }
 
     /// It could not be taken: the former one is in use.
     pub fn refused(&self) {
         self.total.with_label_values(&["refused"]).inc();
-        self.refused.set(1);
+    }
+
+    /// Whether something was refused that hasn't been taken since.
+    pub fn stands_refused(&self, refused: bool) {
+        self.refused.set(i64::from(refused));
     }
 }

@@ -27,10 +27,11 @@ use super::outlet::{Outlet, TotalQueued};
 use super::outlets::Outlets;
 use super::proofs;
 use super::reach::Goal;
+use super::readings::Readings;
 use super::session::Opening;
 use super::settings::RemoteDialback;
 use super::shared::SessionShared;
-use super::status::{Reloaded, SessionTold};
+use super::status::SessionTold;
 use super::tasks::Tasks;
 use crate::dns::Finder;
 use crate::metrics::{HostProven, Metrics};
@@ -74,8 +75,8 @@ pub(crate) struct Hub {
     pub(super) renewing: Mutex<()>,
     /// How often it was replaced.
     reloads: AtomicU64,
-    /// How the configuration was last read again.
-    pub(super) reloaded: Mutex<Option<Reloaded>>,
+    /// How the configuration and the certificates were last read again.
+    pub(super) readings: Mutex<Readings>,
     pub(super) started: Instant,
     /// Held by who makes the exposition text.
     pub(super) scraping: Mutex<()>,
@@ -159,7 +160,7 @@ impl Hub {
             live: Mutex::new(Arc::new(parts.live)),
             renewing: Mutex::default(),
             reloads: AtomicU64::new(0),
-            reloaded: Mutex::default(),
+            readings: Mutex::default(),
             started: clock::now(),
             proven_until: Mutex::default(),
             scraping: Mutex::default(),

@@ -1,7 +1,7 @@
 //! Floor 3: the shell. Tasks, listeners, the connector and the local side run the machines.
 //!
 //! - [`settings`]: what a relay is told; [`start`]: how it starts; `drain.rs`: how it stops; [`reload`]: how it goes by other settings, `changes.rs`: which of
-//!   them count at once
+//!   them count at once; `renewal.rs`: how it takes renewed certificates, `readings.rs`: how both went last
 //! - [`status`]: what it is doing, for whoever operates it
 //! - [`explain`]: why a domain is reached or isn't, from what `attempts.rs` remembers
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
@@ -64,6 +64,7 @@ mod proofs;
 mod random;
 mod reach;
 mod read_buffer;
+mod readings;
 pub mod reload;
 mod renewal;
 mod row;

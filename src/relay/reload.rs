@@ -16,13 +16,10 @@ use tracing::{info, warn};
 
 pub use super::changes::Changes;
 
-use super::clock;
-use super::hub::Hub;
 use super::live::Live;
 use super::mailbox::lock;
 use super::settings::Settings;
 use super::start::{Relay, StartError};
-use super::status::{Reloaded, wall_text};
 
 /// Why the old settings stay.
 #[derive(Debug, thiserror::Error)]
@@ -61,30 +58,15 @@ impl Relay {
         }
         self.hub.replace(live);
         self.hub.count_hosts();
-        self.hub.metrics.reloads.done();
         let restart = needs_restart.iter().map(|place| (*place).to_owned()).collect();
-        self.hub.remember_reload(None, changed.clone(), restart);
+        self.hub.configuration_taken(changed.clone(), restart);
         info!(changes = changed.len(), needs_restart = needs_restart.len(), "reloaded");
         Ok(ReloadReport { changed, needs_restart })
     }
 
     /// Other settings were wanted, and could not be taken, because of this. It is only counted, and remembered for `fedmux status`.
     pub fn reload_refused(&self, why: &str) {
-        self.hub.metrics.reloads.refused();
-        self.hub.remember_reload(Some(why.to_owned()), Vec::new(), Vec::new());
-    }
-}
-
-impl Hub {
-    /// Remember how the configuration, or the certificates, were last read again.
-    pub(super) fn remember_reload(
-        &self,
-        refused: Option<String>,
-        changed: Vec<String>,
-        needs_restart: Vec<String>,
-    ) {
-        let at = wall_text(clock::wall());
-        *lock(&self.reloaded) = Some(Reloaded { at, refused, changed, needs_restart });
+        self.hub.configuration_refused(why.to_owned());
     }
 }
 

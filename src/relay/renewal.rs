@@ -4,6 +4,8 @@
 //! A renewal writes several files, and may be half done when we look. What would leave a host without a certificate is
 //! therefore not taken up; the next change, or SIGHUP, decides again.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
@@ -46,17 +48,12 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
     let folder = &former.settings.identity.certificates;
     let state = match FolderState::of(folder) {
         Ok(state) => state,
-        Err(error) => {
-            if rejected != Rejected::Folder {
-                error!(folder = %folder.display(), %error, "the folder of certificates can't be read: the former ones stay in use");
-                hub.metrics.reloads.refused();
-                let why = format!("the folder of certificates can't be read ({error})");
-                hub.remember_reload(Some(why), Vec::new(), Vec::new());
-            }
-            return Rejected::Folder;
-        }
+        Err(error) => return unreadable(hub, folder, &error, &rejected),
     };
     if state == *former.certificates.state() {
+        if hub.certificates_stand() {
+            info!("the certificates in use are in their folder again");
+        }
         // One that isn't good yet may have become so.
         if lock(&hub.proven_until).iter().any(|proven| proven.until.is_none()) {
             hub.count_hosts();
@@ -67,7 +64,10 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
     if seen == rejected {
         return seen;
     }
-    let Ok(store) = CertificateStore::load(folder) else { return Rejected::Folder };
+    let store = match CertificateStore::load(folder) {
+        Ok(store) => store,
+        Err(error) => return unreadable(hub, folder, &error, &rejected),
+    };
     for problem in store.problems() {
         warn!(%problem, "certificate not as it should be");
     }
@@ -75,9 +75,12 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
     if let Some(first) = bare.first() {
         let advice = "complete the files; to go without them, send SIGHUP";
         error!(hosts = bare.len(), %first, advice, "changed certificates leave hosts without any: the former ones stay in use");
-        hub.metrics.reloads.refused();
-        let why = format!("changed certificates leave {first} and others without any");
-        hub.remember_reload(Some(why), Vec::new(), Vec::new());
+        let others = match bare.len() {
+            1 => String::new(),
+            2 => " and another host".to_owned(),
+            all => format!(" and {} other hosts", all - 1),
+        };
+        hub.certificates_refused(format!("changed certificates leave {first}{others} without any"));
         return seen;
     }
     let live = former.with_certificates(store);
@@ -85,10 +88,18 @@ fn look(hub: &Arc<Hub>, rejected: Rejected) -> Rejected {
     let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
     hub.replace(live);
     hub.count_hosts();
-    hub.metrics.reloads.done();
-    hub.remember_reload(None, vec![format!("certificates: {added} new, {gone} gone")], Vec::new());
+    hub.certificates_taken(format!("certificates: {added} new, {gone} gone"));
     info!(added, gone, "certificates changed; standing connections keep theirs");
     Rejected::Nothing
+}
+
+/// Once for as long as it lasts.
+fn unreadable(hub: &Hub, folder: &Path, error: &impl Display, rejected: &Rejected) -> Rejected {
+    if *rejected != Rejected::Folder {
+        error!(folder = %folder.display(), %error, "the folder of certificates can't be read: the former ones stay in use");
+        hub.certificates_refused(format!("the folder of certificates can't be read ({error})"));
+    }
+    Rejected::Folder
 }
 
 /// The hosts that have a certificate now, and would have none in `store`.

@@ -57,7 +57,7 @@ pub(in crate::relay) async fn status(hub: &Hub) -> Status {
     let local = local(known.servers, known.components, &live.settings, now);
     let mut queued = Queued::default();
     queues.values().for_each(|one| add(&mut queued, *one));
-    let reload = lock(&hub.reloaded).clone();
+    let reload = lock(&hub.readings).told();
     let sessions = sessions(known.sessions, &of_session).await;
     let [accepted, delivered, bounced, discarded] = hub.metrics.ledger();
     Status {
