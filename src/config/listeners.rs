@@ -130,18 +130,31 @@ pub(super) fn refuse_public_local(errors: &Errors, key: &str, local: &[Located<S
 /// Two listeners of one protocol can't share an address. Port 0 stands for any free one.
 pub(super) fn refuse_doubles(errors: &Errors, named: &[(&str, &Located<SocketAddr>)]) {
     for (index, (key, address)) in named.iter().enumerate() {
-        let first = named[..index]
-            .iter()
-            .find(|(_, other)| other.value == address.value && address.value.port() != 0);
-        if let Some((first_key, first)) = first {
-            errors.add(
-                &address.place,
-                *key,
-                format!("= \"{}\" is taken by {first_key} ({})", address.value, first.place),
-                "give each its own address or port",
-            );
-        }
+        let first = named[..index].iter().find(|(_, other)| overlap(other.value, address.value));
+        let Some((first_key, first)) = first else { continue };
+        let (problem, advice) = if first.value == address.value {
+            let problem = format!("= \"{}\" is taken by {first_key} ({})", address.value, first.place);
+            (problem, "give each its own address or port")
+        } else {
+            let other = format!("{first_key} = \"{}\" ({})", first.value, first.place);
+            let problem = format!("= \"{}\" can't be had beside {other}", address.value);
+            (
+                problem,
+                "give each its own port: [::] takes every address of one, and 0.0.0.0 every address of IPv4",
+            )
+        };
+        errors.add(&address.place, *key, problem, advice);
     }
+}
+
+/// Whether the system would refuse the second of them. What we bind at `[::]` takes IPv4 as well: nobody sets `IPV6_V6ONLY`.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (of_one, of_other) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let covers = |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
+    let same = one == other || of_one.is_ipv4() && of_one == of_other;
+    one.port() != 0
+        && one.port() == other.port()
+        && (same || covers(of_one, of_other) || covers(of_other, of_one))
 }
 
 /// Loopback, private (RFC 1918, RFC 4193) or link-local.
@@ -154,7 +167,7 @@ fn is_private(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_private;
+    use super::{is_private, overlap};
 
     #[test]
     fn only_addresses_that_the_world_cannot_reach_are_private() {
@@ -175,5 +188,53 @@ mod tests {
         {
             assert!(!is_private(text.parse().unwrap()), "{text}");
         }
+    }
+    #[test]
+    fn an_address_of_all_takes_the_port_of_each() {
+        for (one, other, expected) in [
+            ("[::]:1", "[::]:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+            ("[::ffff:0.0.0.0]:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("[::]:1", "0.0.0.0:2", false),
+            ("[::]:0", "0.0.0.0:0", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("[fe80::1%1]:1", "[fe80::1%2]:1", false),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!((overlap(one, other), overlap(other, one)), (expected, expected), "{one}, {other}");
+        }
+    }
+    #[test]
+    fn listeners_that_could_not_be_had_at_once_stop_the_start() {
+        let refused = |remote: &str| {
+            let text = format!(
+                "[identity]\ncertificates = \"certs\"\n[remote]\n{remote}\n[local]\ns2s = \"127.0.0.1:5269\"\n[[host]]\n\
+                 domain = \"a.test\"\ndeliver = \"127.0.0.2:5269\"\n"
+            );
+            let read = crate::config::parse(std::path::Path::new("f.toml"), &text);
+            read.err().map(|errors| errors.to_string()).unwrap_or_default()
+        };
+        let advice =
+            "give each its own port: [::] takes every address of one, and 0.0.0.0 every address of IPv4";
+        assert_eq!(
+            refused("starttls = \"[::]:5269\""),
+            format!(
+                "local.s2s = \"127.0.0.1:5269\" can't be had beside remote.starttls = \"[::]:5269\" (f.toml:4): f.toml:6: {advice}"
+            )
+        );
+        assert_eq!(
+            refused("direct_tls = [\"0.0.0.0:5270\", \"[::]:5270\"]"),
+            format!(
+                "remote.direct_tls = \"[::]:5270\" can't be had beside remote.direct_tls = \"0.0.0.0:5270\" (f.toml:4): f.toml:4: \
+                 {advice}"
+            )
+        );
+        // UDP and TCP have ports of their own.
+        assert_eq!(refused("quic = \"[::]:5269\""), "");
     }
 }

@@ -20,6 +20,14 @@ pub struct PlaceError {
     problem: String,
 }
 
+impl PlaceError {
+    /// The same without the path.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
 /// A socket on which nobody is served yet. Its file goes with it.
 #[derive(Debug)]
 pub struct Place {
@@ -44,9 +52,7 @@ impl Place {
                 "another relay answers there; stop it, or give each its own socket".to_owned(),
             ));
         }
-        let mut before = path.as_os_str().to_owned();
-        before.push(format!(".{}", std::process::id()));
-        let before = PathBuf::from(before);
+        let before = before(path);
         let made = make(&before).and_then(|listener| {
             fs::rename(&before, path)?;
             let file = identity(path)?;
@@ -55,8 +61,25 @@ impl Place {
         });
         made.map_err(|error| {
             let _gone = fs::remove_file(&before);
-            failed(format!("can't be made ({error}); its folder must be there, and writable for the relay"))
+            failed(not_made(&error))
         })
+    }
+
+    /// Whether somebody listens at `path` already; if nobody does it could be taken. What is there stays as it is: a socket is made beside
+    /// it, and taken away.
+    ///
+    /// # Errors
+    /// As [`Place::take`], but for a relay that answers there.
+    pub fn probe(path: &Path) -> Result<bool, PlaceError> {
+        let failed = |problem: String| PlaceError { path: path.to_owned(), problem };
+        if is_served(path).map_err(failed)? {
+            return Ok(true);
+        }
+        let before = before(path);
+        let made = make(&before);
+        let _gone = fs::remove_file(&before);
+        made.map_err(|error| failed(not_made(&error)))?;
+        Ok(false)
     }
 
     /// Where it is.
@@ -83,6 +106,17 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// The name that it has until it takes its place.
+fn before(path: &Path) -> PathBuf {
+    let mut before = path.as_os_str().to_owned();
+    before.push(format!(".{}", std::process::id()));
+    PathBuf::from(before)
+}
+
+fn not_made(error: &io::Error) -> String {
+    format!("can't be made ({error}); its folder must be there, and writable for the relay")
 }
 
 /// A listening socket that only we can reach until it has its mode.

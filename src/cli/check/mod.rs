@@ -37,7 +37,7 @@ pub(super) use table::paragraph;
 /// Tell what would fail: configuration, certificates, hosts, components, addresses, DNS records, servers.
 ///
 /// Shows which certificate covers each host, what no certificate covers, and what will expire soon; reads the files of
-/// trust and tries the ports. Then it asks the network, for 20 seconds at most: where the DNS records of each host lead,
+/// trust and tries the ports and the admin socket. Then it asks the network, for 20 seconds at most: where the DNS records of each host lead,
 /// held against the listeners of [remote]; whether the servers in deliver take a connection, and whether the address of
 /// each [[peer]] answers. The records to publish are spelled out as lines of a zone file. Nothing is started or changed.
 /// Exits with 1 if anything would fail, and with 2 if the configuration is wrong; a warning fails nothing.

@@ -50,13 +50,19 @@ impl Place {
 
     /// The same, with further lines in `[local]`.
     fn report_with(&self, hosts: &[&str], local: &str, more: &str) -> Report {
+        let (file, settings) = self.settings(hosts, local, more);
+        examine(&file, &settings, SystemTime::now())
+    }
+
+    /// The configuration file of that, and what it says.
+    fn settings(&self, hosts: &[&str], local: &str, more: &str) -> (PathBuf, Settings) {
         let text = format!(
             "[identity]\ncertificates = \"certs\"\ntrust = \"ca.pem\"\n[remote]\nquic = \"127.0.0.1:0\"\n[local]\n\
              s2s = \"127.0.0.1:0\"\n{local}[[host]]\ndomains = {hosts:?}\ndeliver = \"127.0.0.2:5269\"\n{more}"
         );
         let file = self.path("fedmux.toml");
         let settings = config::parse(&file, &text).unwrap();
-        examine(&file, &settings, SystemTime::now())
+        (file, settings)
     }
 }
 
@@ -282,4 +288,52 @@ fn metrics_that_everybody_can_read_are_warned_of() {
         let warnings = of(&report, Severity::Warning);
         assert_eq!(warnings.len(), usize::from(warned), "{listen}: {warnings:#?}");
     }
+}
+
+#[test]
+fn an_admin_socket_that_could_not_be_made_would_fail() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    place.write("file", "");
+    let found = |path: &str| {
+        let report = place.report(&["a.test"], &format!("[admin]\nsocket = \"{path}\"\n"));
+        let found = report.findings.iter().map(|finding| (finding.severity, finding.text.clone()));
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(found("admin.sock"), []);
+    for (path, why) in [
+        ("missing/admin.sock", "can't be made (No such file"),
+        ("file/admin.sock", "can't be looked at (Not a directory"),
+        ("file", "is there already and is no socket"),
+        ("/proc/admin.sock", "can't be made ("),
+        ("/run/fedmux-of-a-test/of/it/admin.sock", "can't be made (No such file"),
+    ] {
+        let [(Severity::Error, text)] = &found(path)[..] else { panic!("{path}: {:?}", found(path)) };
+        assert!(text.starts_with(why), "{path}: {text}");
+    }
+    let [(Severity::Note, text)] = &found("/run/fedmux-of-a-test/admin.sock")[..] else { panic!() };
+    assert_eq!(text, "its folder isn't there yet");
+    // A relay that runs, and one that was killed.
+    let listening = std::os::unix::net::UnixListener::bind(place.path("admin.sock")).unwrap();
+    assert_eq!(found("admin.sock"), [(Severity::Note, "a relay answers there".to_owned())]);
+    drop(listening);
+    assert_eq!(found("admin.sock"), []);
+    let left: Vec<_> =
+        std::fs::read_dir(place.folder.path()).unwrap().map(|item| item.unwrap().file_name()).collect();
+    assert!(place.path("admin.sock").exists() && left.len() == 4, "{left:?}");
+}
+
+#[test]
+fn listeners_that_cannot_be_had_at_once_would_fail() {
+    let place = Place::new();
+    place.certificate("a", &Request { dns: &["a.test"], ..Request::default() });
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (file, mut settings) = place.settings(&["a.test"], "", "");
+    // The configuration refuses such a pair itself: this is for what it doesn't see.
+    settings.remote_direct_tls = vec![([0, 0, 0, 0], port).into()];
+    settings.admin_listen = vec![([127, 0, 0, 1], port).into()];
+    let report = examine(&file, &settings, SystemTime::now());
+    let [error] = of(&report, Severity::Error)[..] else { panic!("{:#?}", report.findings) };
+    assert_eq!(error.subject, format!("admin.listen 127.0.0.1:{port}"));
+    assert_eq!(error.text, "another listener of ours takes the TCP port");
 }
