@@ -128,6 +128,12 @@ impl Bucket {
         (until > now).then_some(until)
     }
 
+    /// When nothing of it will be used any more. `None`: nothing ever was.
+    #[must_use]
+    pub const fn whole(&self) -> Option<Instant> {
+        self.whole
+    }
+
     /// Whether nothing of it is used: it can be forgotten without a difference.
     #[must_use]
     pub fn is_whole(&self, now: Instant) -> bool {

@@ -4,7 +4,7 @@
 
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -71,8 +71,9 @@ pub(crate) struct Budgets {
     budgets: Mutex<Table<Whose, Shared>>,
     /// Errors that answer stanzas of a route.
     bounces: Mutex<Table<Route, Bucket>>,
-    /// There are any.
-    bounced: AtomicBool,
+    /// When all of these are whole again, in milliseconds since `base`; 0: there are none. Changed only by who holds them.
+    whole_by: AtomicU64,
+    base: Instant,
     most: usize,
 }
 
@@ -80,7 +81,12 @@ impl Budgets {
     /// `pairs`: routes that the relay remembers at once.
     pub(crate) fn new(pairs: usize) -> Self {
         let (budgets, bounces) = Default::default();
-        Self { budgets, bounces, bounced: AtomicBool::new(false), most: pairs.saturating_mul(2).max(1024) }
+        let most = pairs.saturating_mul(2).max(1024);
+        Self { budgets, bounces, whole_by: AtomicU64::new(0), base: clock::now(), most }
+    }
+
+    fn milliseconds(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.base).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn of(&self, whose: Whose, now: Instant) -> Shared {
@@ -99,7 +105,33 @@ impl Budgets {
         bucket.spend(cost(count, u64::from(rates.pair_bounces)), burst, now);
         // What waited long came back at once: nobody is made to wait long for that.
         bucket.forgive(burst, burst, now);
-        self.bounced.store(true, Ordering::Relaxed);
+        // Rounded up, so that it isn't too early, and never 0.
+        let whole_by = bucket.whole().map_or(0, |whole| self.milliseconds(whole).saturating_add(1));
+        self.whole_by.fetch_max(whole_by, Ordering::Relaxed);
+    }
+
+    /// Whether anything came back lately, so that some route may have to wait. Every lane asks this of whatever it brings: no lock
+    /// is taken, but by the first one that asks after they all are whole again, which forgets them.
+    fn has_bounced(&self) -> bool {
+        let passed = |now: u64| now >= self.whole_by.load(Ordering::Relaxed);
+        if passed(0) {
+            return false;
+        }
+        let now = self.milliseconds(clock::now());
+        if !passed(now) {
+            return true;
+        }
+        let mut bounces = lock(&self.bounces);
+        // Something may have come back meanwhile.
+        if !passed(now) {
+            return true;
+        }
+        self.whole_by.store(0, Ordering::Relaxed);
+        let forgotten = std::mem::take(&mut *bounces);
+        drop(bounces);
+        // There may be many: nobody waits for that.
+        drop(forgotten);
+        false
     }
 
     /// Until when nothing more of `route` should come, because too much of it came back.
@@ -107,13 +139,14 @@ impl Budgets {
         if rates.pair_bounces == 0 {
             return None;
         }
-        let mut bounces = lock(&self.bounces);
-        let bucket = *bounces.entries.get(route)?;
-        if bucket.is_whole(now) {
-            bounces.entries.remove(route);
-            self.bounced.store(!bounces.entries.is_empty(), Ordering::Relaxed);
-        }
+        let bucket = *lock(&self.bounces).entries.get(route)?;
         bucket.until(rates.burst, now).map(|until| Hold { until, limit: BOUNCES })
+    }
+
+    /// Whether the data path looks for errors, and of how many routes some are remembered.
+    #[cfg(test)]
+    pub(super) fn bounces_remembered(&self) -> (bool, usize) {
+        (self.whole_by.load(Ordering::Relaxed) != 0, lock(&self.bounces).entries.len())
     }
 }
 
@@ -156,7 +189,7 @@ impl Meter {
     /// Stanzas came; `None`: they weren't admitted for any route.
     pub(crate) fn charge(&mut self, route: Option<&Route>, stanzas: usize, bytes: usize) {
         if let Some(route) = route
-            && self.hub.budgets.bounced.load(Ordering::Relaxed)
+            && self.hub.budgets.has_bounced()
         {
             let rates = self.hub.live().settings.limits.rates;
             self.hold(self.hub.budgets.held_for_bounces(route, rates, clock::now()));

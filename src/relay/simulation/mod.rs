@@ -40,6 +40,7 @@ mod believing;
 mod crowding;
 mod dice;
 mod fault;
+mod forgiving;
 mod history;
 mod identities;
 mod idling;
