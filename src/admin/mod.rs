@@ -5,7 +5,7 @@
 //!
 //! | path | answers |
 //! | --- | --- |
-//! | `/metrics` | 200 and the metrics, in Prometheus' text format |
+//! | `/metrics` | 200 and the metrics, in Prometheus' text format; 500 if a defect keeps them from being made |
 //! | `/live` | 200 as long as the process answers |
 //! | `/ready` | 200 if the relay can do its work, else 503 with one reason a line |
 
@@ -24,6 +24,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinError;
+
+use respond::Scraping;
 
 use crate::relay::start::RelayView;
 
@@ -47,7 +49,7 @@ const HEADER_FIELDS_MAX: usize = 64;
 
 /// What the listener shows.
 pub trait AdminView: Send + Sync {
-    /// All metrics, in Prometheus' text format.
+    /// All metrics, in Prometheus' text format. Called on a thread that may be blocked.
     fn metrics_text(&self) -> String;
 
     /// Whether the relay can do its work.
@@ -56,7 +58,7 @@ pub trait AdminView: Send + Sync {
     /// Why not: one line for each reason, without the name of a tenant.
     fn readiness(&self) -> Result<(), Vec<String>>;
 
-    /// A connection was served, or its task has panicked.
+    /// A connection was served, or the metrics were made; or the task of it has panicked.
     fn served(&self, ended: Result<(), JoinError>);
 }
 
@@ -81,15 +83,16 @@ pub async fn serve(listener: TcpListener, view: Arc<dyn AdminView>) {
 
 async fn serve_within(bounds: Bounds, listener: TcpListener, view: Arc<dyn AdminView>) {
     let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
-    let serve = |stream| connection(bounds, stream, Arc::clone(&view));
+    let scraping = Arc::new(Scraping::new(Arc::clone(&view)));
+    let serve = |stream| connection(bounds, stream, Arc::clone(&scraping));
     accepting::serve("admin listener", bounds.connections, accept, serve, |ended| view.served(ended)).await;
 }
 
 /// One connection, one request. What goes wrong is the client's loss: it sees a closed connection.
-async fn connection(bounds: Bounds, stream: TcpStream, view: Arc<dyn AdminView>) {
+async fn connection(bounds: Bounds, stream: TcpStream, scraping: Arc<Scraping>) {
     let service = service_fn(move |request| {
-        let response = respond::respond(&request, view.as_ref());
-        std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        let scraping = Arc::clone(&scraping);
+        async move { Ok::<_, std::convert::Infallible>(respond::respond(request, &scraping).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,6 +1,7 @@
 //! Requests over loopback.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -28,7 +29,7 @@ impl AdminView for View {
     }
 }
 
-/// A relay with a defect; told when that is known.
+/// A relay with two defects; told when one is known.
 #[derive(Default)]
 struct Defect(Notify);
 
@@ -38,7 +39,7 @@ impl AdminView for Defect {
     }
 
     fn readiness(&self) -> Result<(), Vec<String>> {
-        Ok(())
+        panic!("another one")
     }
 
     fn served(&self, ended: Result<(), JoinError>) {
@@ -131,7 +132,67 @@ async fn silent_clients_are_sent_away_and_hold_nobody_up_for_longer() {
 async fn a_panic_is_seen_at_once_and_takes_nobody_with_it() {
     let defect = Arc::new(Defect::default());
     let address = server(Arc::clone(&defect)).await;
-    assert_eq!(get(address, "/metrics").await, "");
+    let answer = get(address, "/metrics").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 500 ") && answer.ends_with("the relay's log says why\n"),
+        "{answer}"
+    );
     defect.0.notified().await;
-    assert!(get(address, "/ready").await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(get(address, "/ready").await, "");
+    defect.0.notified().await;
+    assert!(get(address, "/live").await.starts_with("HTTP/1.1 200 "));
+}
+
+/// Metrics that take as long as the test wants.
+struct Slow {
+    begun: AtomicUsize,
+    until: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl AdminView for Slow {
+    fn metrics_text(&self) -> String {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        // Told, or the test is over.
+        let _either = self.until.lock().map(|until| until.recv());
+        "fedmux_up 1\n".to_owned()
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        Ok(())
+    }
+
+    fn served(&self, ended: Result<(), JoinError>) {
+        ended.unwrap();
+    }
+}
+
+#[test]
+fn metrics_that_take_long_hold_up_nothing_else() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Dropped before the runtime, whose threads would wait for it.
+    let (told, until) = std::sync::mpsc::channel();
+    let view = Arc::new(Slow { begun: AtomicUsize::new(0), until: until.into() });
+    let address = runtime.block_on(server(Arc::clone(&view)));
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        stream
+    };
+    let read = |mut stream: std::net::TcpStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer).unwrap_or_default()
+    };
+    let scrapes: Vec<_> = (0..4).map(|_| ask("/metrics")).collect();
+    while view.begun.load(Ordering::SeqCst) == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // All of them have come by then, and would be on the threads that there are.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(read(ask("/live")).starts_with("HTTP/1.1 200 "), "no thread was left for it");
+    assert_eq!(view.begun.load(Ordering::SeqCst), 1, "one at a time");
+    (0..4).for_each(|_| told.send(()).unwrap());
+    for scrape in scrapes {
+        assert!(read(scrape).ends_with("fedmux_up 1\n"));
+    }
 }
