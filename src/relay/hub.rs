@@ -19,6 +19,7 @@ use super::attempts::Attempts;
 use super::broken::BrokenStreams;
 use super::budgets::Budgets;
 use super::clock;
+use super::essential::Lost;
 use super::handshakes::Handshakes;
 use super::host_meta::Browser;
 use super::live::Live;
@@ -113,7 +114,10 @@ pub(crate) struct Hub {
     pub(super) draining: watch::Sender<bool>,
     /// The time to drain is over.
     pub(super) ending: AtomicBool,
+    /// Nothing is taken any more.
     pub(super) shut: AtomicBool,
+    /// Why it can't go on.
+    pub(super) lost: Lost,
     /// Told whenever a lane goes.
     pub(crate) lane_gone: Notify,
     /// Told whenever it is known whether a lane goes on with a stream of ours that broke.
@@ -186,6 +190,7 @@ impl Hub {
             draining: watch::Sender::new(false),
             ending: AtomicBool::new(false),
             shut: AtomicBool::new(false),
+            lost: Lost::default(),
             lane_gone: Notify::new(),
             resumption_answered: Notify::new(),
         }

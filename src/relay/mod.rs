@@ -7,7 +7,7 @@
 //! - [`listeners`]: its sockets, bound or [`inherited`] from a service manager
 //! - `budgets.rs`: what lanes share of the rates, and wait for
 //! - `live.rs`: what follows from the settings, and what a reload replaces; `peering.rs`: which `[[peer]]` stays the same
-//! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed; `gauges.rs`: metrics that follow from their tables
+//! - `hub.rs`: what the tasks share; `bounces.rs`: what cannot go on; `tasks.rs`: every end is observed; `essential.rs`: whose end is the relay's; `gauges.rs`: metrics that follow from their tables
 //! - `finder.rs`: where peers are, `reach.rs`: which of their addresses is dialled when
 //! - `door.rs`: who of the peers is let in; `acquaintances.rs`: where those are that the operator knows
 //! - `connector.rs`: connections with peers: `over_quic.rs`, `over_tls.rs`, `starttls.rs` make them; `session/` runs one
@@ -36,6 +36,7 @@ mod depth;
 mod dialback;
 mod door;
 mod drain;
+mod essential;
 pub mod explain;
 mod finder;
 mod frames;

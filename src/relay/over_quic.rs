@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::attempts::certificate_text;
 use super::clock;
@@ -72,8 +72,10 @@ fn refusal(verdict: &Verdict, error: &quinn::ConnectionError) -> Reason {
     }
 }
 
-/// Accept connections until the endpoint closes.
+/// Accept connections until the endpoint closes: when the relay has drained, or when its socket failed. Then it takes its
+/// connections with it and can't be opened again, and the relay ends.
 pub(crate) async fn accept(hub: Arc<Hub>, endpoint: Listening<quinn::Endpoint>, door: Arc<Door>) {
+    let address = endpoint.socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
     while let Some(incoming) = endpoint.socket.accept().await {
         if hub.is_draining() {
             match endpoint.inherited {
@@ -96,6 +98,14 @@ pub(crate) async fn accept(hub: Arc<Hub>, endpoint: Listening<quinn::Endpoint>, 
             continue;
         };
         hub.tasks.spawn(accepted(Arc::clone(&hub), incoming, place));
+    }
+    if !hub.is_draining() {
+        error!(
+            address,
+            "remote.quic: the socket failed, and the relay ends; the service manager is to start it again. \
+             If that happens again, look at quinn's line above and at the network interface of this address"
+        );
+        hub.lose(format!("remote.quic: the listener at {address} has ended"));
     }
 }
 

@@ -3,12 +3,13 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::info;
 
 use super::door::Door;
 use super::drain::{DrainReport, drain};
+use super::essential::Supervised;
 use super::explain::{self, Explanation};
 use super::handshakes::Handshakes;
 use super::host_meta::Browser;
@@ -36,17 +37,16 @@ impl StartError {
     }
 }
 
-/// An essential task ended.
+/// Something ended without which a relay can't go on: what it was.
 #[derive(Debug, thiserror::Error)]
-#[error("the relay's supervisor ended; see the log above for the reason")]
-pub struct RelayFailure;
+#[error("{0}; see the log above for the reason")]
+pub struct RelayFailure(String);
 
 /// A running relay.
 #[derive(Debug)]
 pub struct Relay {
     pub(super) hub: Arc<Hub>,
     supervisor: JoinHandle<()>,
-    ended: Arc<Notify>,
     addresses: Addresses,
 }
 
@@ -87,14 +87,13 @@ impl Relay {
         hub.tasks.spawn(tick(Arc::clone(&hub)));
         hub.tasks.spawn(acknowledging::run(Arc::clone(&hub)));
         hub.tasks.spawn(take_orders(Arc::clone(&hub), ordered));
-        let ended = Arc::new(Notify::new());
-        let tell = Arc::clone(&ended);
+        let supervised = Supervised(Arc::clone(&hub));
         let supervisor = tokio::spawn(async move {
+            let _tells = supervised;
             supervisor.run().await;
-            tell.notify_one();
         });
         info!(quic = ?addresses.quic, direct_tls = ?addresses.direct_tls, starttls = ?addresses.starttls, s2s = ?addresses.s2s, ?components, hosts = hub.live().hosts.iter().count(), "relay started");
-        Ok(Self { hub, supervisor, ended, addresses })
+        Ok(Self { hub, supervisor, addresses })
     }
 
     /// Its metrics.
@@ -147,8 +146,7 @@ impl Relay {
 
     /// Resolves if the relay can't go on.
     pub async fn failed(&self) -> RelayFailure {
-        self.ended.notified().await;
-        RelayFailure
+        RelayFailure(self.hub.lost.any().await)
     }
 
     /// Stop: take nothing new, let lanes finish what is queued, at most `limits.drain`.
@@ -205,7 +203,9 @@ impl RelayView {
     /// # Errors
     /// Why not, a line each.
     pub fn readiness(&self) -> Result<(), Vec<String>> {
-        if self.0.is_draining() { Err(vec!["draining: the relay is stopping".to_owned()]) } else { Ok(()) }
+        let draining = self.0.is_draining().then(|| "draining: the relay is stopping".to_owned());
+        let reasons: Vec<String> = draining.into_iter().chain(self.0.lost.all()).collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
 }
 
@@ -326,5 +326,59 @@ async fn take_orders(hub: Arc<Hub>, mut orders: mpsc::UnboundedReceiver<Order>) 
                 hub.tasks.spawn(local::deliver::run(started, lane, route, mailbox));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::relay::simulation::identities;
+
+    async fn relay() -> Relay {
+        let remote_quic = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let settings = Settings { remote_quic, ..identities::live(0).settings.clone() };
+        let listeners = Listeners::bind(&settings).unwrap();
+        Relay::start(settings, listeners).await.unwrap()
+    }
+
+    async fn failure(relay: &Relay) -> String {
+        let failed = tokio::time::timeout(Duration::from_secs(5), relay.failed()).await;
+        failed.expect("nobody is told").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_lost_its_quic_listener_says_so_and_ends() {
+        let relay = relay().await;
+        assert_eq!(relay.view().readiness(), Ok(()));
+        // As after an error of the socket: nothing more is accepted.
+        relay.hub.endpoints[0].close(0_u32.into(), b"");
+        let failure = failure(&relay).await;
+        let reasons = relay.view().readiness().unwrap_err();
+        assert!(
+            reasons.len() == 1 && reasons[0].contains(&relay.remote_quic()[0].to_string()),
+            "{reasons:?}"
+        );
+        assert!(failure.contains(&reasons[0]), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_ends_in_whatever_way_ends_the_relay() {
+        let relay = relay().await;
+        relay.supervisor.abort();
+        assert!(failure(&relay).await.contains("supervisor"));
+        assert!(relay.view().readiness().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_drains_has_lost_nothing() {
+        let relay = relay().await;
+        let (view, hub) = (relay.view(), Arc::clone(&relay.hub));
+        relay.drain().await;
+        tokio::task::yield_now().await;
+        assert_eq!(view.readiness().unwrap_err().len(), 1, "{:?}", view.readiness());
+        assert_eq!(hub.metrics.tasks_failed.get(), 0);
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn of_attacker() -> Arc<Certificate> {
 }
 
 /// What the relay `index` goes by, but for what a history changes.
-pub(super) fn live(index: usize) -> Live {
+pub(in crate::relay) fn live(index: usize) -> Live {
     thread_local! {
         static READ: RefCell<Vec<Live>> = const { RefCell::new(Vec::new()) };
     }

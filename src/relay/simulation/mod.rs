@@ -42,7 +42,7 @@ mod dice;
 mod fault;
 mod forgiving;
 mod history;
-mod identities;
+pub(super) mod identities;
 mod idling;
 mod link;
 mod multiplexing;
