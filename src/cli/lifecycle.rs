@@ -1,4 +1,4 @@
-//! From started to stopped: the first signal drains, a second one ends at once, and a part that fails ends it too.
+//! From started to stopped: the first signal drains, a second one ends at once, and so it is when a part fails.
 
 /// What an operator asks for while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +34,20 @@ pub(super) enum Ended {
 
 /// Run `service` until it ends; each call of `asked` waits for the next signal.
 pub(super) async fn run(service: impl Service, mut asked: impl AsyncFnMut() -> Asked) -> Ended {
-    loop {
+    let failure = loop {
         tokio::select! {
-            failure = service.failed() => return Ended::Failed(failure),
+            failure = service.failed() => break Some(failure),
             asked = asked() => match asked {
                 Asked::Reload => service.reload().await,
-                Asked::Stop => break,
+                Asked::Stop => break None,
             },
         }
+    };
+    // What the rest of it holds finds its way, or comes back, though a part has failed.
+    match &failure {
+        Some(failure) => tracing::error!(%failure, "stopping: draining; a signal ends at once"),
+        None => tracing::info!("stopping: draining; a second signal ends at once"),
     }
-    tracing::info!("stopping: draining; a second signal ends at once");
     let again = async {
         while asked().await == Asked::Reload {
             tracing::warn!("SIGHUP: the relay is stopping, and reads no configuration any more");
@@ -52,8 +56,8 @@ pub(super) async fn run(service: impl Service, mut asked: impl AsyncFnMut() -> A
     tokio::select! {
         // Draining that has finished counts, even if a second signal came with it.
         biased;
-        report = service.drain() => Ended::Drained(report),
-        () = again => Ended::AtOnce,
+        report = service.drain() => failure.map_or(Ended::Drained(report), Ended::Failed),
+        () = again => failure.map_or(Ended::AtOnce, Ended::Failed),
     }
 }
 
@@ -126,8 +130,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_that_fails_ends_the_relay() {
-        let (_done, drained) = oneshot::channel();
-        let ended = run(StandIn::new(Some("the listener"), drained), async || pending().await).await;
-        assert_eq!(ended, Ended::Failed("the listener".to_owned()));
+        let (done, drained) = oneshot::channel();
+        let running = run(StandIn::new(Some("the listener"), drained), async || pending().await);
+        tokio::pin!(running);
+        let early = tokio::time::timeout(Duration::from_millis(20), &mut running).await;
+        assert!(early.is_err(), "what it holds is dealt with first");
+        done.send(()).unwrap();
+        assert_eq!(running.await, Ended::Failed("the listener".to_owned()));
     }
 }

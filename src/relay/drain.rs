@@ -83,6 +83,14 @@ pub(super) async fn drain(hub: &Arc<Hub>) -> DrainReport {
     DrainReport { lanes, unfinished, bounced, left, discarded, untold }
 }
 
+/// All tasks are gone: drop what is left, and count it.
+pub(super) fn give_up(hub: &Arc<Hub>) -> DrainReport {
+    hub.start_draining();
+    let lanes = hub.lane_count();
+    let (discarded, untold) = hub.discard_everything(Reason::Draining);
+    DrainReport { lanes, unfinished: lanes, bounced: 0, left: 0, discarded, untold }
+}
+
 impl Hub {
     /// Close lanes in good order until there are none, or it is `until`.
     async fn finish_lanes(&self, until: Instant) {

@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::info;
 
 use super::door::Door;
-use super::drain::{DrainReport, drain};
+use super::drain::{DrainReport, drain, give_up};
 use super::essential::Supervised;
 use super::explain::{self, Explanation};
 use super::handshakes::Handshakes;
@@ -152,7 +152,8 @@ impl Relay {
     /// Stop: take nothing new, let lanes finish what is queued, at most `limits.drain`.
     pub async fn drain(self) -> DrainReport {
         let hub = &self.hub;
-        let report = drain(hub).await;
+        // Without its tasks nothing finds its way any more.
+        let report = if self.supervisor.is_finished() { give_up(hub) } else { drain(hub).await };
         for endpoint in &hub.endpoints {
             endpoint.close(quic::Code::Done.into(), b"");
             // The peers learn it now instead of by a time-out.
