@@ -1,14 +1,11 @@
 //! The two halves of a TLS connection over TCP: the one XML stream of its session.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::io::{Receive, Transmit, of_io};
 use super::read_buffer::ReadBuffer;
@@ -17,9 +14,6 @@ use crate::identity::verdict::Verdict;
 use crate::reason::Reason;
 use crate::transport::quic::Code;
 use crate::transport::tls::{self, TlsStream};
-
-/// Octets read at once: what a TLS record holds.
-const READ_BYTES: usize = 16 * 1024;
 
 /// The receiving half.
 pub(crate) struct TlsReceive {
@@ -52,14 +46,8 @@ pub(crate) fn reason(verdict: &Verdict, error: &io::Error) -> Reason {
 
 impl Receive for TlsReceive {
     async fn read(&mut self, buffer: &mut ReadBuffer) -> Result<usize, Reason> {
-        // On the stack, and only while there is something to read: idle streams hold no buffer.
-        let read = poll_fn(|context| {
-            let mut octets = [0; READ_BYTES];
-            let mut read = ReadBuf::new(&mut octets);
-            ready!(Pin::new(&mut self.half).poll_read(context, &mut read))?;
-            buffer.extend_from_slice(read.filled());
-            Poll::Ready(io::Result::Ok(read.filled().len()))
-        });
+        // Into a large buffer that is lent while there is something to read: idle streams hold none.
+        let read = buffer.fill(&mut self.half);
         tokio::select! {
             biased;
             reason = self.session.cut_off() => Err(reason),
