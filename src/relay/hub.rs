@@ -350,6 +350,10 @@ impl Hub {
         let mut control = lock(&self.control);
         let lane = control.router.fresh_lane();
         let mailbox = control.new_lane(lane);
+        if self.is_shut() {
+            // Nothing that comes on it is looked at.
+            mailbox.refuse("", Reason::Draining);
+        }
         (lane, mailbox)
     }
 

@@ -125,7 +125,16 @@ impl Place {
     }
 
     /// Tell the router that the other end is believed, and say what may pass on the stream from now on.
-    pub(crate) fn proven(&self, hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
+    pub(crate) fn proven(&mut self, hub: &Arc<Hub>, proof: &Proof<'_>) -> Scope {
+        let dialling = match self {
+            Self::ToServer { dialback, .. } => Some(&mut **dialback),
+            Self::Session { dialback, .. } => dialback.as_deref_mut(),
+            Self::FromServer { .. } => None,
+        };
+        if let Some(dialling) = dialling {
+            // Who believes us on it has asked by now, if at all (XEP-0220 section 2.1).
+            dialling.key = None;
+        }
         match self {
             Self::Session { session, .. } => proven_in_session(hub, session, proof),
             Self::FromServer { .. } => proven_by_server(hub, proof),

@@ -246,3 +246,38 @@ async fn a_server_that_asks_about_a_key_of_a_relay_that_finishes_is_answered() {
     stream.say(format!("<db:result {db} from='a.test' to='irc.a.test' type='valid'/>")).await;
     assert_eq!(stream.ear.stanza().await.attribute("id"), Some("1"));
 }
+
+/// A stream that is established asks nobody about its key, however long its server takes to close it.
+#[tokio::test]
+async fn a_server_that_closes_late_lets_nobody_in_meanwhile() {
+    let manager = Manager::new();
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    manager.deliver_to(server.local_addr().unwrap());
+    let relay = manager.start().await;
+    let mut irc = component::connect(at(&manager.sockets.components), "irc.a.test", SECRET).await;
+    irc.say(message("irc.a.test", "a.test", "1")).await;
+    let (connection, _) = soon("the relay at the host's server", server.accept()).await.unwrap();
+    let mut stream = Wire::tcp(connection);
+    let Heard::Header(_) = stream.hear().await else { panic!("no stream header") };
+    let features = format!("<stream:features><dialback xmlns='{}'/></stream:features>", ns::DIALBACK_FEATURE);
+    stream.say(answer("a.test", "irc.a.test", "s0") + &features).await;
+    let Heard::Element(_) = stream.hear().await else { panic!("no dialback key") };
+    let db = format!("xmlns:db='{}'", ns::DIALBACK);
+    stream.say(format!("<db:result {db} from='a.test' to='irc.a.test' type='valid'/>")).await;
+    assert_eq!(stream.ear.stanza().await.attribute("id"), Some("1"));
+    relay.signal("TERM");
+    manager.told("STOPPING=1").await;
+    assert_eq!(stream.hear().await, Heard::End);
+
+    let mut late = Wire::tcp(TcpStream::connect(at(&manager.sockets.s2s)).await.unwrap());
+    late.say(header("a.test", "b.test")).await;
+    let answered = tokio::spawn(async move { late.features().await });
+    // Time enough for the relay to answer.
+    for _ in 0..50 {
+        get(at(&manager.sockets.admin), "/live").await;
+    }
+    assert!(!answered.is_finished());
+    relay.kill();
+    let _next = manager.start().await;
+    soon("the next relay's answer", answered).await.unwrap();
+}

@@ -90,9 +90,6 @@ pub(crate) async fn carry(
 ) {
     let (id, mailbox) = hub.admit_lane();
     let guard = LaneGuard::new(&hub, id, Side::Local);
-    if hub.is_shut() {
-        return guard.down(Reason::Draining);
-    }
     hub.metrics.local_streams(Opened::Inbound).inc();
     let lane =
         |machine| Lane::new(&hub, id, mailbox, Place::FromServer { source: Box::new(source) }, machine);

@@ -125,7 +125,7 @@ async fn serve<S: Streams>(
                 None => return Reason::Draining,
             },
             accepted = connection.accept() => match accepted {
-                Ok((mut send, mut receive)) if overdue && !session.is_up() || hub.is_shut() => {
+                Ok((mut send, mut receive)) if overdue && !session.is_up() => {
                     send.reset(Code::Refused);
                     receive.stop(Code::Refused, Duration::ZERO).await;
                 }
