@@ -106,8 +106,18 @@ struct MailboxState {
 struct Rare {
     /// Stanzas of our own making.
     own: VecDeque<String>,
+    /// Their octets.
+    own_octets: usize,
     /// Stanzas of a stream that is resumed.
     again: VecDeque<Bytes>,
+}
+
+impl Rare {
+    fn next_own(&mut self) -> Option<String> {
+        let own = self.own.pop_front()?;
+        self.own_octets = self.own_octets.saturating_sub(own.len());
+        Some(own)
+    }
 }
 
 /// What the one task of a lane waits for: told once, it is told to whoever waits, or comes to wait.
@@ -187,7 +197,7 @@ impl MailboxState {
         if self.resuming {
             return None;
         }
-        if let Some(own) = self.rare(|rare| rare.own.pop_front()) {
+        if let Some(own) = self.rare(Rare::next_own) {
             return Some(Next::Own(own));
         }
         self.request.take().map(Next::Request)
@@ -237,10 +247,11 @@ impl Mailbox {
         let mut state = lock(&self.state);
         if !state.closed {
             let rare = state.rare.get_or_insert_default();
-            if rare.own.iter().map(String::len).sum::<usize>() > OWN_BYTES_MAX {
+            if rare.own_octets > OWN_BYTES_MAX {
                 drop(state);
                 return self.break_off(Reason::TooMany);
             }
+            rare.own_octets += octets.len();
             rare.own.push_back(octets);
         }
         wake(state);
