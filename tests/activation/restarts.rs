@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
-use crate::manager::{Manager, SECRET, ask, at, get};
+use crate::manager::{Manager, Process, SECRET, ask, at, get};
 use crate::support::peer::Peer;
 use crate::support::tcp_peer::Dialler;
 use crate::support::wire::{Heard, Wire, answer, header, message};
@@ -219,27 +219,38 @@ async fn nobody_is_refused_however_often_it_is_killed() {
     assert!(came - heard <= (KILLS + 1) * CALLERS, "{heard} of {came} were answered");
 }
 
-/// Our server asks about the key on a stream that the relay opened before it was told to stop: nobody else can answer that.
-#[tokio::test]
-async fn a_server_that_asks_about_a_key_of_a_relay_that_finishes_is_answered() {
-    let manager = Manager::new();
+/// A relay that has just connected to the server of a.test, to bring it what a component says.
+async fn with_a_stream_to_the_server(manager: &Manager) -> (Process, Wire) {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     manager.deliver_to(server.local_addr().unwrap());
     let relay = manager.start().await;
     let mut irc = component::connect(at(&manager.sockets.components), "irc.a.test", SECRET).await;
     irc.say(message("irc.a.test", "a.test", "1")).await;
     let (connection, _) = soon("the relay at the host's server", server.accept()).await.unwrap();
-    relay.signal("TERM");
-    manager.told("STOPPING=1").await;
+    (relay, Wire::tcp(connection))
+}
 
-    let mut stream = Wire::tcp(connection);
+/// The key that the relay sends on it.
+async fn key_of(stream: &mut Wire) -> String {
     let Heard::Header(_) = stream.hear().await else { panic!("no stream header") };
     let features = format!("<stream:features><dialback xmlns='{}'/></stream:features>", ns::DIALBACK_FEATURE);
     stream.say(answer("a.test", "irc.a.test", "s0") + &features).await;
     let Heard::Element(result) = stream.hear().await else { panic!("no dialback key") };
+    result.text()
+}
+
+/// Our server asks about the key on a stream that the relay opened before it was told to stop: nobody else can answer that.
+#[tokio::test]
+async fn a_server_that_asks_about_a_key_of_a_relay_that_finishes_is_answered() {
+    let manager = Manager::new();
+    let (relay, mut stream) = with_a_stream_to_the_server(&manager).await;
+    relay.signal("TERM");
+    manager.told("STOPPING=1").await;
+
+    let key = key_of(&mut stream).await;
     let mut question = Wire::tcp(TcpStream::connect(at(&manager.sockets.s2s)).await.unwrap());
     question.greet("a.test", "irc.a.test").await;
-    let (db, key) = (format!("xmlns:db='{}'", ns::DIALBACK), result.text());
+    let db = format!("xmlns:db='{}'", ns::DIALBACK);
     question.say(format!("<db:verify {db} from='a.test' to='irc.a.test' id='s0'>{key}</db:verify>")).await;
     let Heard::Element(said) = question.hear().await else { panic!("no answer") };
     assert_eq!(said.attribute("type"), Some("valid"));
@@ -251,17 +262,8 @@ async fn a_server_that_asks_about_a_key_of_a_relay_that_finishes_is_answered() {
 #[tokio::test]
 async fn a_server_that_closes_late_lets_nobody_in_meanwhile() {
     let manager = Manager::new();
-    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    manager.deliver_to(server.local_addr().unwrap());
-    let relay = manager.start().await;
-    let mut irc = component::connect(at(&manager.sockets.components), "irc.a.test", SECRET).await;
-    irc.say(message("irc.a.test", "a.test", "1")).await;
-    let (connection, _) = soon("the relay at the host's server", server.accept()).await.unwrap();
-    let mut stream = Wire::tcp(connection);
-    let Heard::Header(_) = stream.hear().await else { panic!("no stream header") };
-    let features = format!("<stream:features><dialback xmlns='{}'/></stream:features>", ns::DIALBACK_FEATURE);
-    stream.say(answer("a.test", "irc.a.test", "s0") + &features).await;
-    let Heard::Element(_) = stream.hear().await else { panic!("no dialback key") };
+    let (relay, mut stream) = with_a_stream_to_the_server(&manager).await;
+    key_of(&mut stream).await;
     let db = format!("xmlns:db='{}'", ns::DIALBACK);
     stream.say(format!("<db:result {db} from='a.test' to='irc.a.test' type='valid'/>")).await;
     assert_eq!(stream.ear.stanza().await.attribute("id"), Some("1"));

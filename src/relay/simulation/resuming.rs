@@ -12,6 +12,19 @@ use crate::xmpp::route::Route;
 
 const HISTORIES: u64 = 100;
 
+/// The path is cut for a moment, both ends notice that each connection is lost, and then the servers fall silent.
+async fn cut(world: &World, dice: &mut Dice) {
+    world.path(0, 1).cut(clock::now() + dice.millis(1..1_000));
+    let noticed = clock::now() + Duration::from_secs(1);
+    for wire in lock(&world.wires).iter() {
+        for side in 0..2 {
+            wire.lose(side, noticed + dice.millis(0..150), Reason::ConnectionLost);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.hush();
+}
+
 /// Both ends find their connections lost, and dial each other at once: whichever of them a stream is asked for on, it isn't given up
 /// for what comes on the other.
 #[tokio::test(start_paused = true)]
@@ -27,15 +40,7 @@ async fn streams_go_on_when_both_ends_dial_at_once() {
             world.servers[index].start(&world, &routes, &mut dice);
         }
         tokio::time::sleep(dice.millis(500..1_000)).await;
-        world.path(0, 1).cut(clock::now() + dice.millis(1..1_000));
-        let noticed = clock::now() + Duration::from_secs(1);
-        for wire in lock(&world.wires).iter() {
-            for side in 0..2 {
-                wire.lose(side, noticed + dice.millis(0..150), Reason::ConnectionLost);
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        world.hush();
+        cut(&world, &mut dice).await;
         let hubs = [0, 1].map(|index| world.hub(index).unwrap());
         resumed += hubs.iter().map(|hub| hub.metrics.custody.resumed()).sum::<u64>();
         assert_eq!(hubs.each_ref().map(|hub| hub.metrics.custody.lost()), [0, 0], "seed {seed}");
@@ -62,15 +67,7 @@ async fn a_stream_on_which_one_end_only_listens_goes_on_too() {
         world.speak();
         world.servers[1].start(&world, &[Route::new(domain(1), domain(0))], &mut dice);
         tokio::time::sleep(Duration::from_secs(30)).await;
-        world.path(0, 1).cut(clock::now() + dice.millis(1..1_000));
-        let noticed = clock::now() + Duration::from_secs(1);
-        for wire in lock(&world.wires).iter() {
-            for side in 0..2 {
-                wire.lose(side, noticed + dice.millis(0..150), Reason::ConnectionLost);
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        world.hush();
+        cut(&world, &mut dice).await;
         let hubs = [0, 1].map(|index| world.hub(index).unwrap());
         resumed += hubs[1].metrics.custody.resumed();
         assert_eq!(hubs.each_ref().map(|hub| hub.metrics.custody.lost()), [0, 0], "seed {seed}");
