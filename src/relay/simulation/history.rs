@@ -1,7 +1,6 @@
 //! One history: what happens when, and what must hold at any time.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -207,7 +206,7 @@ async fn settle(world: &Arc<World>, dice: &mut Dice) -> u64 {
         }
         if clock::now() > until {
             let silent = silent(world);
-            let early = world.acknowledged_early.load(Ordering::Relaxed);
+            let early = world.acknowledged_early();
             // What was acknowledged early is in the memory of the relay alone, and gone when that is killed, or on its way to a
             // server for longer than what is sent again.
             let count = silent.iter().chain(&disordered).map(|(_, ids)| ids.len() as u64).sum::<u64>();

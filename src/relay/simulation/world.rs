@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
@@ -104,9 +105,10 @@ pub(super) struct World {
     quiet: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
     pub(super) events: Mutex<Vec<String>>,
-    /// Stanzas that relays had acknowledged before their next hop did, and that they were killed with or stopped with an error
-    /// for them that found nobody to tell, at the most.
-    pub(super) acknowledged_early: AtomicU64,
+    /// Stanzas of an error for which a relay that stopped found nobody to tell, at the most.
+    untold: AtomicU64,
+    /// What relays that were killed had acknowledged before their next hop did. They count on for the moment in which they end.
+    killed_with: Mutex<Vec<IntCounter>>,
     /// Until when connections that were lost, to relays that were killed or on paths that died, seem to stand; or a relay drained, and took
     /// none.
     unnoticed: Mutex<Option<Instant>>,
@@ -141,7 +143,8 @@ impl World {
             quiet: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             events: Mutex::default(),
-            acknowledged_early: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
+            killed_with: Mutex::default(),
             unnoticed: Mutex::default(),
             relay_ended: AtomicBool::new(false),
             left: Mutex::default(),
@@ -246,11 +249,17 @@ impl World {
     /// Kill a relay. The others learn of it at `noticed`.
     pub(super) fn kill(&self, index: usize, noticed: Instant) {
         let Some(running) = lock(&self.relays)[index].take() else { return };
-        let early = running.hub.metrics.custody.acknowledged_early.get();
-        self.acknowledged_early.fetch_add(early, Ordering::Relaxed);
+        lock(&self.killed_with).push(running.hub.metrics.custody.acknowledged_early.clone());
         self.seems_to_stand(noticed);
         self.cut_off(index, noticed);
         running.supervisor.abort();
+    }
+
+    /// Stanzas that relays had acknowledged before their next hop did, and that they were killed with or stopped with an error
+    /// for them that found nobody to tell, at the most.
+    pub(super) fn acknowledged_early(&self) -> u64 {
+        let killed_with = lock(&self.killed_with).iter().map(IntCounter::get).sum::<u64>();
+        killed_with + self.untold.load(Ordering::Relaxed)
     }
 
     /// Connections over which nothing passes seem to stand until then.
@@ -286,7 +295,7 @@ impl World {
         // It says how many errors found nobody to tell. That is right only if somebody wasn't there, whether that was noticed or not.
         let answers = clock::now().checked_sub(drain::LAST_ANSWERS);
         if !self.is_quiet() || *lock(&self.unnoticed) >= answers || self.is_another_draining(index) {
-            self.acknowledged_early.fetch_add(report.untold as u64, Ordering::Relaxed);
+            self.untold.fetch_add(report.untold as u64, Ordering::Relaxed);
         }
         // A moment passes until its peers know and its process has gone, in which its servers find its listener.
         tokio::time::sleep(Duration::from_millis(500)).await;
