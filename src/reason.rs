@@ -109,7 +109,7 @@ reasons! {
     /// Another stream has taken this one's place.
     Conflict = "conflict", false, "nothing: a newer stream has taken over";
     /// A QUIC stream that doesn't begin as XML.
-    FramingNotSpoken = "framing-not-spoken", true, "streams of one of the two ends don't begin with <; only XML streams are spoken here";
+    FramingNotSpoken = "framing-not-spoken", false, "streams of one of the two ends don't begin with <; only XML streams are spoken here";
     /// The host is no longer served.
     HostGone = "host-gone", true, "the host was taken out of the configuration of the relay that answered";
     /// The host isn't served here.

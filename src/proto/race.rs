@@ -163,10 +163,7 @@ impl Race {
     }
 
     fn note(&mut self, reason: Reason) {
-        let better = self.most_telling.is_none_or(|known| telling(reason) > telling(known));
-        if better {
-            self.most_telling = Some(reason);
-        }
+        self.most_telling = Some(self.most_telling.map_or(reason, |known| more_telling(known, reason)));
     }
 
     fn waiting(&self) -> Option<usize> {
@@ -191,6 +188,12 @@ impl Race {
     fn is_full(&self) -> bool {
         self.dialling().count() >= IN_FLIGHT_MAX
     }
+}
+
+/// Of two reasons the one that tells more.
+#[must_use]
+pub fn more_telling(one: Reason, other: Reason) -> Reason {
+    if telling(other) > telling(one) { other } else { one }
 }
 
 /// How much a reason tells: who answered and refused tells more than who never answered.

@@ -92,6 +92,8 @@ impl Drop for SessionGuard {
             hub.metrics.session_ended(*reason);
             info!(parent: &session.span, %reason, "session down");
         }
-        hub.session_down(session.id, *reason);
+        let in_vain = *opened == Opened::Outbound && !session.is_up();
+        let in_vain = in_vain.then_some((session.place.transport, session.place.address));
+        hub.session_down(session.id, in_vain, *reason);
     }
 }

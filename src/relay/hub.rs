@@ -37,7 +37,7 @@ use super::tasks::Tasks;
 use crate::dns::Finder;
 use crate::metrics::{HostProven, Metrics};
 use crate::proto::limits::Limits;
-use crate::proto::router::{Action, LaneId, PeerId, Router, SessionId};
+use crate::proto::router::{Action, LaneId, PeerId, Place, Router, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::domain::Domain;
 use crate::xmpp::framer::XmlLimits;
@@ -265,10 +265,10 @@ impl Hub {
     fn carry_out(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
         match action {
             Action::Find { peer, domain } => self.order(Order::Find { peer, domain }),
-            Action::Dial { peer, found, prefer, session, lane, route, second, plain } => {
+            Action::Dial { peer, found, prefer, in_vain, session, lane, route, second, plain } => {
                 let mailbox = control.new_lane(lane);
                 let opening = Opening { lane, route, plain, second, mailbox };
-                let goal = Goal { peer, found, prefer };
+                let goal = Goal { peer, found, prefer, in_vain };
                 self.order(Order::Dial { goal, session, opening });
             }
             Action::OpenLane { session, lane, route, plain } => {
@@ -396,8 +396,11 @@ impl Hub {
     }
 
     /// A session's task has ended. In one step: the router must not place anything in a session without a task.
-    pub(crate) fn session_down(self: &Arc<Self>, session: SessionId, reason: Reason) {
+    pub(crate) fn session_down(self: &Arc<Self>, session: SessionId, in_vain: Option<Place>, reason: Reason) {
         self.steer(|control, now| {
+            if let Some(at) = in_vain {
+                control.router.came_to_nothing(session, at, reason, now);
+            }
             control.sessions.remove(&session);
             // What it was told to open when it was ending already.
             for lane in control.router.lanes_of(session) {

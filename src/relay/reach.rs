@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
@@ -20,8 +21,8 @@ use crate::identity::certificate::{Certificate, Role};
 use crate::proto::discovery::TlsHints;
 use crate::proto::discovery::found::{self, Answer, Found};
 use crate::proto::discovery::pins::Pins;
-use crate::proto::race::{Action, Race};
-use crate::proto::router::{PeerId, SessionId};
+use crate::proto::race::{Action, Race, more_telling};
+use crate::proto::router::{PeerId, Place, SessionId};
 use crate::reason::Reason;
 use crate::xmpp::route::Route;
 
@@ -33,6 +34,8 @@ pub(crate) struct Goal {
     pub(crate) found: Option<Arc<Found>>,
     /// Over what it was reached a while ago.
     pub(crate) prefer: Option<Transport>,
+    /// Where it was reached in vain a while ago: tried when the others were.
+    pub(crate) in_vain: Vec<Place>,
 }
 
 /// Ways that the log names.
@@ -93,11 +96,22 @@ pub(crate) async fn reach(
     if let Some(transport) = goal.prefer {
         found::prefer(&mut ways, transport);
     }
+    let put_off = found::put_off(&mut ways, &goal.in_vain);
+    if !put_off.is_empty() {
+        trace.step("put-off", format!("no stream came of a connection with {}", named(&put_off)));
+    }
     let pins = goal.found.as_ref().map(|found| found.pins.clone()).unwrap_or_default();
     let hub = Arc::clone(hub);
     let (second, trace) = (opening.second, trace.clone());
-    let course = Course { hub, session, route, certificate, peer, pins, second, trace };
-    run(Arc::new(course), ways).await
+    let course = Arc::new(Course { hub, session, route, certificate, peer, pins, second, trace });
+    let bound = course.hub.limits.connect;
+    if put_off.is_empty() {
+        return run(course, ways, bound).await;
+    }
+    match run(Arc::clone(&course), ways, bound / 2).await {
+        Err(first) => run(course, put_off, bound / 2).await.map_err(|then| more_telling(first, then)),
+        reached => reached,
+    }
 }
 
 /// The ways to the `[[peer]]` entry `peer`.
@@ -131,8 +145,8 @@ fn named(ways: &[found::Attempt]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-async fn run(course: Arc<Course>, ways: Vec<found::Attempt>) -> Result<Connected, Reason> {
-    let bound = course.hub.limits.connect;
+/// The race between `ways`, which takes `bound` at most.
+async fn run(course: Arc<Course>, ways: Vec<found::Attempt>, bound: Duration) -> Result<Connected, Reason> {
     let mut race = Race::new(ways.len(), bound, clock::now());
     let mut dialling = JoinSet::new();
     let mut runners: Vec<Option<AbortHandle>> = ways.iter().map(|_| None).collect();

@@ -4,6 +4,7 @@
 //! - [`finding`]: over each transport, and what is tried first; [`joining`]: which session carries a domain that was found
 //! - [`lies`]: addresses that must not be dialled; [`outages`]: DNS and peers that fail, and how often they are tried
 //! - [`ways`]: some of the ways are dead, and the first stanza takes the one that works; [`fallback`]: no record speaks of a way
+//! - [`in_vain`]: who answers on one way has no server behind it, and the next attempt takes another one
 //! - [`foreign`]: QUIC peers without mux (XEP-0467)
 //! - [`host_meta`]: what domains say over HTTPS (XEP-0487): the ways there, and how an answer that is bad or late harms nothing;
 //!   [`pins`]: the keys that they publish; [`documents`]: how often they are asked, in virtual time
@@ -18,6 +19,7 @@ mod fallback;
 mod finding;
 mod foreign;
 mod host_meta;
+mod in_vain;
 mod joining;
 mod lies;
 mod outages;

@@ -238,6 +238,19 @@ pub fn prefer(attempts: &mut [Attempt], transport: Transport) {
     attempts.sort_by_key(|attempt| attempt.transport != transport);
 }
 
+/// Take those out that lead to one of `places`: they are to be tried when the others were. If all of them do, those are left that lead
+/// to whichever of these stands first.
+#[must_use]
+pub fn put_off(attempts: &mut Vec<Attempt>, places: &[(Transport, SocketAddr)]) -> Vec<Attempt> {
+    let place = |attempt: &Attempt| {
+        let address = SocketAddr::new(attempt.address.ip().to_canonical(), attempt.address.port());
+        places.iter().position(|known| *known == (attempt.transport, address))
+    };
+    attempts.sort_by_key(place);
+    let now = attempts.iter().filter(|attempt| place(attempt).is_none()).count().max(1);
+    attempts.split_off(now.min(attempts.len()))
+}
+
 /// Which addresses may be dialled.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
@@ -338,4 +351,34 @@ fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = each.into_iter().partition(IpAddr::is_ipv6);
     let longest = v6.len().max(v4.len());
     (0..longest).flat_map(|index| [v6.get(index).copied(), v4.get(index).copied()]).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_were_in_vain_are_tried_when_the_others_were() {
+        let place = |n: u8| (Transport::DirectTls, SocketAddr::from(([198, 51, 100, n], 5269)));
+        let attempt = |(transport, address)| Attempt {
+            transport,
+            address,
+            host: "x.test".to_owned(),
+            target: None,
+            tls: TlsHints::default(),
+        };
+        let all = [place(0), place(1), place(2)];
+        let tried = |places: &[(Transport, SocketAddr)]| {
+            let mut first: Vec<_> = all.into_iter().map(attempt).collect();
+            let then = put_off(&mut first, places);
+            [first, then].map(|tried| tried.iter().map(|at| (at.transport, at.address)).collect::<Vec<_>>())
+        };
+        assert_eq!(tried(&[]), [all.to_vec(), vec![]]);
+        assert_eq!(tried(&[place(1)]), [vec![place(0), place(2)], vec![place(1)]]);
+        let elsewhere = (Transport::StartTls, place(1).1);
+        assert_eq!(tried(&[elsewhere]), tried(&[]), "by another transport it is somebody else");
+        assert_eq!(tried(&[place(2), place(0)]), [vec![place(1)], vec![place(2), place(0)]]);
+        assert_eq!(tried(&[place(2), place(0), place(1)]), [vec![place(2)], vec![place(0), place(1)]]);
+        assert_eq!(put_off(&mut Vec::new(), &all), []);
+    }
 }

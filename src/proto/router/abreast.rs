@@ -29,7 +29,8 @@ pub(super) struct AtPlaces {
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     places: Option<Places>,
-    behind: BTreeSet<PeerId>,
+    /// They are at the same places, and wait for it.
+    pub(super) behind: BTreeSet<PeerId>,
 }
 
 impl Router {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::preference::Place;
 use super::proofs::Role;
 use super::{LaneId, PeerId, SessionId};
 use crate::proto::discovery::Transport;
@@ -29,6 +30,8 @@ pub enum Action {
         found: Option<Arc<Found>>,
         /// Over what it was reached a while ago: to be tried first.
         prefer: Option<Transport>,
+        /// Where it was reached a while ago, and no stream came of it: to be tried last, the last place at the end.
+        in_vain: Vec<Place>,
         /// The session that comes of it.
         session: SessionId,
         /// Its first lane.

@@ -176,6 +176,13 @@ impl Router {
     /// A lane that we opened did not come to be; the session stands.
     pub fn lane_failed(&mut self, lane: LaneId, failure: LaneFailure, now: Instant) {
         let Some(entry) = self.remove_lane(lane, now) else { return };
+        if entry.closing
+            && let Carrier::Session(id) = entry.carrier
+            && let Some(session) = self.sessions.get_mut(&id).filter(|session| session.session.is_none())
+        {
+            // It was ended by us, and so is the attempt.
+            session.retiring = true;
+        }
         let carrier = match entry.carrier {
             Carrier::Session(id) => self.sessions.get(&id),
             Carrier::Local => None,
@@ -183,8 +190,10 @@ impl Router {
         // A peer that has taken several lanes in this session is short of credit, or slow; it takes one again later.
         let many = carrier.is_some_and(|session| session.taken > 1);
         if failure == LaneFailure::PipeliningRefused
-            && let Some(session) = carrier.filter(|session| session.session.is_none())
+            && let Carrier::Session(id) = entry.carrier
+            && let Some(session) = self.sessions.get_mut(&id).filter(|session| session.session.is_none())
         {
+            session.again_plain = true;
             // It was the session's first lane, and there is nobody else to hear what is remembered of a session.
             for peer in &session.pinned {
                 if let Some(peer) = self.peers.get_mut(peer) {
@@ -323,6 +332,6 @@ fn is_full(reason: Reason) -> bool {
 
 /// Whether a pair whose lane was refused so is refused for good. Who refuses a stream at its beginning for its policy doesn't
 /// want the pair: its operator may change that, and waiting doesn't.
-fn is_final(reason: Reason) -> bool {
+pub(super) fn is_final(reason: Reason) -> bool {
     reason.is_permanent() || reason == Reason::PolicyViolation
 }

@@ -12,7 +12,7 @@
 //! both ends alike; nothing moves away from the other, and when it has no lane left its dialler closes it.
 //!
 //! - `routes.rs`: routes, waiting and expiry
-//! - `peers.rs`: peers, configured or found by their records; `preference.rs`: over what they were reached,
+//! - `peers.rs`: peers, configured or found by their records; `preference.rs`: over what they were reached, and where in vain,
 //!   `abreast.rs`: those that are at the same addresses, `several.rs`: those that take each pair on a connection of its own
 //! - `remote.rs`: which session carries a route, and dialling; `sessions.rs`: sessions come and go; `lanes.rs`: their lanes
 //! - `local.rs`: streams of and to our own servers; `components.rs`: components, which come to us
@@ -50,6 +50,7 @@ pub use action::Action;
 pub use facts::{HopFacts, PeerFacts, RouteFacts, SessionLoad, Waits};
 pub use lanes::LaneFailure;
 pub use peers::PeerRule;
+pub use preference::Place;
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,6 +244,8 @@ struct SessionEntry {
     by_route: FxHashMap<Route, LaneId>,
     /// Its first lane is not up yet, or it has just agreed to more: what waits is told with the next lane.
     news: bool,
+    /// It is still to be tried step by step, before it says anything about where it leads.
+    again_plain: bool,
     /// How many lanes of ours the peer has taken.
     taken: usize,
     /// It gave no credit for the last lane of ours, or no answer, and hasn't been heard since: its path may be dead, which is noticed later.
@@ -269,6 +272,7 @@ impl SessionEntry {
             lanes: BTreeSet::new(),
             by_route: FxHashMap::default(),
             news: true,
+            again_plain: false,
             taken: 0,
             mute: false,
             laneless_since: None,

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::preference::Preference;
 use super::{Action, Again, Carrier, Lane, LaneId, Placement, Router, SessionEntry, SessionId};
 use crate::proto::admission::Direction;
 use crate::proto::hosts::Hosts;
@@ -63,7 +64,10 @@ impl Router {
             self.place(&route, now);
         }
         // The operator may just have mended what stood against them.
-        self.peers.values_mut().for_each(|peer| peer.refused.clear());
+        for peer in self.peers.values_mut() {
+            peer.refused.clear();
+            peer.preference = Preference::default();
+        }
         self.unproven.clear();
     }
 

@@ -94,9 +94,10 @@ impl Router {
         let state = self.peers.get(&peer);
         let found = state.and_then(PeerState::records);
         let prefer = state.and_then(|state| state.preference.transport(now));
+        let in_vain = state.map(|state| state.preference.in_vain(now)).unwrap_or_default();
         let plain = state.is_some_and(|state| state.plain_until.is_some_and(|until| until > now))
             || self.routes.get(&route).is_some_and(|state| state.plain);
-        self.actions.push(Action::Dial { peer, found, prefer, session, lane, route, second, plain });
+        self.actions.push(Action::Dial { peer, found, prefer, in_vain, session, lane, route, second, plain });
     }
 
     /// A session that is being dialled, and its first lane.

@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use rustc_hash::FxHashSet;
+
+use super::preference::{Place, is_of_place};
 use super::proofs::Purpose;
 use super::{Action, Again, LaneId, PeerId, Placement, Router, SessionEntry, SessionFacts, SessionId};
 use crate::proto::session::Session;
@@ -24,7 +27,7 @@ impl Router {
             .entry(id)
             .or_insert_with(|| SessionEntry { laneless_since: Some(now), ..SessionEntry::new(dialled) });
         let SessionFacts { pinned, place, exporter, mux_exporter, anchor } = facts;
-        let reached = Some(place.transport).filter(|_| dialled && entry.session.is_none());
+        let reached = Some((place.transport, place.address)).filter(|_| dialled && entry.session.is_none());
         entry.place = Some(place);
         entry.since.get_or_insert(now);
         let session = entry.session.insert(session);
@@ -42,8 +45,8 @@ impl Router {
         entry.pinned = pins;
         entry.news = true;
         for peer in &entry.pinned {
-            if let (Some(transport), Some(state)) = (reached, self.peers.get_mut(peer)) {
-                state.preference.reached(transport, now);
+            if let (Some(place), Some(state)) = (reached, self.peers.get_mut(peer)) {
+                state.preference.reached(place, now);
             }
         }
         self.match_peers(id, now);
@@ -110,6 +113,34 @@ impl Router {
         for route in later {
             if self.peer_for(&route.to) == Some(peer) {
                 self.place_early(&route, now);
+            }
+        }
+    }
+
+    /// A connection that we dialled has led there, and comes to its end before a stream of it was authenticated; said before
+    /// [`Router::session_down`].
+    pub fn came_to_nothing(&mut self, id: SessionId, place: Place, reason: Reason, now: Instant) {
+        let Some(entry) = self.sessions.get(&id) else { return };
+        // What we have ended ourselves says nothing.
+        if entry.session.is_some() || entry.again_plain || entry.retiring {
+            return;
+        }
+        // Who is at the same places, and has waited for this attempt, learns it as well; but what is said of a pair is said of its peer.
+        let behind = entry.ahead.behind.iter().filter(|_| is_of_place(reason));
+        let concerned: Vec<PeerId> = entry.pinned.iter().chain(behind).copied().collect();
+        let stand_there: FxHashSet<PeerId> = self
+            .sessions
+            .values()
+            .filter(|other| other.session.is_some())
+            .filter(|other| other.place.as_ref().is_some_and(|at| (at.transport, at.address) == place))
+            .flat_map(|other| other.pinned.iter().copied())
+            .collect();
+        for peer in concerned {
+            let Some(state) = self.peers.get_mut(&peer) else { continue };
+            if !is_of_place(reason) {
+                state.preference.forgive();
+            } else if !stand_there.contains(&peer) {
+                state.preference.in_vain_at(place, now);
             }
         }
     }

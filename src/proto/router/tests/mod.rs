@@ -6,6 +6,7 @@ mod dialling;
 mod ending;
 mod entries;
 mod found;
+mod in_vain;
 mod invariants;
 mod lanes;
 mod local;
