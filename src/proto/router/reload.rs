@@ -33,8 +33,10 @@ impl Router {
     /// for a remote domain to which its host may send no more.
     pub fn hosts_leave(&mut self, hosts: &Hosts) {
         let waiting = self.routes.iter().filter(|(_, state)| !state.is_placed()).map(|(route, _)| route);
+        // What went before may be a peer's by now.
+        let leaves = |domain: &Domain| self.hosts.serves(domain) && !hosts.serves(domain);
         let leaving = |route: &Route| {
-            if concerns_gone(hosts, route) {
+            if leaves(&route.from) || leaves(&route.to) {
                 return Some(Reason::HostGone);
             }
             let leads_out = hosts.serves(&route.from) && !hosts.serves(&route.to);
@@ -79,7 +81,7 @@ impl Router {
         let mut served: BTreeSet<Route> = BTreeSet::new();
         for (id, lane) in &self.lanes {
             let (Carrier::Session(session), Some(pair)) = (lane.carrier, &lane.pair) else { continue };
-            let (gone, home) = (concerns_gone(&self.hosts, pair), self.hosts.serves(&pair.to));
+            let (gone, home) = (self.hosts.has_gone(&pair.from), self.hosts.serves(&pair.to));
             let denies = |hosts: &Hosts, way| hosts.policy(way, &pair.from, &pair.to).is_err();
             let denied = |way| denies(&self.hosts, way) && !denies(former, way);
             let denied = lane.ours && denied(Direction::Outbound) || denied(Direction::Inbound);
@@ -179,8 +181,4 @@ impl Router {
             }
         }
     }
-}
-
-fn concerns_gone(hosts: &Hosts, route: &Route) -> bool {
-    hosts.has_gone(&route.from) || hosts.has_gone(&route.to)
 }

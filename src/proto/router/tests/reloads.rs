@@ -160,3 +160,22 @@ fn what_waits_for_a_domain_of_the_peers_that_is_our_own_now_goes_to_our_own_serv
     assert_eq!(opened, BTreeSet::from([a1_b1(), waits]));
     assert_eq!(closed(&mut shell), [(lane, Reason::Idle)]);
 }
+
+#[test]
+fn a_domain_that_is_a_peers_by_now_is_left_alone_by_later_reloads() {
+    let mut shell = Shell::new(Limits::default());
+    reload(&mut shell, &WITH_B1, DomainPolicy::default());
+    reload(&mut shell, &OURS, DomainPolicy::default());
+    shell.send(&a1_b1());
+    let (session, lane, _) = shell.dial();
+    let (waits, comes) = (route("a2.test", "b1.test"), route("b1.test", "a2.test"));
+    shell.send(&waits);
+    shell.send(&comes);
+    reload(&mut shell, &OURS, denying("elsewhere.test"));
+    assert_eq!((shell.bounces(&waits), shell.bounces(&comes)), (vec![], vec![]));
+    shell.dialled(session, lane, 1);
+    opened(&mut shell, session, &route("a3.test", "b1.test"), Speaks::Both);
+    shell.told.clear();
+    reload(&mut shell, &OURS, DomainPolicy::default());
+    assert_eq!(closed(&mut shell), []);
+}
