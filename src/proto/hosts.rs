@@ -30,6 +30,8 @@ pub struct Hosts {
     components: FxHashMap<Domain, Secret>,
     /// Served before, in the life of this process, and now no longer.
     gone: FxHashSet<Domain>,
+    /// Not served all the time since this process began.
+    came: FxHashSet<Domain>,
     /// For all hosts.
     policy: DomainPolicy,
     /// Of those that narrow it for themselves.
@@ -44,6 +46,7 @@ impl Hosts {
             hosts: hosts.into_iter().collect(),
             components: FxHashMap::default(),
             gone: FxHashSet::default(),
+            came: FxHashSet::default(),
             policy,
             own_policies: FxHashMap::default(),
         }
@@ -75,13 +78,21 @@ impl Hosts {
         self.components.get(domain)
     }
 
-    /// The same, knowing which hosts of `former` it takes away.
+    /// The same, knowing which hosts of `former` it takes away, and which it adds.
     #[must_use]
     pub fn after(mut self, former: &Self) -> Self {
         let known = former.hosts.keys().chain(&former.gone);
         let gone = known.filter(|domain| !self.hosts.contains_key(*domain)).take(GONE_MAX).cloned();
         self.gone = gone.collect();
+        let came = self.hosts.keys().filter(|domain| former.has_come(domain) || !former.serves(domain));
+        self.came = came.cloned().collect();
         self
+    }
+
+    /// Whether we serve `domain` since a change of the configuration.
+    #[must_use]
+    pub fn has_come(&self, domain: &Domain) -> bool {
+        self.came.contains(domain)
     }
 
     /// Whether we served `domain` before a change of the configuration, and no longer do.

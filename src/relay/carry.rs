@@ -17,7 +17,7 @@ use super::outlets::Begins;
 use super::proofs::unix_seconds;
 use super::shared::SessionShared;
 use crate::metrics::SideCounters;
-use crate::proto::admission::{Direction, Scope, Side, admit};
+use crate::proto::admission::{Direction, Proven, Scope, Side, admit};
 use crate::proto::hosts::Hosts;
 use crate::proto::mux::iq::{self, MuxIq};
 use crate::proto::mux::verifier::Clocks;
@@ -90,12 +90,17 @@ enum Ended {
     Theirs,
     /// That of our host which it goes to.
     Ours,
+    /// That of a domain of the peer's, which is a host of ours by now, on a stream that others share.
+    Home,
 }
 
 impl Ended {
     /// A grant ends with the certificate of its host.
     const fn reason(self) -> Reason {
-        Reason::CertificateExpired
+        match self {
+            Self::Theirs | Self::Ours => Reason::CertificateExpired,
+            Self::Home => Reason::InvalidFrom,
+        }
     }
 }
 
@@ -258,7 +263,7 @@ impl Carry {
         let route = Route::new(from, to);
         match self.admitted(&route) {
             Ok(None) => {}
-            Ok(Some(Ended::Theirs)) => return Ok(Judged::Drop(Ended::Theirs.reason())),
+            Ok(Some(ended @ (Ended::Theirs | Ended::Home))) => return Ok(Judged::Drop(ended.reason())),
             Ok(Some(Ended::Ours)) => return Ok(Judged::Bounce(route, Ended::Ours.reason())),
             Err(Reason::PolicyDenied) => return Ok(self.denied(route)),
             // Other pairs go on, on a stream that several share. But one of our own servers has to answer for a host itself to which
@@ -300,15 +305,24 @@ impl Carry {
     }
 
     /// Ask the one function that decides. What it refuses is a violation of the peer's, unless a grant of the session has
-    /// ended: the peer may not have noticed yet, and whatever else the stream carries goes on.
+    /// ended, or our hosts have changed: the peer may not have noticed yet, and whatever else the stream carries goes on.
     fn admitted(&self, route: &Route) -> Result<Option<Ended>, Reason> {
         let Scope { theirs, ours, .. } = &self.scope;
         match admit(&self.scope, &self.hosts, Direction::Inbound, &route.from, &route.to) {
             Ok(()) => Ok(None),
             Err(Reason::InvalidFrom) if theirs.has_ended(&route.from) => Ok(Some(Ended::Theirs)),
+            Err(Reason::InvalidFrom) if self.comes_home(&route.from) => Ok(Some(Ended::Home)),
             Err(Reason::HostUnknown) if ours.has_ended(&route.to) => Ok(Some(Ended::Ours)),
             Err(reason) => Err(reason),
         }
+    }
+
+    /// Whether `from`, which the certificates of this stream of several pairs prove, is a host of ours since a change of the
+    /// configuration: its own server speaks for it.
+    fn comes_home(&self, from: &Domain) -> bool {
+        let Scope { side, pair, theirs, .. } = &self.scope;
+        let shared = *side == Side::Remote && pair.is_none() && matches!(theirs, Proven::Session(..));
+        shared && self.hosts.has_come(from) && theirs.covers(from)
     }
 
     /// Push the run that ends at `buffer[..end]` to its outlet.

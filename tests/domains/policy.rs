@@ -198,3 +198,24 @@ async fn whoever_speaks_for_what_is_a_host_of_ours_by_now_is_not_heard_and_to_on
     provider.is_balanced().await;
     provider.assert_unharmed();
 }
+
+#[tokio::test]
+async fn on_a_shared_stream_what_is_said_for_a_host_of_ours_by_now_is_dropped_alone() {
+    let (_authority, peer, mut provider) = scene(DomainPolicy::default(), Placement::OneStream).await;
+    let mut a1 = provider.host("a1.test");
+    let mut stream = peer.dial(provider.quic, "a1.test").await.unwrap().lane("b2.test", "a1.test").await;
+    stream.say(message("b1.test", "a1.test", "1")).await;
+    assert_eq!(a1.receive().await.attribute("id"), Some("1"));
+    provider.reload(|settings| settings.hosts[1].domains.push(Domain::parse("b1.test").unwrap()));
+    for (from, id) in [("b1.test", "stolen"), ("b2.test", "2"), ("b1.test", "stolen"), ("b2.test", "3")] {
+        stream.say(message(from, "a1.test", id)).await;
+    }
+    for id in ["2", "3"] {
+        assert_eq!(a1.receive().await.attribute("id"), Some(id));
+    }
+    let discarded = [("reason", Reason::InvalidFrom.as_str())];
+    assert_eq!(provider.metric("fedmux_stanzas_discarded_total", &discarded), 2);
+    assert_eq!(provider.refusals(Side::Remote, Reason::InvalidFrom), 0);
+    provider.is_balanced().await;
+    provider.assert_unharmed();
+}
