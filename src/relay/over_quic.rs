@@ -1,5 +1,6 @@
 //! Connections with peers over QUIC: those we dial, and those we accept.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use tracing::{debug, error, warn};
@@ -17,6 +18,7 @@ use super::shared::Connection;
 use crate::identity::verdict::Verdict;
 use crate::metrics::Opened;
 use crate::proto::admission::Side;
+use crate::proto::discovery::refusal::refuse_address;
 use crate::proto::proof::DomainProof;
 use crate::reason::Reason;
 use crate::transport::quic;
@@ -33,10 +35,9 @@ pub(crate) async fn connect(
     let to = &attempt.route.to;
     let (tls, verdict) = hub.live().tls(Transport::Quic).client(attempt.certificate, to, attempt.asked.pins);
     let client = quic::client_config(tls, &hub.transport)?;
-    let mut endpoints = hub.endpoints.iter();
-    let found = endpoints
-        .find_map(|endpoint| Some((endpoint, quic::reachable(endpoint.local_addr().ok()?, target.address)?)));
-    let (endpoint, reachable) = found.ok_or(Reason::ConnectionTimeout)?;
+    let locals: Vec<_> = hub.endpoints.iter().map(|endpoint| endpoint.local_addr().ok()).collect();
+    let (index, reachable) = best(&locals, target.address).ok_or(Reason::ConnectionTimeout)?;
+    let endpoint = hub.endpoints.get(index).ok_or(Reason::ConnectionTimeout)?;
     let connecting = endpoint
         .connect_with(client, reachable, &attempt.asked.name(to))
         .map_err(|_| Reason::HandshakeFailed)?;
@@ -46,6 +47,45 @@ pub(crate) async fn connect(
         Ok(Ok(connection)) => connected(hub, connection, verdict, Origin::Dialled(attempt)).await,
         Ok(Err(error)) => Err(refusal(&verdict, &error)),
         Err(_) => Err(Reason::ConnectionTimeout),
+    }
+}
+
+/// From which of our sockets `target` is dialled: the first of those that suit best. And its address as that one reaches it.
+fn best(locals: &[Option<SocketAddr>], target: SocketAddr) -> Option<(usize, SocketAddr)> {
+    let may = |(index, local): (usize, &Option<SocketAddr>)| {
+        let local = (*local)?;
+        Some((index, local, quic::reachable(local, target)?))
+    };
+    let mut found: Vec<_> = locals.iter().enumerate().filter_map(may).collect();
+    if found.len() > 1 {
+        found.sort_by_cached_key(|(_, local, reachable)| unsuited(*local, *reachable));
+    }
+    found.first().map(|(index, _, reachable)| (*index, *reachable))
+}
+
+/// How little `local` suits to reach `target`: no route leads there from it, or it is an address of the inside and `target` isn't.
+fn unsuited(local: SocketAddr, target: SocketAddr) -> (bool, bool) {
+    // To connect a UDP socket sends nothing.
+    let mut any_port = local;
+    any_port.set_port(0);
+    let route = UdpSocket::bind(any_port).and_then(|socket| socket.connect(target));
+    // Linux finds a route for ::1 wherever it is to lead.
+    let strays = local.ip().is_loopback() && !target.ip().to_canonical().is_loopback();
+    let inside = |address: SocketAddr| refuse_address(address, false, &[]).is_err();
+    (route.is_err() || strays, !local.ip().is_unspecified() && inside(local) && !inside(target))
+}
+
+/// Watch over an endpoint on which nobody is awaited.
+pub(crate) async fn watch(hub: Arc<Hub>, endpoint: quinn::Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        incoming.ignore();
+    }
+    if !hub.is_draining() {
+        error!(
+            "remote.quic: the socket from which peers are dialled failed, and the relay ends; the service manager is to start it \
+             again. If that happens again, look at quinn's line above"
+        );
+        hub.lose("remote.quic: the socket from which peers are dialled has ended".to_owned());
     }
 }
 
@@ -140,4 +180,28 @@ async fn shake_hands(hub: &Arc<Hub>, incoming: quinn::Incoming) -> Result<Connec
         .map_err(|_| Reason::NegotiationTimeout)?
         .map_err(|error| refusal(&verdict, &error))?;
     connected(hub, connection, verdict, Origin::Accepted).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(locals: &[&str], target: &str) -> Option<usize> {
+        let locals: Vec<_> = locals.iter().map(|local| Some(local.parse().unwrap())).collect();
+        best(&locals, target.parse().unwrap()).map(|(index, _)| index)
+    }
+
+    #[test]
+    fn a_peer_is_dialled_from_where_a_route_leads_to_it() {
+        assert_eq!(from(&["127.0.0.1:1", "0.0.0.0:1"], "9.9.9.9:9"), Some(1), "loopback leads nowhere else");
+        assert_eq!(from(&["127.0.0.1:1", "0.0.0.0:1"], "127.0.0.1:9"), Some(0), "the first of equals");
+        assert_eq!(
+            from(&["192.0.2.1:1", "127.0.0.1:1"], "127.0.0.1:9"),
+            Some(1),
+            "this machine hasn't got that one"
+        );
+        assert_eq!(from(&["[::1]:1", "[::]:1"], "[fd00::1]:9"), Some(1), "by IPv6 neither");
+        assert_eq!(from(&["[::1]:1"], "127.0.0.1:9"), None);
+        assert_eq!(from(&["[::1]:1", "[::]:1"], "127.0.0.1:9"), Some(1), "by mapped addresses");
+    }
 }

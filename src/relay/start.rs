@@ -274,6 +274,9 @@ fn endpoints(listeners: &Listeners, key: &[u8; 32]) -> Result<Vec<quinn::Endpoin
 fn listen(hub: &Arc<Hub>, listeners: Listeners) -> Result<(), StartError> {
     let door = Door::new(hub);
     // Without a listener there are endpoints too, which only dial.
+    for endpoint in hub.endpoints.iter().skip(listeners.quic.len()) {
+        hub.tasks.spawn(over_quic::watch(Arc::clone(hub), endpoint.clone()));
+    }
     for (endpoint, Listening { inherited, .. }) in hub.endpoints.iter().zip(&listeners.quic) {
         // Each connection is accepted with a configuration of its own; this one makes the retry tokens.
         let live = hub.live();
@@ -339,7 +342,10 @@ mod tests {
     use crate::relay::simulation::identities;
 
     async fn relay() -> Relay {
-        let remote_quic = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        relay_at(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).await
+    }
+
+    async fn relay_at(remote_quic: Vec<SocketAddr>) -> Relay {
         let settings = Settings { remote_quic, ..identities::live(0).settings.clone() };
         let listeners = Listeners::bind(&settings).unwrap();
         Relay::start(settings, listeners).await.unwrap()
@@ -363,6 +369,15 @@ mod tests {
             "{reasons:?}"
         );
         assert!(failure.contains(&reasons[0]), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_lost_the_socket_from_which_it_dials_says_so_and_ends() {
+        let relay = relay_at(Vec::new()).await;
+        assert_eq!(relay.view().readiness(), Ok(()));
+        relay.hub.endpoints[0].close(0_u32.into(), b"");
+        assert!(failure(&relay).await.contains("from which peers are dialled"));
+        assert!(relay.view().readiness().is_err());
     }
 
     #[tokio::test]
