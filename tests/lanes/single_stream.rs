@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fedmux::xmpp::header::STREAM_END;
+
 use crate::support::certificates::Authority;
 use crate::support::peer::Peer;
 use crate::support::provider::{Plan, Provider};
@@ -123,5 +125,26 @@ async fn a_connection_for_one_stream_is_not_used_again_when_that_has_ended() {
     let mut lane = third.accept().await;
     lane.accept().await;
     assert!(matches!(lane.hear().await, Heard::Stanza(_)));
+    provider.assert_unharmed();
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_a_second_stream_before_its_header_takes_another_one() {
+    let authority = Authority::new();
+    let peer = Peer::start(&authority.certify(&["b1.test"]));
+    let (provider, [mut a1, mut a2, _]) = provider(&peer, &authority).await;
+    a1.send("b1.test", "1").await;
+    let connection = peer.accept().await;
+    let mut first = connection.accept().await;
+    first.accept().await;
+    a2.send("b1.test", "2").await;
+    let mut second = connection.accept().await;
+    // As a relay does that stops.
+    second.say(STREAM_END).await;
+    second.mouth.finish().await;
+    let mut second = connection.accept().await;
+    assert_eq!(second.accept().await.from, "a2.test");
+    assert_eq!(second.ear.stanza().await.attribute("id"), Some("2"));
+    provider.is_balanced().await;
     provider.assert_unharmed();
 }

@@ -72,6 +72,8 @@ pub enum LaneFailure {
     PipeliningRefused,
     /// The peer takes one stream for each connection.
     SingleStream,
+    /// The peer closed it in XML before its header. A relay does so that stops, and so may a peer that takes one stream.
+    Closed(Reason),
     /// Since it was opened nothing at all has come from the peer: the path may be dead.
     Unheard,
     /// Its session takes no new lane any more, as the peer says: another one may.
@@ -79,6 +81,9 @@ pub enum LaneFailure {
     /// Anything else.
     Other(Reason),
 }
+
+/// So many times a stream of a pair may be closed before its header until the peer is taken for one of single streams.
+const CLOSED_MAX: u32 = 3;
 
 impl Router {
     /// The peer opened a lane and was believed on it; `route` is the direction that WE could send on it, if `bidi`.
@@ -201,6 +206,12 @@ impl Router {
                 }
             }
         }
+        let failures = entry.routes.iter().filter_map(|route| Some(self.routes.get(route)?.failures)).max();
+        let failure = match failure {
+            LaneFailure::Closed(_) if failures >= Some(CLOSED_MAX) => LaneFailure::SingleStream,
+            LaneFailure::Closed(reason) => LaneFailure::Other(reason),
+            failure => failure,
+        };
         let (reason, again) = match failure {
             LaneFailure::PipeliningRefused => (Reason::ExternalRefused, Again::Plain),
             LaneFailure::SingleStream if many && self.leaves(&entry, now) => (Reason::TooMany, Again::AtOnce),
@@ -214,7 +225,7 @@ impl Router {
             }
             // Waiting doesn't help, and what is remembered lets it bounce at once.
             LaneFailure::Other(reason) if is_final(reason) => (reason, Again::AtOnce),
-            LaneFailure::Other(reason) => (reason, Again::Later),
+            LaneFailure::Closed(reason) | LaneFailure::Other(reason) => (reason, Again::Later),
         };
         if reason == Reason::NotMultiplexed {
             let peer = entry.pair.as_ref().and_then(|route| self.peer_for(&route.to));

@@ -24,6 +24,8 @@ pub(crate) struct LaneEnd {
     pub(crate) established: bool,
     /// The peer's stream header had come.
     pub(crate) answered: bool,
+    /// It was ended by what the other end said, a closing tag perhaps.
+    pub(crate) closed: bool,
     /// What had come from the peer in its session when it began.
     pub(crate) heard: u64,
     /// Something had left ahead of its answers (XEP-0305).
@@ -76,6 +78,15 @@ impl Ended {
     /// Whether the other end or we had no room, so that no stanza is to blame for the end.
     pub(super) fn is_overload(self) -> bool {
         self.is_for_room() || matches!(self, Self::Closed(Reason::ResourceConstraint))
+    }
+
+    /// Whether it ended by what the other end said: a closing tag where there is nothing to close is no XML.
+    pub(super) fn is_said(self) -> bool {
+        match self {
+            Self::Closed(reason) => reason != Reason::ConnectionLost,
+            Self::Violated(violation) => violation.reason != Reason::NegotiationTimeout,
+            Self::Unspoken | Self::Lost(_) | Self::Usurped => false,
+        }
     }
 
     /// Whether the other end said nothing, not even that it closes the stream.

@@ -203,8 +203,9 @@ impl Lane {
             let broken_off = matches!(ended, Ended::Lost(reason) if reason != Reason::Draining);
             let pipelined = matches!(&self.machine, Machine::Initiating(machine) if machine.is_pipelined());
             let (established, answered) = (self.carry.is_some(), self.answered);
+            let closed = self.heard && ended.is_said();
             let heard = self.beginning.as_ref().map_or(0, |beginning| beginning.heard);
-            then(LaneEnd { reason, established, answered, heard, pipelined, broken_off })
+            then(LaneEnd { reason, established, answered, closed, heard, pipelined, broken_off })
         }
     }
 

@@ -170,6 +170,9 @@ fn failure(connection: &impl Streams, ended: LaneEnd, first: bool) -> LaneFailur
     if ended.pipelined && ended.answered {
         return LaneFailure::PipeliningRefused;
     }
+    if !ended.answered && ended.closed && !first {
+        return LaneFailure::Closed(ended.reason);
+    }
     if !ended.answered && !first {
         // Over a path that is dead nobody answers anything, which says nothing about the peer.
         return if connection.heard() > ended.heard {

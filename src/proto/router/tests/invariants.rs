@@ -169,9 +169,13 @@ impl Shell {
                 self.tell(|router, now| router.session_down(session, reason, now));
             }
             Some(Action::OpenLane { lane, .. }) => {
-                let failures =
-                    [LaneFailure::PipeliningRefused, LaneFailure::SingleStream, LaneFailure::Other(reason)];
-                self.tell(|router, now| router.lane_failed(lane, failures[why / 4 % 3], now));
+                let failures = [
+                    LaneFailure::PipeliningRefused,
+                    LaneFailure::SingleStream,
+                    LaneFailure::Other(reason),
+                    LaneFailure::Closed(reason),
+                ];
+                self.tell(|router, now| router.lane_failed(lane, failures[why / 4 % 4], now));
             }
             Some(Action::OpenLocal { lane, .. }) => {
                 self.tell(|router, now| router.local_lane_down(lane, reason, now));

@@ -204,6 +204,24 @@ fn a_peer_that_refuses_a_flight_and_then_the_pair_itself_is_not_asked_for_ever()
 }
 
 #[test]
+fn a_peer_that_closes_each_further_stream_before_its_header_gets_a_connection_for_the_pair() {
+    let (mut shell, standing, _) = connected(1);
+    let wanted = route("a2.test", "b1.test");
+    shell.send(&wanted);
+    for _ in 0..4 {
+        while shell.told.is_empty() {
+            shell.pass(Duration::from_millis(100));
+        }
+        let (session, lane, _) = shell.lane();
+        assert_eq!(session, standing, "it may be stopping");
+        shell.tell(|router, now| router.lane_failed(lane, LaneFailure::Closed(Reason::Idle), now));
+    }
+    let (session, lane, _) = shell.dial();
+    shell.dialled(session, lane, 2);
+    assert_eq!(shell.lanes_of(&wanted), [lane]);
+}
+
+#[test]
 fn a_lane_that_can_never_be_bounces_at_once_and_a_passing_failure_backs_off() {
     let (mut shell, ..) = connected(1);
     let (never, later) = (route("a2.test", "b1.test"), route("a3.test", "b1.test"));
