@@ -113,7 +113,7 @@ reasons! {
     /// The host is no longer served.
     HostGone = "host-gone", true, "the host was taken out of the configuration of the relay that answered";
     /// The host isn't served here.
-    HostUnknown = "host-unknown", true, "add the host to the configuration, or correct the peer's domains";
+    HostUnknown = "host-unknown", true, "the end that said so doesn't serve the domain, or has no certificate for it: if it is ours, add a [[host]]; if it is theirs, correct the [[peer]] or ask its operator";
     /// `from` or `to` is missing or changed.
     ImproperAddressing = "improper-addressing", false, "the other end sent a header or stanza without a proper from and to";
     /// Something inside the relay or the server failed.
@@ -185,7 +185,7 @@ reasons! {
     /// An answer of dialback to what was not asked on that stream: passed over (XEP-0220 section 3.1).
     DialbackUnsolicited = "dialback-unsolicited", false, "nothing: it has no effect; whoever sends it is broken, or tries its luck";
     /// The server of the domain could not be asked.
-    DialbackTimeout = "dialback-timeout", false, "the host's own server must be reachable at its `deliver` address";
+    DialbackTimeout = "dialback-timeout", false, "who answers for the domain couldn't be asked about the key in time: for a host of ours its server at `deliver`, for a remote domain its own server; if the peer says so, look at our [remote] listeners and DNS records";
     /// A source that `sources` doesn't name, for a host with `local_auth = "trusted"`.
     SourceNotTrusted = "source-not-trusted", true, "add the server's address to sources, or use local_auth = \"dialback\"";
 

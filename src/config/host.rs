@@ -32,8 +32,8 @@ impl HostEntry {
 pub(super) fn read(mut reader: Reader<'_>) -> HostEntry {
     let domains = domains(&mut reader, "a.example", domain);
     let deliver = each(
-        reader.require("deliver", "\"127.0.0.2:5269\", where the host's XMPP server listens"),
-        "an address or a name, like \"127.0.0.2:5269\"",
+        reader.require("deliver", "\"127.0.0.1:5267\", where the host's XMPP server listens"),
+        "an address or a name, like \"127.0.0.1:5267\"",
         deliver,
     );
     let local_auth = local_auth(&mut reader);

@@ -223,7 +223,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "[[host]]\ndomain = \"b.test\"",
-        "host.deliver is missing: etc/f.toml:10: add deliver = \"127.0.0.2:5269\", where the \
+        "host.deliver is missing: etc/f.toml:10: add deliver = \"127.0.0.1:5267\", where the \
             host's XMPP server listens",
     ),
     (

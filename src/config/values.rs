@@ -42,7 +42,7 @@ pub(super) fn listener(entry: &Entry<'_>) -> Option<SocketAddr> {
 
 /// Where a host's server listens; its port may be left out.
 pub(super) fn deliver(entry: &Entry<'_>) -> Option<Endpoint> {
-    endpoint(entry, Some(S2S_PORT), "an address or a name, like \"127.0.0.2:5269\" or \"xmpp.internal:5269\"")
+    endpoint(entry, Some(S2S_PORT), "an address or a name, like \"127.0.0.1:5267\" or \"xmpp.internal:5269\"")
 }
 
 /// Where a peer listens; the port belongs to it.
