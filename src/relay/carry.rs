@@ -81,6 +81,8 @@ enum Judged {
     Bounce(Route, Reason),
     /// Not answered either: whoever sent it may not speak for that domain any more, or may hear nothing.
     Drop(Reason),
+    /// Nor handled: its stream ends before it, and whoever sent it sends it again on another one.
+    Leave(Reason),
 }
 
 /// Whose grant has ended.
@@ -209,6 +211,7 @@ impl Carry {
             }
             Judged::Bounce(route, reason) => self.bounce(&route, stanza, mark, reason)?,
             Judged::Drop(reason) => self.discard(mark, reason),
+            Judged::Leave(reason) => self.leave(reason),
         }
         Ok(())
     }
@@ -263,7 +266,8 @@ impl Carry {
         let route = Route::new(from, to);
         match self.admitted(&route) {
             Ok(None) => {}
-            Ok(Some(ended @ (Ended::Theirs | Ended::Home))) => return Ok(Judged::Drop(ended.reason())),
+            Ok(Some(Ended::Theirs)) => return Ok(self.too_late(&route)),
+            Ok(Some(Ended::Home)) => return Ok(Judged::Drop(Ended::Home.reason())),
             Ok(Some(Ended::Ours)) => return Ok(Judged::Bounce(route, Ended::Ours.reason())),
             Err(Reason::PolicyDenied) => return Ok(self.denied(route)),
             // Other pairs go on, on a stream that several share. But one of our own servers has to answer for a host itself to which
@@ -291,6 +295,15 @@ impl Carry {
             }
             Err(reason) => Ok(Judged::Bounce(route, reason)),
         }
+    }
+
+    /// A stanza of a host whose grant has ended: it was on its way then, or the peer's clock is behind ours. It is dropped, and nobody is
+    /// told: the host is proven no longer. But a stream of that pair alone ends before it if its other end would hear that it is handled:
+    /// the peer sends it on another one, or answers for it.
+    fn too_late(&self, route: &Route) -> Judged {
+        let alone = self.scope.pair.as_ref().is_some_and(|pair| pair == route || *pair == route.reversed());
+        let reason = Ended::Theirs.reason();
+        if alone && self.inbound.is_some() { Judged::Leave(reason) } else { Judged::Drop(reason) }
     }
 
     /// What the operator doesn't want is answered, and no violation: our own server can't know it, and on a stream of the

@@ -293,12 +293,7 @@ impl Hub {
             Action::BounceAllButAnswers { route, reason } => {
                 self.bounce_queue(control, &route, reason, true, now);
             }
-            Action::CloseLane { lane, reason } => {
-                if let Some(mailbox) = control.lanes.get(&lane) {
-                    control.router.lane_closing(lane);
-                    mailbox.close(Close::AfterQueue, reason);
-                }
-            }
+            Action::CloseLane { lane, reason } => control.close_lane(lane, reason),
             Action::MakeSecret { first, host } => control.make_secret(first, &host, now),
             Action::Post { lane, octets } => {
                 if let Some(mailbox) = control.lanes.get(&lane) {
@@ -355,6 +350,11 @@ impl Hub {
             mailbox.refuse("", Reason::Draining);
         }
         (lane, mailbox)
+    }
+
+    /// Let a lane end in good order.
+    pub(crate) fn close_lane(&self, lane: LaneId, reason: Reason) {
+        lock(&self.control).close_lane(lane, reason);
     }
 
     /// A lane's task has ended.
@@ -445,5 +445,13 @@ impl Control {
         let mailbox = Arc::new(Mailbox::default());
         self.lanes.insert(lane, Arc::clone(&mailbox));
         mailbox
+    }
+
+    /// Let a lane end in good order.
+    fn close_lane(&mut self, lane: LaneId, reason: Reason) {
+        if let Some(mailbox) = self.lanes.get(&lane) {
+            self.router.lane_closing(lane);
+            mailbox.close(Close::AfterQueue, reason);
+        }
     }
 }

@@ -39,6 +39,16 @@ impl Carry {
         })
     }
 
+    /// Handle nothing more. The stream ends in good order, and its other end hears how much was handled.
+    pub(super) fn leave(&self, reason: Reason) {
+        if let Some(inbound) = &self.inbound {
+            inbound.shut();
+        }
+        if let Some(stands) = &self.stands {
+            self.hub.close_lane(stands.lane, reason);
+        }
+    }
+
     /// Accept a single stanza, and drop it.
     pub(super) fn discard(&mut self, mark: Mark, reason: Reason) {
         self.counters().accepted(mark.kind).inc();

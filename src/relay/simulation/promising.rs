@@ -226,6 +226,40 @@ async fn what_waited_behind_another_stanza_is_judged_by_what_may_pass_then() {
     assert_eq!(hub.metrics.discarded_for(Reason::CertificateExpired).get(), 2);
 }
 
+/// The certificate of a host that had joined by a mux secret ends while stanzas of it are under way.
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_the_end_of_a_grant_is_left_to_its_sender_unless_others_share_the_stream() {
+    for placement in [Placement::StreamPerPair, Placement::OneStream] {
+        let world = World::new(Plan { placement, ..Plan::quiet() }, &mut Dice::new(1));
+        world.start(0);
+        let hub = world.hub(0).unwrap();
+        let session = world.accepted(&hub, 1).await;
+        let (host, until) = (Domain::parse("b2.test").unwrap(), clock::wall() + Duration::from_secs(60));
+        let route = outlet(&hub, "b2.test").route.clone();
+        let scope = {
+            let mut machine = lock(&session.machine);
+            machine.learn(Learned { mux: true, ..Learned::default() });
+            machine.grant_theirs(host, until).unwrap();
+            machine.scope(&route, false)
+        };
+        let (lane, mailbox) = hub.admit_lane();
+        let inbound = Inbound::new(&hub.acknowledger, &mailbox, hub.acknowledger.patience);
+        let stands = Place { session: Arc::clone(&session), lane, route, initiating: false };
+        let mut carry = Carry::new(&hub, scope, Some(stands));
+        carry.manage(&inbound, 0);
+        let stanza = "<message from='u@b2.test' to='u@a0.test' id='1'/>";
+        assert_eq!(read(&hub, &mut carry, stanza).await, Ok(()));
+        lock(&session.machine).end_grants(until);
+        session.grants.tell();
+        assert_eq!(read(&hub, &mut carry, &stanza.repeat(2)).await, Ok(()));
+        let alone = placement == Placement::StreamPerPair;
+        assert_eq!(inbound.tell_finally(), Some(if alone { 1 } else { 3 }));
+        assert_eq!(mailbox.closing(), alone.then_some(Reason::CertificateExpired), "{placement:?}");
+        let [accepted, _, bounced, discarded] = hub.metrics.ledger();
+        assert_eq!([accepted, bounced, discarded], if alone { [1, 0, 0] } else { [3, 0, 2] });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_forgets_a_retired_queue_leaves_the_one_that_took_its_place() {
     let world = World::new(Plan::quiet(), &mut Dice::new(1));
