@@ -132,14 +132,15 @@ impl Hub {
         self.break_lanes_off().await;
     }
 
-    /// No lane takes anything any more.
-    async fn shut(self: &Arc<Self>) {
+    /// No lane takes anything any more, and none is opened.
+    pub(super) async fn shut(self: &Arc<Self>) {
         self.end();
         self.shut.store(true, Ordering::Relaxed);
         self.break_lanes_off().await;
     }
 
-    /// Whether that is so. A lane that was there before is broken off; for one that is made later this is looked at when it is.
+    /// Whether that is so. A lane that was there before is broken off, even while it says its last words; for one that a peer opens later
+    /// this is looked at when it does.
     pub(super) fn is_shut(&self) -> bool {
         self.shut.load(Ordering::Relaxed)
     }

@@ -318,6 +318,11 @@ impl Mailbox {
         })
     }
 
+    /// Resolves when [`Mailbox::break_off`] is called once more, or was since somebody heard of it.
+    pub(crate) fn broken_off_anew(&self) -> impl Future<Output = ()> + Send {
+        poll_fn(|context| lock(&self.state).broken.poll(context))
+    }
+
     pub(super) fn offer(&self, outlet: Arc<Outlet>) {
         let mut state = lock(&self.state);
         state.ready.push_back(outlet);

@@ -12,8 +12,9 @@ use crate::proto::stream_management::element::{REQUEST, write_answer};
 use crate::reason::Reason;
 use crate::relay::carry::Carry;
 use crate::relay::clock;
+use crate::relay::hub::Hub;
 use crate::relay::local::component;
-use crate::relay::mailbox::{Close, lock};
+use crate::relay::mailbox::{Close, Mailbox, lock};
 use crate::relay::random;
 
 /// How a lane ended.
@@ -107,6 +108,13 @@ impl Ended {
     }
 }
 
+/// The relay is shut, and lanes are to let go of what they hold.
+pub(super) async fn shut(hub: &Hub, mailbox: &Mailbox) {
+    while !hub.is_shut() {
+        mailbox.broken_off_anew().await;
+    }
+}
+
 /// A lane whose task is given up, or panics, leaves what it has sent to those who answer for it.
 impl Drop for Lane {
     fn drop(&mut self) {
@@ -159,6 +167,15 @@ impl Lane {
             let mut octets = String::new();
             crate::proto::stream::refuse(&mut octets, Reason::Reset.into(), None);
             self.mailbox.refuse(&octets, Reason::Reset);
+        }
+    }
+
+    /// What `last` comes to, unless the relay is shut before that: then what the lane holds goes back where it waited, and is counted.
+    pub(super) async fn unless_shut<T>(&self, last: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = last => Some(done),
+            () = shut(&self.hub, &self.mailbox) => None,
         }
     }
 

@@ -2,10 +2,12 @@
 //! there was no room. What was sent there is in our custody until then, and may be what takes the room for which its other direction
 //! waits: without them neither would ever go on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Buf as _;
 
+use super::ending::shut;
 use super::{Ended, Lane};
 use crate::proto::stream::Event;
 use crate::proto::stream_management::element::read_answer;
@@ -84,8 +86,14 @@ impl Lane {
         if self.inbound.is_none() || self.sending.unacknowledged() == 0 {
             return;
         }
+        let (hub, mailbox) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox));
         // It has said nothing else that we would wait for.
-        let _late = tokio::time::timeout(LAST_WORDS, self.hear_answers(ear)).await;
+        tokio::select! {
+            biased;
+            () = self.hear_answers(ear) => {}
+            () = tokio::time::sleep(LAST_WORDS) => {}
+            () = shut(&hub, &mailbox) => {}
+        }
     }
 
     async fn hear_answers<R: Receive>(&mut self, Ear { receive, buffer }: &mut Ear<R>) {

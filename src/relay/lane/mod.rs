@@ -174,7 +174,8 @@ impl Lane {
                 let (ended, mut wrote) = self.read_and_write(&mut ear, writer.as_mut()).await;
                 self.conclude(ended);
                 if wrote.is_none() && !matches!(ended, Ended::Lost(_)) && mailbox.closing().is_some() {
-                    wrote = Box::pin(tokio::time::timeout(LAST_WORDS, writer)).await.ok();
+                    let last = Box::pin(self.unless_shut(tokio::time::timeout(LAST_WORDS, writer)));
+                    wrote = last.await.and_then(Result::ok);
                 }
                 (ended, matches!(wrote, Some(Ok(()))))
             };
@@ -187,13 +188,15 @@ impl Lane {
                     if !said_all {
                         transmit.reset(Code::Violation);
                     }
-                    Box::pin(ear.receive.stop(Code::Violation, LAST_WORDS)).await;
+                    Box::pin(self.unless_shut(ear.receive.stop(Code::Violation, LAST_WORDS))).await;
                 }
                 Ended::Unspoken => {
                     transmit.reset(Code::Framing);
-                    Box::pin(ear.receive.stop(Code::Framing, LAST_WORDS)).await;
+                    Box::pin(self.unless_shut(ear.receive.stop(Code::Framing, LAST_WORDS))).await;
                 }
-                Ended::Closed(_) | Ended::Usurped => Box::pin(ear.receive.linger(LAST_WORDS)).await,
+                Ended::Closed(_) | Ended::Usurped => {
+                    Box::pin(self.unless_shut(ear.receive.linger(LAST_WORDS))).await;
+                }
                 // To drop it finishes it, and in the middle of a stanza the other end takes that for a stanza that we cut off.
                 Ended::Lost(_) if sending.is_cut() => transmit.reset(Code::Done),
                 Ended::Lost(_) => {}
