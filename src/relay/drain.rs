@@ -36,7 +36,7 @@ pub struct DrainReport {
     pub left: usize,
     /// Stanzas that nobody could be told of.
     pub discarded: usize,
-    /// Errors for stanzas that came back, and answers, that found no way to whom they were for.
+    /// Errors for stanzas that came back, and answers, that aren't known to have found their way to whom they were for.
     pub untold: usize,
 }
 
@@ -72,14 +72,17 @@ pub(super) async fn drain(hub: &Arc<Hub>) -> DrainReport {
     let unfinished = hub.lane_count();
     let [_, _, bounced, _] = hub.metrics.ledger();
     let taken_back = hub.metrics.discarded_for(Reason::TakenBack);
-    let left = taken_back.get();
+    let lost = hub.metrics.discarded_for(Reason::Draining);
+    let (left, discarded) = (taken_back.get(), lost.get());
     hub.answer_for_the_rest().await;
     // What came from here on would be taken, and nobody would deal with it.
     hub.shut().await;
-    let (discarded, untold) = hub.discard_everything(Reason::Draining);
+    let (_, untold) = hub.discard_everything(Reason::Draining);
     let since = |now: u64, before: u64| usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX);
     let [_, _, bounced_by_now, _] = hub.metrics.ledger();
     let (bounced, left) = (since(bounced_by_now, bounced), since(taken_back.get(), left));
+    // Those of which nobody may be told are among them wherever they were.
+    let discarded = since(lost.get(), discarded);
     DrainReport { lanes, unfinished, bounced, left, discarded, untold }
 }
 
@@ -132,7 +135,7 @@ impl Hub {
         self.break_lanes_off().await;
     }
 
-    /// No lane takes anything any more, and none is opened.
+    /// No lane takes anything any more, and none is asked for.
     pub(super) async fn shut(self: &Arc<Self>) {
         self.end();
         self.shut.store(true, Ordering::Relaxed);

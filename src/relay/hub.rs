@@ -264,7 +264,7 @@ impl Hub {
 
     fn carry_out(self: &Arc<Self>, control: &mut Control, action: Action, now: Instant) {
         match action {
-            // What a new lane took would be gone with the relay: it stays where it waits, and is counted there.
+            // What a new lane took would be gone with the relay: it stays where it waits until that is counted.
             Action::Dial { .. } | Action::OpenLane { .. } | Action::OpenLocal { .. } if self.is_shut() => {}
             Action::Find { peer, domain } => self.order(Order::Find { peer, domain }),
             Action::Dial { peer, found, prefer, in_vain, session, lane, route, second, plain } => {

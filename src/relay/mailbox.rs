@@ -318,7 +318,7 @@ impl Mailbox {
         })
     }
 
-    /// Resolves when [`Mailbox::break_off`] is called once more, or was since somebody heard of it.
+    /// Resolves when [`Mailbox::break_off`] is called once more; it may do so once before that.
     pub(crate) fn broken_off_anew(&self) -> impl Future<Output = ()> + Send {
         poll_fn(|context| lock(&self.state).broken.poll(context))
     }

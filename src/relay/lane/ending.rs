@@ -108,7 +108,7 @@ impl Ended {
     }
 }
 
-/// The relay is shut, and lanes are to let go of what they hold.
+/// Resolves when the relay is shut, and lanes are to let go of what they hold.
 pub(super) async fn shut(hub: &Hub, mailbox: &Mailbox) {
     while !hub.is_shut() {
         mailbox.broken_off_anew().await;
@@ -170,12 +170,13 @@ impl Lane {
         }
     }
 
-    /// What `last` comes to, unless the relay is shut before that: then what the lane holds goes back where it waited, and is counted.
+    /// What `last` comes to, unless the relay is shut before that and the lane holds something: that is counted before the relay ends,
+    /// and errors of our own are back where they waited. Others may say what they have to.
     pub(super) async fn unless_shut<T>(&self, last: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             done = last => Some(done),
-            () = shut(&self.hub, &self.mailbox) => None,
+            () = shut(&self.hub, &self.mailbox), if self.sending.unacknowledged() > 0 => None,
         }
     }
 

@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::link::{Heard, Link};
 use super::world::{Plan, World};
 use crate::proto::queue::Mark;
+use crate::proto::stream::Notice;
 use crate::reason::Reason;
 use crate::relay::outlets::Begins;
 use crate::relay::{clock, drain};
@@ -43,18 +44,37 @@ async fn a_relay_that_has_drained_opens_no_lane_for_what_comes_too_late() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_relay_that_is_shut_waits_for_no_last_words() {
-    let world = World::new(Plan::quiet(), &mut Dice::new(1));
-    world.start(0);
+/// A lane of relay 0 whose other end has ended it, and reads no more of what it says last. `told`: after it was sent an error, of which
+/// it says nothing.
+async fn saying_its_last_words(world: &World, told: bool) -> Link {
     let hub = world.hub(0).unwrap();
     let domain = |side: usize| Domain::parse(&world.servers[side].domains[0]).unwrap();
-    // It ends its stream, and never reads that we end ours.
-    let mut stream = Link::open(world.connect_local(0).unwrap(), Route::new(domain(0), domain(1)), false);
+    let route = Route::new(domain(0), domain(1));
+    let mut stream = Link::open(world.connect_local(0).unwrap(), route.clone(), true);
+    while !matches!(stream.next().await, Heard::Notice(Notice::Proven { .. })) {}
+    if told {
+        let stanza = format!("<message from='u@{}' to='u@{}' id='1'/>", domain(0), domain(1));
+        let mark = [Mark::of(stanza.len())];
+        hub.bounce_run(&route, stanza.as_bytes(), &mark, &None, Reason::QueueFull, Begins::Ours).unwrap();
+        while !matches!(stream.next().await, Heard::Stanza(_)) {}
+    }
+    stream.say("</stream:stream>");
     stream.finish().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(hub.lane_count(), 1);
-    let begun = clock::now();
-    hub.shut().await;
-    assert_eq!((hub.lane_count(), clock::now().duration_since(begun).as_secs_f32()), (0, 0.0));
+    stream
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lane_holds_that_says_its_last_words_is_counted_when_the_relay_ends() {
+    for told in [true, false] {
+        let world = World::new(Plan::quiet(), &mut Dice::new(1));
+        world.start(0);
+        let _stream = saying_its_last_words(&world, told).await;
+        let (hub, begun) = (world.hub(0).unwrap(), clock::now());
+        hub.shut().await;
+        let waited = clock::now().duration_since(begun);
+        assert_eq!(waited < Duration::from_secs(1), told, "{waited:?}");
+        assert_eq!((hub.lane_count(), hub.discard_everything(Reason::Draining)), (0, (0, usize::from(told))));
+    }
 }
